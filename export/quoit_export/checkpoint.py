@@ -1,0 +1,382 @@
+"""A checkpoint: its configuration, its tensors by name, its tokenizer and prompts.
+
+Reads what transformers and sentence-transformers write, and refuses what the graph could not represent.
+Tensors are read one at a time from memory-mapped safetensors; nothing here holds a whole model. This module
+does not know what the tensors become.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # noqa: F401  registers bfloat16 with numpy, which safetensors needs
+import numpy as np
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from tokenizers import Tokenizer
+
+from quoit.artifact import TOKENIZER, Architecture, Source, Task, hash_file
+from quoit_export.errors import CheckpointError
+
+HUB_FILES = ("*.json", "*.safetensors")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+FLOAT_DTYPES = ("BF16", "F16", "F32")
+MIN_MRL_DIM = 32
+"""The smallest dimension of the Matryoshka range that the Qwen3-Embedding model cards give."""
+
+LAYER_NORMS = ("input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An open checkpoint. Tensor names have no `model.` prefix here, whatever the files call them."""
+
+    folder: Path
+    source: Source
+    task: Task
+    architecture: Architecture
+    max_tokens: int
+    prompts: dict[str, str]
+    end_token_id: int
+    files: dict[str, tuple[Path, str]]
+
+    def tensor(self, name: str) -> NDArray[Any]:
+        """A tensor in its stored dtype (bfloat16, float16 or float32), freshly read.
+
+        Raises:
+            CheckpointError: it cannot be read, or holds NaN or infinity.
+        """
+        file, stored = self.files[name]
+        try:
+            with safe_open(file, "np") as shard:
+                values: NDArray[Any] = shard.get_tensor(stored)
+        except SafetensorError as error:
+            raise CheckpointError(f"cannot read {stored} from {file}: {error}; fetch it again") from error
+        if not np.isfinite(values).all():
+            raise CheckpointError(
+                f"{stored} in {file} holds NaN or infinity; the checkpoint is damaged, use another one"
+            )
+        return values
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """The checkpoint's tokenizer.json."""
+        return self.folder / TOKENIZER
+
+
+def linear_shapes(numbers: Architecture) -> dict[str, tuple[int, int]]:
+    """The linear layers of one decoder layer and their weights' shapes [out, in]."""
+    hidden, inner = numbers.hidden_size, numbers.intermediate_size
+    heads = numbers.num_attention_heads * numbers.head_dim
+    kv_heads = numbers.num_key_value_heads * numbers.head_dim
+    return {
+        "self_attn.q_proj": (heads, hidden),
+        "self_attn.k_proj": (kv_heads, hidden),
+        "self_attn.v_proj": (kv_heads, hidden),
+        "self_attn.o_proj": (hidden, heads),
+        "mlp.gate_proj": (inner, hidden),
+        "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+    }
+
+
+def tensor_shapes(numbers: Architecture) -> dict[str, tuple[int, ...]]:
+    """Every tensor the graph needs, and its shape."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "embed_tokens.weight": (numbers.vocab_size, numbers.hidden_size),
+        "norm.weight": (numbers.hidden_size,),
+    }
+    for layer in range(numbers.num_hidden_layers):
+        for name, shape in linear_shapes(numbers).items():
+            shapes[f"layers.{layer}.{name}.weight"] = shape
+        for name in LAYER_NORMS:
+            width = numbers.head_dim if name.startswith("self_attn") else numbers.hidden_size
+            shapes[f"layers.{layer}.{name}.weight"] = (width,)
+    return shapes
+
+
+def open_checkpoint(name: str, *, revision: str | None = None, task: Task | None = None) -> Checkpoint:
+    """Opens a local checkpoint folder, or fetches one from the Hugging Face hub.
+
+    Args:
+        name: a folder, or a hub id such as `Qwen/Qwen3-Embedding-0.6B`. The hub is asked through
+            huggingface_hub, which keeps its own cache and honours `HF_HUB_OFFLINE`.
+        revision: a branch, tag or commit of the hub repository.
+        task: what the checkpoint is for, where its files leave that open.
+
+    Raises:
+        CheckpointError: it cannot be found, is incomplete, or is not a dense Qwen3 model.
+    """
+    folder, revision = _locate(name, revision)
+    config = _read_json(folder / "config.json")
+    numbers = _architecture(config, folder)
+    files = _index_tensors(folder)
+    task = task or _recognise_task(folder, config, files)
+    _check_tensors(numbers, files, folder)
+    if task == "embedding":
+        _check_modules(folder)
+    hashes = [hash_file(file) for file in sorted({file for file, _ in files.values()})]
+    weights = hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return Checkpoint(
+        folder=folder,
+        source=Source(id=_source_id(name, folder), revision=revision, weights_sha256=weights),
+        task=task,
+        architecture=numbers,
+        max_tokens=_max_tokens(config, folder),
+        prompts=_prompts(folder),
+        end_token_id=_end_token_id(folder, numbers.vocab_size),
+        files={plain_name(stored): (file, stored) for stored, (file, _) in files.items()},
+    )
+
+
+def plain_name(stored: str) -> str:
+    """A tensor's name without the `model.` that `Qwen3ForCausalLM` puts before it."""
+    return stored.removeprefix("model.")
+
+
+def _locate(name: str, revision: str | None) -> tuple[Path, str | None]:
+    folder = Path(name)
+    if folder.is_dir():
+        if revision is not None:
+            raise CheckpointError(f"{name} is a local folder, which has no revision {revision!r}; leave it out")
+        return folder, None
+    if not HUB_ID.fullmatch(name):
+        raise CheckpointError(
+            f"{name} is no folder, and no hub id like Qwen/Qwen3-Embedding-0.6B; check the spelling"
+        )
+    try:
+        snapshot = Path(snapshot_download(name, revision=revision, allow_patterns=list(HUB_FILES)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(
+            f"cannot fetch {name} from the hub ({type(error).__name__}: {reason}); check the id and the "
+            "network, or give the path of a local folder"
+        ) from error
+    return snapshot, snapshot.name
+
+
+def _source_id(name: str, folder: Path) -> str:
+    return name if not Path(name).is_dir() else folder.resolve().name
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise CheckpointError(f"{file} is missing; {file.parent} is not a complete checkpoint")
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{file} is not valid JSON: {error}; fetch the checkpoint again") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{file} holds no JSON object; fetch the checkpoint again")
+    return found
+
+
+def _architecture(config: dict[str, Any], folder: Path) -> Architecture:
+    """The architecture's numbers, after a check that the graph can represent this configuration."""
+    model_type = config.get("model_type")
+    if model_type != "qwen3":
+        raise CheckpointError(
+            f"{folder} has model_type {model_type!r}; quoit exports dense Qwen3 models (model_type 'qwen3')"
+        )
+    rope = config.get("rope_parameters") or {}
+    scaling = config.get("rope_scaling") or rope
+    refused = {
+        "hidden_act": config.get("hidden_act", "silu") != "silu",
+        "attention_bias": bool(config.get("attention_bias", False)),
+        "use_sliding_window": bool(config.get("use_sliding_window", False)),
+        "quantization_config": config.get("quantization_config") is not None,
+    }
+    for key, refuse in refused.items():
+        if refuse:
+            raise CheckpointError(
+                f"{folder}/config.json sets {key} to {config[key]!r}, which quoit does not export; use the "
+                "original Qwen3 weights"
+            )
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind != "default":
+        raise CheckpointError(
+            f"{folder}/config.json asks for {kind!r} RoPE scaling, which quoit does not export; remove "
+            "rope_scaling to use the native context"
+        )
+    names = [name for name in Architecture.__struct_fields__ if name not in ("rms_norm_eps", "rope_theta")]
+    sizes = {name: config.get(name) for name in names}
+    wrong = {name: value for name, value in sizes.items() if type(value) is not int or value < 1}
+    theta = rope.get("rope_theta", config.get("rope_theta"))
+    eps = config.get("rms_norm_eps")
+    wrong |= {
+        name: value
+        for name, value in {"rope_theta": theta, "rms_norm_eps": eps}.items()
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0
+    }
+    if wrong:
+        listed = ", ".join(f"{name}={value!r}" for name, value in wrong.items())
+        raise CheckpointError(f"{folder}/config.json needs positive numbers, found {listed}; complete it")
+    numbers = Architecture(**sizes, rms_norm_eps=float(eps or 0), rope_theta=float(theta or 0))
+    if numbers.num_attention_heads % numbers.num_key_value_heads or numbers.head_dim % 16:
+        raise CheckpointError(
+            f"{folder}/config.json: num_attention_heads ({numbers.num_attention_heads}) must be a multiple of "
+            f"num_key_value_heads ({numbers.num_key_value_heads}), and head_dim ({numbers.head_dim}) of 16"
+        )
+    return numbers
+
+
+def _max_tokens(config: dict[str, Any], folder: Path) -> int:
+    found = config.get("max_position_embeddings")
+    if type(found) is not int or found < 2:
+        raise CheckpointError(f"{folder}/config.json has max_position_embeddings {found!r}; set the context length")
+    return found
+
+
+def _index_tensors(folder: Path) -> dict[str, tuple[Path, Any]]:
+    """Every stored tensor: its file and its shape slice header (shape, dtype)."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        weight_map = _read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
+            raise CheckpointError(f"{index} has no weight_map; fetch the checkpoint again")
+        names = sorted(set(weight_map.values()))
+        if any(Path(name).name != name for name in names):
+            raise CheckpointError(f"{index} names shards outside {folder}; do not use this checkpoint")
+        shards = [folder / name for name in names]
+    else:
+        shards = [folder / "model.safetensors"]
+    found: dict[str, tuple[Path, Any]] = {}
+    for shard in shards:
+        if not shard.is_file():
+            raise CheckpointError(f"{shard} is missing; {folder} is not a complete checkpoint")
+        try:
+            with safe_open(shard, "np") as tensors:
+                for name in tensors.keys():  # noqa: SIM118  safe_open is no mapping
+                    header = tensors.get_slice(name)
+                    found[name] = (shard, (tuple(header.get_shape()), header.get_dtype()))
+        except SafetensorError as error:
+            raise CheckpointError(f"{shard} is no readable safetensors file: {error}; fetch it again") from error
+    return found
+
+
+def _check_tensors(numbers: Architecture, files: dict[str, tuple[Path, Any]], folder: Path) -> None:
+    """Every needed tensor is there with the shape the configuration implies, and none is left over."""
+    found = {plain_name(stored): header for stored, (_, header) in files.items()}
+    needed = tensor_shapes(numbers)
+    missing = [name for name in needed if name not in found]
+    if missing:
+        raise CheckpointError(
+            f"{folder} lacks {len(missing)} of {len(needed)} tensors: {_some(missing)}; is it complete?"
+        )
+    for name, shape in needed.items():
+        has, dtype = found[name]
+        if has != shape:
+            raise CheckpointError(
+                f"{folder}: {name} has shape {list(has)}, config.json implies {list(shape)}; they belong to "
+                "different models"
+            )
+        if dtype not in FLOAT_DTYPES:
+            raise CheckpointError(
+                f"{folder}: {name} is stored as {dtype}; quoit reads {', '.join(FLOAT_DTYPES)}: use the "
+                "original weights"
+            )
+    extra = [name for name in found if name not in needed and name not in ("lm_head.weight", "score.weight")]
+    if extra:
+        raise CheckpointError(
+            f"{folder} holds {len(extra)} tensors that a dense Qwen3 model does not have: {_some(extra)}; "
+            "merge adapters into the weights, or use the original checkpoint"
+        )
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:8])
+    return shown if len(names) <= 8 else f"{shown}, …"
+
+
+def _recognise_task(folder: Path, config: dict[str, Any], files: dict[str, tuple[Path, Any]]) -> Task:
+    """Embedding checkpoints come with sentence-transformers modules or bare `Qwen3Model` tensor names.
+
+    `architectures` alone does not tell: Qwen3-Embedding's config.json says Qwen3ForCausalLM.
+    """
+    pooled = any("Pooling" in str(module.get("type")) for module in _modules(folder))
+    bare = "embed_tokens.weight" in files
+    if pooled or (bare and "lm_head.weight" not in files):
+        return "embedding"
+    architectures = config.get("architectures") or []
+    if "Qwen3ForCausalLM" in architectures or "Qwen3ForSequenceClassification" in architectures:
+        return "rerank"
+    raise CheckpointError(
+        f"{folder} may be an embedding model or a reranker (architectures {architectures!r}); say which with "
+        "`--task embedding` or `--task rerank`"
+    )
+
+
+def _modules(folder: Path) -> list[dict[str, Any]]:
+    file = folder / "modules.json"
+    if not file.is_file():
+        return []
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{file} is not valid JSON: {error}; fetch the checkpoint again") from error
+    if not isinstance(found, list) or not all(isinstance(module, dict) for module in found):
+        raise CheckpointError(f"{file} holds no list of modules; fetch the checkpoint again")
+    return found
+
+
+def _check_modules(folder: Path) -> None:
+    """The sentence-transformers pipeline, where there is one, must be last-token pooling and no more."""
+    for module in _modules(folder):
+        kind = str(module.get("type", "")).rpartition(".")[2]
+        if kind not in ("Transformer", "Pooling", "Normalize"):
+            raise CheckpointError(
+                f"{folder}/modules.json has a {kind} module, which quoit does not export; use a checkpoint of "
+                "Transformer, Pooling and Normalize"
+            )
+        if kind == "Pooling":
+            pooling = _read_json(folder / str(module.get("path", "")) / "config.json")
+            last = pooling.get("pooling_mode_lasttoken") or pooling.get("pooling_mode") == "lasttoken"
+            if not last:
+                raise CheckpointError(
+                    f"{folder} does not pool the last token ({pooling}); quoit exports last-token pooling only"
+                )
+
+
+def _prompts(folder: Path) -> dict[str, str]:
+    file = folder / "config_sentence_transformers.json"
+    if not file.is_file():
+        return {}
+    prompts = _read_json(file).get("prompts") or {}
+    if not isinstance(prompts, dict) or not all(isinstance(v, str) for v in prompts.values()):
+        raise CheckpointError(f"{file} has prompts that are not text: {prompts!r}; correct it")
+    return prompts
+
+
+def _end_token_id(folder: Path, vocab_size: int) -> int:
+    """The id that the tokenizer's own post-processor appends to every text."""
+    file = folder / TOKENIZER
+    if not file.is_file():
+        raise CheckpointError(f"{file} is missing; {folder} is not a complete checkpoint")
+    tokenizer = _load_tokenizer(file)
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
+    if largest >= vocab_size:
+        raise CheckpointError(
+            f"{file} has token ids up to {largest}, but the model has {vocab_size} embeddings; they belong to "
+            "different models"
+        )
+    ids = tokenizer.encode("").ids
+    if len(ids) != 1:
+        raise CheckpointError(
+            f"{file} appends {len(ids)} tokens to a text instead of one end token; Qwen3-Embedding pools the "
+            "state of an appended <|endoftext|>: use its tokenizer.json"
+        )
+    return int(ids[0])
+
+
+def _load_tokenizer(file: Path) -> Tokenizer:
+    load: Callable[[str], Tokenizer] = Tokenizer.from_file
+    try:
+        return load(str(file))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise CheckpointError(f"{file} is no readable tokenizer: {error}; fetch it again") from error

@@ -1,0 +1,236 @@
+"""The graph of a Qwen3 decoder over a packed token stream.
+
+Every layer but attention runs on the flat stream of real tokens [T, hidden], without padding. Attention sees
+the rectangle [R, S] that `attention_index` gathers from the stream; a stream row that several sequences share
+(a common prefix) is gathered several times and computed once.
+
+Inputs
+    input_ids        [T] int64     the tokens of the batch, each distinct prefix once
+    attention_index  [R, S] int64  the stream row behind each position of each sequence
+    row_lengths      [R] int32     length of each sequence minus one
+    stream_slot      [T] int64     where in the flattened [R*S] attention output a stream row's result lies
+    last_row         [N] int64     the stream row of each text's last token
+    tiled_attention  [] bool       attention in tiles with bounded memory, instead of a full score matrix
+Output
+    embedding        [N, hidden] float32  after the final norm, not normalised to unit length
+
+This module does not know how tensors are stored (`precision`) or written (`publish`).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from quoit.artifact import Architecture, Precision
+from quoit_export.checkpoint import linear_shapes
+from quoit_export.precision import ENCODINGS, MICROSOFT, Author, Encoding, ReadTensor
+
+OPSET = 20
+IR_VERSION = 10
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The graph's inputs; shapes and meanings above."""
+
+    input_ids: ir.Value
+    attention_index: ir.Value
+    row_lengths: ir.Value
+    stream_slot: ir.Value
+    last_row: ir.Value
+    tiled_attention: ir.Value
+
+
+def make_inputs() -> Inputs:
+    """The graph's inputs as values."""
+    return Inputs(
+        input_ids=ir.val("input_ids", ir.DataType.INT64, ["T"]),
+        attention_index=ir.val("attention_index", ir.DataType.INT64, ["R", "S"]),
+        row_lengths=ir.val("row_lengths", ir.DataType.INT32, ["R"]),
+        stream_slot=ir.val("stream_slot", ir.DataType.INT64, ["T"]),
+        last_row=ir.val("last_row", ir.DataType.INT64, ["N"]),
+        tiled_attention=ir.val("tiled_attention", ir.DataType.BOOL, []),
+    )
+
+
+def author_graph(
+    architecture: Architecture, max_tokens: int, precision: Precision, read: ReadTensor
+) -> ir.Model:
+    """The model of one precision, its tensors still promises that `read` keeps when they are written.
+
+    Args:
+        architecture: the decoder's numbers.
+        max_tokens: the longest sequence; sizes the RoPE tables.
+        precision: how linear layers and the token table are stored.
+        read: a tensor by its name in the checkpoint.
+    """
+    inputs = make_inputs()
+    decoder = Decoder(Author(read), architecture, ENCODINGS[precision], inputs, max_tokens)
+    hidden = decoder.run()
+    embedding = decoder.author.op("Cast", hidden, to=ir.DataType.FLOAT)
+    embedding.name = "embedding"
+    embedding.shape = ir.Shape(["N", architecture.hidden_size])
+    embedding.dtype = ir.DataType.FLOAT
+    tape = decoder.author.tape
+    graph = ir.Graph(
+        list(vars(inputs).values()),
+        [embedding],
+        nodes=tape.nodes,
+        initializers=tape.initializers,
+        opset_imports={"": OPSET, MICROSOFT: 1},
+        name="quoit",
+    )
+    return ir.Model(graph, ir_version=IR_VERSION, producer_name="quoit")
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Authors the layers of one decoder."""
+
+    author: Author
+    numbers: Architecture
+    encoding: Encoding
+    inputs: Inputs
+    max_tokens: int
+
+    def run(self) -> ir.Value:
+        """All layers and the final norm; -> the last tokens' states [N, hidden]."""
+        numbers, inputs = self.numbers, self.inputs
+        table = (numbers.vocab_size, numbers.hidden_size)
+        residual = self.encoding.embed(self.author, inputs.input_ids, table)
+        normed = self.norm(residual, "layers.0.input_layernorm")
+        for layer in range(numbers.num_hidden_layers):
+            last = layer == numbers.num_hidden_layers - 1
+            name = f"layers.{layer}"
+            slots = inputs.stream_slot
+            if last:
+                # After attention only the texts' last tokens matter: all that follows runs on N rows.
+                slots = self.author.op("Gather", inputs.stream_slot, inputs.last_row)
+                residual = self.author.op("Gather", residual, inputs.last_row)
+            attended = self.attention(normed, slots, f"{name}.self_attn")
+            normed, residual = self.add_norm(residual, attended, f"{name}.post_attention_layernorm")
+            following = "norm" if last else f"layers.{layer + 1}.input_layernorm"
+            normed, residual = self.add_norm(residual, self.mlp(normed, f"{name}.mlp"), following)
+        return normed
+
+    def attention(self, x: ir.Value, slots: ir.Value, name: str) -> ir.Value:
+        """[T, hidden] -> the attention output of the stream rows in `slots`, [len(slots), hidden]."""
+        author, heads, kv_heads = self.author, self.numbers.num_attention_heads, self.numbers.num_key_value_heads
+        shared = self.encoding.prepare(author, x)
+        query = self.head_norm(self.linear(shared, f"{name}.q_proj"), heads, f"{name}.q_norm")
+        key = self.head_norm(self.linear(shared, f"{name}.k_proj"), kv_heads, f"{name}.k_norm")
+        value = self.linear(shared, f"{name}.v_proj")
+        rectangle = [author.op("Gather", flat, self.inputs.attention_index) for flat in (query, key, value)]
+        context = self.choose_attention(rectangle)
+        flat_shape = author.constant("flat_heads", np.array([-1, heads * self.numbers.head_dim], np.int64))
+        stream = author.op("Gather", author.op("Reshape", context, flat_shape), slots)
+        return self.linear(self.encoding.prepare(author, stream), f"{name}.o_proj")
+
+    def choose_attention(self, rectangle: list[ir.Value]) -> ir.Value:
+        """Causal attention over [R, S, heads * head_dim], as `tiled_attention` asks.
+
+        onnxruntime's CPU kernel works in tiles where the node names its present outputs, and on the full
+        score matrix, faster on short rows, where it does not.
+        """
+        branches = {}
+        for branch, outputs in (("then_branch", 3), ("else_branch", 1)):
+            inner = self.author.branch()
+            results = self.grouped_query_attention(inner, rectangle, outputs)
+            branches[branch] = ir.Graph([], results[:1], nodes=inner.tape.nodes, name=branch)
+        return self.author.op("If", self.inputs.tiled_attention, **branches)
+
+    def grouped_query_attention(self, author: Author, rectangle: list[ir.Value], outputs: int) -> list[ir.Value]:
+        """One GroupQueryAttention node with its RoPE tables and lengths."""
+        cos, sin = self.rope_tables()
+        longest = self.longest_row()
+        return author.ops(
+            "GroupQueryAttention",
+            outputs,
+            *rectangle,
+            None,
+            None,
+            self.inputs.row_lengths,
+            longest,
+            cos,
+            sin,
+            domain=MICROSOFT,
+            num_heads=self.numbers.num_attention_heads,
+            kv_num_heads=self.numbers.num_key_value_heads,
+            do_rotary=1,
+        )
+
+    def longest_row(self) -> ir.Value:
+        """S as a scalar int32, made once."""
+        author = self.author
+        if "longest_row" not in author.constants:
+            shape = author.op("Shape", self.inputs.attention_index, start=1)
+            scalar = author.op("Squeeze", shape)
+            author.constants["longest_row"] = author.op("Cast", scalar, to=ir.DataType.INT32)
+        return author.constants["longest_row"]
+
+    def rope_tables(self) -> tuple[ir.Value, ir.Value]:
+        """cos and sin [max_tokens, head_dim / 2]."""
+        dtype = self.encoding.dtype.numpy()
+        cos, sin = rope_tables(self.numbers, self.max_tokens)
+        return self.author.constant("rope_cos", cos.astype(dtype)), self.author.constant("rope_sin", sin.astype(dtype))
+
+    def mlp(self, x: ir.Value, name: str) -> ir.Value:
+        """SwiGLU: down(silu(gate(x)) * up(x))."""
+        shared = self.encoding.prepare(self.author, x)
+        gate = self.linear(shared, f"{name}.gate_proj")
+        up = self.linear(shared, f"{name}.up_proj")
+        silu = self.author.op("QuickGelu", gate, domain=MICROSOFT, alpha=1.0)
+        return self.linear(self.encoding.prepare(self.author, self.author.op("Mul", silu, up)), f"{name}.down_proj")
+
+    def linear(self, x: tuple[ir.Value, ...], name: str) -> ir.Value:
+        """A linear layer by its name in the checkpoint."""
+        shape = linear_shapes(self.numbers)[name.split(".", 2)[2]]
+        return self.encoding.linear(self.author, x, name, shape)
+
+    def norm(self, x: ir.Value, name: str) -> ir.Value:
+        """RMSNorm over the last axis."""
+        eps = self.numbers.rms_norm_eps
+        return self.author.op("SimplifiedLayerNormalization", x, self.norm_weight(name), axis=-1, epsilon=eps, stash_type=1)
+
+    def head_norm(self, x: ir.Value, heads: int, name: str) -> ir.Value:
+        """RMSNorm of each head: [T, heads * head_dim] -> the same shape."""
+        author, width = self.author, self.numbers.head_dim
+        split = author.constant(f"split_{heads}", np.array([-1, heads, width], np.int64))
+        merged = author.constant(f"merge_{heads}", np.array([-1, heads * width], np.int64))
+        return author.op("Reshape", self.norm(author.op("Reshape", x, split), name), merged)
+
+    def add_norm(self, residual: ir.Value, x: ir.Value, name: str) -> tuple[ir.Value, ir.Value]:
+        """(RMSNorm(residual + x), residual + x)."""
+        outputs = self.author.ops(
+            "SkipSimplifiedLayerNormalization",
+            4,
+            x,
+            residual,
+            self.norm_weight(name),
+            domain=MICROSOFT,
+            epsilon=self.numbers.rms_norm_eps,
+        )
+        return outputs[0], outputs[3]
+
+    def norm_weight(self, name: str) -> ir.Value:
+        """A norm's weight."""
+        width = self.numbers.head_dim if "self_attn" in name else self.numbers.hidden_size
+        dtype = self.encoding.dtype
+        read = self.author.read
+        return self.author.weight(
+            f"{name}.weight", dtype, (width,), lambda: read(f"{name}.weight").astype(np.float32).astype(dtype.numpy())
+        )
+
+
+def rope_tables(numbers: Architecture, max_tokens: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """cos and sin of position x frequency, [max_tokens, head_dim / 2] float32.
+
+    Frequencies theta^(-2i/head_dim) and angles are rounded to float32 as transformers' `Qwen3RotaryEmbedding`
+    does: at position 2000 the rounding of the angle is visible, and the reference's is the one to match.
+    """
+    exponents = np.arange(0, numbers.head_dim, 2, dtype=np.float32) / np.float32(numbers.head_dim)
+    frequencies = (1.0 / (numbers.rope_theta ** exponents.astype(np.float64)).astype(np.float32)).astype(np.float32)
+    angles = np.arange(max_tokens, dtype=np.float32)[:, None] * frequencies[None, :]
+    return np.cos(angles), np.sin(angles)

@@ -1,0 +1,169 @@
+"""How each precision stores a linear layer and the token table, and the nodes that compute with them.
+
+| precision | linear layers                                              | token table            | between them |
+|-----------|------------------------------------------------------------|------------------------|--------------|
+| fp32      | MatMul, float32                                            | float32                | float32      |
+| fp16      | MatMul, float16                                            | float16                | float16      |
+| int8      | uint8 activations per row x int8 weights per output column | float16                | float32      |
+
+Int8 activations are scaled row by row (token by token), so that a text's vector cannot depend on its batch
+mates. U8 x S8 is the one int8 pairing that is fast on x86.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx_ir.tape import Tape
+
+from quoit.artifact import Precision
+
+MICROSOFT = "com.microsoft"
+ReadTensor = Callable[[str], NDArray[Any]]
+
+INT8_MAX = 127
+ACTIVATION_ZERO_POINT = 128
+SMALLEST_ROW_MAXIMUM = 1e-20
+"""A row of zeros is divided by this instead of by zero."""
+
+
+@dataclass
+class Author:
+    """A graph in the making: its nodes, and its tensors as promises kept when the file is written."""
+
+    read: ReadTensor
+    tape: Tape = field(default_factory=Tape)
+    constants: dict[str, ir.Value] = field(default_factory=dict)
+    names: Counter[str] = field(default_factory=Counter)
+
+    def branch(self) -> "Author":
+        """An author for a subgraph, whose names stay distinct from those outside."""
+        return Author(self.read, names=self.names)
+
+    def op(self, kind: str, *inputs: ir.Value | None, domain: str = "", **attributes: Any) -> ir.Value:
+        """Adds a node with one output."""
+        return self.ops(kind, 1, *inputs, domain=domain, **attributes)[0]
+
+    def ops(
+        self, kind: str, count: int, *inputs: ir.Value | None, domain: str = "", **attributes: Any
+    ) -> list[ir.Value]:
+        """Adds a node with several outputs."""
+        self.names[kind] += 1
+        name = f"{kind}_{self.names[kind]}"
+        outputs = [ir.Value(name=f"{name}.{output}") for output in range(count)]
+        self.tape.op_multi_out(kind, list(inputs), attributes, outputs=outputs, domain=domain, name=name)
+        return outputs
+
+    def constant(self, name: str, value: NDArray[Any]) -> ir.Value:
+        """A small tensor, stored once per name."""
+        if name not in self.constants:
+            self.constants[name] = self.tape.initializer(ir.tensor(value, name=name))
+        return self.constants[name]
+
+    def weight(self, name: str, dtype: ir.DataType, shape: tuple[int, ...], make: Callable[[], NDArray[Any]]) -> ir.Value:
+        """A tensor computed only when the file is written, and not kept after that."""
+        lazy = ir.LazyTensor(lambda: ir.Tensor(make()), dtype=dtype, shape=ir.Shape(shape), name=name)
+        return self.tape.initializer(lazy)
+
+
+class Encoding(Protocol):
+    """What differs between precisions. `prepare` is shared by the linear layers that read one input."""
+
+    dtype: ir.DataType
+
+    def embed(self, author: Author, ids: ir.Value, shape: tuple[int, int]) -> ir.Value:
+        """Rows of the token table: [T] int64 -> [T, hidden]."""
+
+    def prepare(self, author: Author, x: ir.Value) -> tuple[ir.Value, ...]:
+        """What a linear layer needs of its input [T, in]."""
+
+    def linear(self, author: Author, x: tuple[ir.Value, ...], name: str, shape: tuple[int, int]) -> ir.Value:
+        """A linear layer without bias whose weight is stored as [out, in]: -> [T, out]."""
+
+
+@dataclass(frozen=True)
+class FloatEncoding:
+    """Every tensor in one floating-point type."""
+
+    dtype: ir.DataType
+
+    def embed(self, author: Author, ids: ir.Value, shape: tuple[int, int]) -> ir.Value:
+        name = "embed_tokens.weight"
+        table = author.weight(name, self.dtype, shape, lambda: self._cast(author.read(name)))
+        return author.op("Gather", table, ids)
+
+    def prepare(self, author: Author, x: ir.Value) -> tuple[ir.Value, ...]:
+        return (x,)
+
+    def linear(self, author: Author, x: tuple[ir.Value, ...], name: str, shape: tuple[int, int]) -> ir.Value:
+        weight = author.weight(
+            f"{name}.weight",
+            self.dtype,
+            shape[::-1],
+            lambda: np.ascontiguousarray(self._cast(author.read(f"{name}.weight")).T),
+        )
+        return author.op("MatMul", x[0], weight)
+
+    def _cast(self, values: NDArray[Any]) -> NDArray[Any]:
+        return values.astype(np.float32).astype(self.dtype.numpy())
+
+
+@dataclass(frozen=True)
+class Int8Encoding:
+    """Uint8 activations per row, int8 weights per output column, float16 token table."""
+
+    dtype: ir.DataType = ir.DataType.FLOAT
+
+    def embed(self, author: Author, ids: ir.Value, shape: tuple[int, int]) -> ir.Value:
+        half = FloatEncoding(ir.DataType.FLOAT16).embed(author, ids, shape)
+        return author.op("Cast", half, to=ir.DataType.FLOAT)
+
+    def prepare(self, author: Author, x: ir.Value) -> tuple[ir.Value, ...]:
+        """The input as uint8 around zero point 128, and its scale per row [T, 1].
+
+        A row's scale is its largest magnitude divided by 127.
+        """
+        axis = author.constant("last_axis", np.array([-1], np.int64))
+        largest = author.op("ReduceMax", author.op("Abs", x), axis, keepdims=1)
+        largest = author.op("Max", largest, author.constant("row_floor", np.array(SMALLEST_ROW_MAXIMUM, np.float32)))
+        scale = author.op("Mul", largest, author.constant("inverse_int8_max", np.array(1 / INT8_MAX, np.float32)))
+        one, zero_point = self._activation_constants(author)
+        return author.op("QuantizeLinear", author.op("Div", x, scale), one, zero_point), scale
+
+    def linear(self, author: Author, x: tuple[ir.Value, ...], name: str, shape: tuple[int, int]) -> ir.Value:
+        quantized, row_scale = x
+        weight = author.weight(
+            f"{name}.weight_int8", ir.DataType.INT8, shape[::-1], lambda: quantize_columns(author.read(f"{name}.weight"))[0]
+        )
+        scale = author.weight(
+            f"{name}.weight_scale", ir.DataType.FLOAT, shape[:1], lambda: quantize_columns(author.read(f"{name}.weight"))[1]
+        )
+        one, zero_point = self._activation_constants(author)
+        product = author.op("MatMulIntegerToFloat", quantized, weight, one, scale, zero_point, domain=MICROSOFT)
+        return author.op("Mul", product, row_scale)
+
+    @staticmethod
+    def _activation_constants(author: Author) -> tuple[ir.Value, ir.Value]:
+        one = author.constant("one", np.array(1, np.float32))
+        zero_point = author.constant("activation_zero_point", np.array(ACTIVATION_ZERO_POINT, np.uint8))
+        return one, zero_point
+
+
+def quantize_columns(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Symmetric int8 of a weight [out, in], one scale per output: ([in, out] int8, [out] float32)."""
+    values = weight.astype(np.float32)
+    largest = np.maximum(np.abs(values).max(axis=1), np.float32(SMALLEST_ROW_MAXIMUM))
+    scale = (largest / INT8_MAX).astype(np.float32)
+    rounded = np.rint(values / scale[:, None]).astype(np.int8)
+    return np.ascontiguousarray(rounded.T), scale
+
+
+ENCODINGS: dict[Precision, Encoding] = {
+    "fp32": FloatEncoding(ir.DataType.FLOAT),
+    "fp16": FloatEncoding(ir.DataType.FLOAT16),
+    "int8": Int8Encoding(),
+}

@@ -1,0 +1,142 @@
+"""Writes a Qwen3-Embedding checkpoint with random weights and the genuine Qwen3 tokenizer.
+
+    python models/random_checkpoint.py OUT [--shape tiny|0.6b] [--seed 0]
+
+Random weights show that everything fits together, and how fast and large it is. They mean nothing: the
+similarities of such a model say nothing about the texts. Tensors are written one at a time.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+from qwen3_tokenizer import build_tokenizer
+from safetensors.numpy import save_file
+
+from quoit.artifact import Architecture
+from quoit_export.checkpoint import tensor_shapes
+
+TASK = "Given a web search query, retrieve relevant passages that answer the query"
+PROMPTS = {"query": f"Instruct: {TASK}\nQuery:", "document": ""}
+SHARD_BYTES = 500 << 20
+
+COMMON = {"vocab_size": 151_669, "rms_norm_eps": 1e-6, "rope_theta": 1e6}
+SHAPES = {
+    "tiny": Architecture(
+        hidden_size=64,
+        intermediate_size=160,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        **COMMON,
+    ),
+    "0.6b": Architecture(
+        hidden_size=1024,
+        intermediate_size=3072,
+        num_hidden_layers=28,
+        num_attention_heads=16,
+        num_key_value_heads=8,
+        head_dim=128,
+        **COMMON,
+    ),
+}
+
+
+def make_tensors(numbers: Architecture, seed: int) -> Iterator[tuple[str, NDArray[np.generic]]]:
+    """Every tensor in bfloat16: linear layers like transformers' initialisation, norm weights around one."""
+    generator = np.random.default_rng(seed)
+    for name, shape in tensor_shapes(numbers).items():
+        spread, centre = (0.02, 0.0) if len(shape) == 2 else (0.2, 1.0)
+        values = generator.standard_normal(shape, dtype=np.float32) * np.float32(spread) + np.float32(centre)
+        yield name, values.astype(ml_dtypes.bfloat16)
+
+
+def write_shards(folder: Path, tensors: Iterator[tuple[str, NDArray[np.generic]]]) -> None:
+    """Writes shards of about SHARD_BYTES and their index, holding one shard at a time."""
+    weight_map: dict[str, str] = {}
+    shard: dict[str, NDArray[np.generic]] = {}
+    total = 0
+
+    def flush() -> None:
+        file = f"model-{len(set(weight_map.values())) + 1:05d}.safetensors"
+        save_file(shard, folder / file, metadata={"format": "pt"})
+        weight_map.update(dict.fromkeys(shard, file))
+        shard.clear()
+
+    for name, values in tensors:
+        shard[name] = values
+        total += values.nbytes
+        if sum(tensor.nbytes for tensor in shard.values()) >= SHARD_BYTES:
+            flush()
+    if shard:
+        flush()
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
+
+
+def write_checkpoint(folder: Path, numbers: Architecture, seed: int = 0, max_tokens: int = 32_768) -> None:
+    """Writes a whole checkpoint: configuration, shards, tokenizer, prompts and modules."""
+    folder.mkdir(parents=True)
+    sizes = {name: getattr(numbers, name) for name in numbers.__struct_fields__}
+    config = {
+        "architectures": ["Qwen3Model"],
+        "model_type": "qwen3",
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "max_position_embeddings": max_tokens,
+        "torch_dtype": "bfloat16",
+        "tie_word_embeddings": True,
+        **sizes,
+    }
+    write_json(folder / "config.json", config)
+    write_sentence_transformers_files(folder)
+    build_tokenizer().save(str(folder / "tokenizer.json"))
+    write_shards(folder, make_tensors(numbers, seed))
+
+
+def write_sentence_transformers_files(folder: Path) -> None:
+    """The prompts and the pooling that sentence-transformers reads."""
+    write_json(folder / "config_sentence_transformers.json", {"prompts": PROMPTS, "similarity_fn_name": "cosine"})
+    module = "sentence_transformers.models"
+    modules = [
+        {"idx": 0, "name": "0", "path": "", "type": f"{module}.Transformer"},
+        {"idx": 1, "name": "1", "path": "1_Pooling", "type": f"{module}.Pooling"},
+        {"idx": 2, "name": "2", "path": "2_Normalize", "type": f"{module}.Normalize"},
+    ]
+    write_json(folder / "modules.json", modules)
+    (folder / "1_Pooling").mkdir()
+    write_json(folder / "1_Pooling" / "config.json", {"pooling_mode_lasttoken": True, "include_prompt": True})
+    tokenizer = {
+        "tokenizer_class": "Qwen2Tokenizer",
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+        "padding_side": "left",
+    }
+    write_json(folder / "tokenizer_config.json", tokenizer)
+
+
+def write_json(file: Path, content: object) -> None:
+    """Writes indented JSON."""
+    file.write_text(json.dumps(content, indent=2))
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Write a random Qwen3-Embedding checkpoint.")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--shape", choices=sorted(SHAPES), default="tiny")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    if options.out.exists():
+        parser.error(f"{options.out} exists; remove it or name another folder")
+    write_checkpoint(options.out, SHAPES[options.shape], options.seed)
+    print(f"{options.out}: a Qwen3-Embedding checkpoint of shape {options.shape} with RANDOM weights")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""The artifact folder: what `quoit-export` writes and the runtime reads.
+
+    FOLDER/quoit.json                      the manifest, the records below as JSON
+    FOLDER/tokenizer.json                  the checkpoint's own tokenizer
+    FOLDER/<precision>/model.onnx          the graph
+    FOLDER/<precision>/model.onnx.data     its tensors, memory-mapped at load
+
+This module checks names, sizes and hashes. It does not know what is in a graph or how it runs.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+
+import msgspec
+
+from quoit.errors import ArtifactError
+
+FORMAT = 1
+MANIFEST = "quoit.json"
+TOKENIZER = "tokenizer.json"
+MAX_MANIFEST_BYTES = 1 << 20
+
+Precision = Literal["fp32", "fp16", "int8"]
+Task = Literal["embedding", "rerank"]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of the manifest: immutable, and strict about its fields when read."""
+
+
+class Architecture(Record):
+    """The numbers of a Qwen3 decoder, named as in transformers' `Qwen3Config`."""
+
+    hidden_size: Positive
+    intermediate_size: Positive
+    num_hidden_layers: Positive
+    num_attention_heads: Positive
+    num_key_value_heads: Positive
+    head_dim: Positive
+    vocab_size: Positive
+    rms_norm_eps: float
+    rope_theta: float
+
+
+class FileRecord(Record):
+    """A file of the artifact: its path within the folder, size in bytes, and SHA-256."""
+
+    path: str
+    bytes: Annotated[int, msgspec.Meta(ge=0)]
+    sha256: Digest
+
+
+class Parity(Record):
+    """Cosine similarity of a variant's vectors to those of `reference`, over `texts` texts."""
+
+    reference: str
+    texts: int
+    cosine_mean: float
+    cosine_min: float
+    floor: float
+
+
+class Variant(Record):
+    """One precision of the model: its files, and the parity that was measured at export."""
+
+    files: tuple[FileRecord, ...]
+    parity: tuple[Parity, ...]
+    accepted: bool
+
+
+class Source(Record):
+    """Where the weights came from; `weights_sha256` is the hash of the shards' hashes, in name order."""
+
+    id: str
+    revision: str | None
+    weights_sha256: Digest
+
+
+class Manifest(Record):
+    """quoit.json."""
+
+    format: int
+    created_by: str
+    task: Task
+    architecture: Architecture
+    min_dim: Positive
+    max_tokens: Positive
+    prompts: dict[str, str]
+    end_token_id: Annotated[int, msgspec.Meta(ge=0)]
+    tokenizer: FileRecord
+    source: Source
+    variants: dict[Precision, Variant]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A manifest and the folder it describes."""
+
+    folder: Path
+    manifest: Manifest
+
+    def variant(self, precision: Precision) -> Variant:
+        """The variant of a precision.
+
+        Raises:
+            ArtifactError: the artifact lacks it, or export rejected it.
+        """
+        variant = self.manifest.variants.get(precision)
+        if variant is None:
+            have = ", ".join(self.manifest.variants)
+            raise ArtifactError(
+                f"{self.folder} has no {precision} variant (it has {have}); choose one of those, or add it "
+                f"with `quoit-export CHECKPOINT {self.folder} --precision {precision}`"
+            )
+        if not variant.accepted:
+            failed = "; ".join(_describe(p) for p in variant.parity if p.cosine_min < p.floor)
+            raise ArtifactError(
+                f"the {precision} variant of {self.folder} was rejected at export ({failed}); use another "
+                f"precision of {', '.join(self.accepted()) or 'a new export'}"
+            )
+        return variant
+
+    def accepted(self) -> list[Precision]:
+        """The precisions that passed their parity gate, in the manifest's order."""
+        return [name for name, variant in self.manifest.variants.items() if variant.accepted]
+
+    def path(self, record: FileRecord) -> Path:
+        """Where a file of the manifest lies, after a check that it is there in full length.
+
+        Raises:
+            ArtifactError: the path leaves the folder, or the file is missing or of another size.
+        """
+        inside = PurePosixPath(record.path)
+        if inside.is_absolute() or ".." in inside.parts or "\\" in record.path or not inside.parts:
+            raise ArtifactError(
+                f"{self.folder / MANIFEST} names a file outside its folder, {record.path!r}; do not use "
+                "this artifact"
+            )
+        path = self.folder / inside
+        if not path.is_file():
+            raise ArtifactError(f"{path} is missing; export the artifact again")
+        size = path.stat().st_size
+        if size != record.bytes:
+            raise ArtifactError(
+                f"{path} has {size:,} bytes, {record.bytes:,} expected; copy or export the artifact again"
+            )
+        return path
+
+    def verify(self, record: FileRecord) -> Path:
+        """Like `path`, and the SHA-256 of the file must be the recorded one.
+
+        Raises:
+            ArtifactError: see `path`; or the hash differs.
+        """
+        path = self.path(record)
+        digest = hash_file(path)
+        if digest != record.sha256:
+            raise ArtifactError(
+                f"{path} is damaged: its SHA-256 is {digest[:12]}…, {record.sha256[:12]}… expected; copy or "
+                "export the artifact again"
+            )
+        return path
+
+
+def _describe(parity: Parity) -> str:
+    return f"cosine to {parity.reference} {parity.cosine_min:.5f}, below {parity.floor}"
+
+
+def hash_file(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def record_file(folder: Path, path: Path) -> FileRecord:
+    """The manifest's record of a file in `folder`."""
+    return FileRecord(path.relative_to(folder).as_posix(), path.stat().st_size, hash_file(path))
+
+
+def read_artifact(folder: str | Path) -> Artifact:
+    """Reads and checks the manifest of an artifact folder; the large files are checked when used.
+
+    Raises:
+        ArtifactError: no folder, no manifest, or a manifest that is damaged or of another format.
+    """
+    folder = Path(folder)
+    file = folder / MANIFEST
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder} is not a folder; make it with `quoit-export CHECKPOINT {folder}`")
+    if not file.is_file():
+        raise ArtifactError(
+            f"{folder} has no {MANIFEST}, so it is no artifact; make one with `quoit-export {folder} OUT` if "
+            "it is a checkpoint"
+        )
+    if file.stat().st_size > MAX_MANIFEST_BYTES:
+        raise ArtifactError(f"{file} is larger than {MAX_MANIFEST_BYTES:,} bytes; export the artifact again")
+    try:
+        found = msgspec.json.decode(file.read_bytes())
+        version = found.get("format") if isinstance(found, dict) else None
+        if version != FORMAT:
+            raise ArtifactError(
+                f"{file} has format {version!r}, this quoit reads format {FORMAT}; export the artifact again, "
+                "or install the quoit that wrote it"
+            )
+        manifest = msgspec.convert(found, Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{file} is damaged: {error}; export the artifact again") from error
+    return Artifact(folder, manifest)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Writes quoit.json into a folder."""
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    (folder / MANIFEST).write_bytes(text + b"\n")

@@ -1,0 +1,166 @@
+"""Token rows to batches for a packed graph: what is computed together, and the way back.
+
+A pure function of token ids and limits. The model is causal, so a token's state depends only on the tokens
+before it, and every distinct token prefix of a batch needs computing once: rows are sorted as sequences of
+ids, each is compared with its neighbour, and only its new tail joins the stream. Texts with the same ids are
+one row. This module does not know what the ids mean.
+
+Lengths are in tokens. T stream rows, R sequences, S tokens in the longest of them, N = R distinct texts.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int64]
+Key = bytes
+"""A row's ids as big-endian uint32, so that comparing bytes compares ids."""
+
+ID_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one batch may hold; a single row longer than a limit is a batch of its own.
+
+    Attributes:
+        stream_tokens: distinct tokens that go through the linear layers.
+        rectangle_tokens: R * S, the padded positions that attention sees.
+        tiled_from: rows of at least this many tokens use tiled attention. A row's own length decides, so
+            that its vector cannot depend on its batch.
+        share_prefixes: whether rows share the tokens they begin with.
+    """
+
+    stream_tokens: int
+    rectangle_tokens: int
+    tiled_from: int
+    share_prefixes: bool = True
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One run of the graph: its inputs, and which texts its outputs belong to.
+
+    Attributes:
+        input_ids: [T] int64, the stream.
+        attention_index: [R, S] int64, the stream row behind each position; padding repeats the row's last.
+        row_lengths: [R] int32, length minus one.
+        stream_slot: [T] int64, each stream row's place in the flattened [R * S] attention output.
+        last_row: [R] int64, the stream row of each sequence's last token.
+        tiled_attention: whether attention runs in tiles.
+        texts: [n] int64, the positions of the texts answered here.
+        output_row: [n] int64, the output row in 0..R-1 that answers each of them.
+    """
+
+    input_ids: Ids
+    attention_index: Ids
+    row_lengths: NDArray[np.int32]
+    stream_slot: Ids
+    last_row: Ids
+    tiled_attention: bool
+    texts: Ids
+    output_row: Ids
+
+
+def plan_batches(rows: Sequence[Sequence[int]], limits: Limits) -> Iterator[Batch]:
+    """Batches that together answer every row once, longest rows first.
+
+    Args:
+        rows: the token ids of each text, none empty.
+        limits: what one batch may hold.
+    """
+    texts_of: dict[Key, list[int]] = {}
+    for position, row in enumerate(rows):
+        texts_of.setdefault(np.asarray(row, ">u4").tobytes(), []).append(position)
+    by_length = sorted(texts_of, key=lambda key: (-len(key), key))
+    group = _Group(limits)
+    for key in by_length:
+        if not group.admits(key):
+            yield _pack(group, texts_of)
+            group = _Group(limits)
+        group.add(key)
+    if group.keys:
+        yield _pack(group, texts_of)
+
+
+class _Group:
+    """The rows of the batch in the making, sorted as sequences of ids."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.keys: list[Key] = []
+        self.stream_tokens = 0
+        self.longest = 0
+
+    def admits(self, key: Key) -> bool:
+        """Whether a row no longer than those here may join them."""
+        if not self.keys:
+            return True
+        limits = self.limits
+        rectangle = (len(self.keys) + 1) * self.longest
+        return (
+            self.is_tiled == (_length(key) >= limits.tiled_from)
+            and rectangle <= limits.rectangle_tokens
+            and self.stream_tokens + self._new_tokens(key) <= limits.stream_tokens
+        )
+
+    def add(self, key: Key) -> None:
+        self.stream_tokens += self._new_tokens(key)
+        self.longest = max(self.longest, _length(key))
+        self.keys.insert(bisect_left(self.keys, key), key)
+
+    @property
+    def is_tiled(self) -> bool:
+        return self.longest >= self.limits.tiled_from
+
+    def _new_tokens(self, key: Key) -> int:
+        """Tokens of a row that no row here begins with: its neighbours in order share the most."""
+        if not self.limits.share_prefixes:
+            return _length(key)
+        at = bisect_left(self.keys, key)
+        shared = (common_prefix(key, other) for other in self.keys[max(at - 1, 0) : at + 1])
+        return _length(key) - max(shared, default=0)
+
+
+def _length(key: Key) -> int:
+    return len(key) // ID_BYTES
+
+
+def common_prefix(left: Key, right: Key) -> int:
+    """How many ids two rows begin with in common."""
+    size = min(len(left), len(right))
+    differ = np.frombuffer(left[:size], np.uint32) != np.frombuffer(right[:size], np.uint32)
+    return int(differ.argmax()) if differ.any() else size // ID_BYTES
+
+
+def _pack(group: _Group, texts_of: dict[Key, list[int]]) -> Batch:
+    rows = [np.frombuffer(key, ">u4").astype(np.int64) for key in group.keys]
+    index = np.zeros((len(rows), group.longest), np.int64)
+    ids: list[Ids] = []
+    slots: list[Ids] = []
+    start = 0
+    for number, row in enumerate(rows):
+        shared = 0
+        if number and group.limits.share_prefixes:
+            shared = common_prefix(group.keys[number - 1], group.keys[number])
+            index[number, :shared] = index[number - 1, :shared]
+        tail = len(row) - shared
+        index[number, shared : len(row)] = np.arange(start, start + tail)
+        index[number, len(row) :] = start + tail - 1
+        slots.append(np.arange(shared, len(row)) + number * group.longest)
+        ids.append(row[shared:])
+        start += tail
+    texts = [texts_of[key] for key in group.keys]
+    return Batch(
+        input_ids=np.concatenate(ids),
+        attention_index=index,
+        row_lengths=np.array([len(row) - 1 for row in rows], np.int32),
+        stream_slot=np.concatenate(slots),
+        last_row=index[:, -1].copy(),
+        tiled_attention=group.is_tiled,
+        texts=np.concatenate([np.array(t, np.int64) for t in texts]),
+        output_row=np.repeat(np.arange(len(rows)), [len(t) for t in texts]),
+    )
