@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from quoit.artifact import Architecture, Precision
 from quoit_export.checkpoint import linear_shapes
-from quoit_export.precision import ENCODINGS, MICROSOFT, Author, Encoding, ReadTensor
+from quoit_export.precision import ENCODINGS, MICROSOFT, Author, Encoding, ReadTensor, Rows
 
 OPSET = 20
 IR_VERSION = 10
@@ -118,15 +118,15 @@ class Decoder:
     def attention(self, x: ir.Value, slots: ir.Value, name: str) -> ir.Value:
         """[T, hidden] -> the attention output of the stream rows in `slots`, [len(slots), hidden]."""
         author, heads, kv_heads = self.author, self.numbers.num_attention_heads, self.numbers.num_key_value_heads
-        shared = self.encoding.prepare(author, x)
+        shared = self.encoding.prepare(author, Rows(x))
         query = self.head_norm(self.linear(shared, f"{name}.q_proj"), heads, f"{name}.q_norm")
         key = self.head_norm(self.linear(shared, f"{name}.k_proj"), kv_heads, f"{name}.k_norm")
-        value = self.linear(shared, f"{name}.v_proj")
+        value = self.settle(self.linear(shared, f"{name}.v_proj"))
         rectangle = [author.op("Gather", flat, self.inputs.attention_index) for flat in (query, key, value)]
         context = self.choose_attention(rectangle)
         flat_shape = author.constant("flat_heads", np.array([-1, heads * self.numbers.head_dim], np.int64))
         stream = author.op("Gather", author.op("Reshape", context, flat_shape), slots)
-        return self.linear(self.encoding.prepare(author, stream), f"{name}.o_proj")
+        return self.settle(self.linear(self.encoding.prepare(author, Rows(stream)), f"{name}.o_proj"))
 
     def choose_attention(self, rectangle: list[ir.Value]) -> ir.Value:
         """Causal attention over [R, S, heads * head_dim], as `tiled_attention` asks.
@@ -178,28 +178,38 @@ class Decoder:
 
     def mlp(self, x: ir.Value, name: str) -> ir.Value:
         """SwiGLU: down(silu(gate(x)) * up(x))."""
-        shared = self.encoding.prepare(self.author, x)
-        gate = self.linear(shared, f"{name}.gate_proj")
+        author = self.author
+        shared = self.encoding.prepare(author, Rows(x))
+        gate = self.settle(self.linear(shared, f"{name}.gate_proj"))
         up = self.linear(shared, f"{name}.up_proj")
-        silu = self.author.op("QuickGelu", gate, domain=MICROSOFT, alpha=1.0)
-        return self.linear(self.encoding.prepare(self.author, self.author.op("Mul", silu, up)), f"{name}.down_proj")
+        silu = author.op("QuickGelu", gate, domain=MICROSOFT, alpha=1.0)
+        product = Rows(author.op("Mul", silu, up.values), up.scale)
+        return self.settle(self.linear(self.encoding.prepare(author, product), f"{name}.down_proj"))
 
-    def linear(self, x: tuple[ir.Value, ...], name: str) -> ir.Value:
+    def linear(self, x: Rows, name: str) -> Rows:
         """A linear layer by its name in the checkpoint."""
         shape = linear_shapes(self.numbers)[name.split(".", 2)[2]]
         return self.encoding.linear(self.author, x, name, shape)
+
+    def settle(self, x: Rows) -> ir.Value:
+        """The values with their row scale applied."""
+        return x.values if x.scale is None else self.author.op("Mul", x.values, x.scale)
 
     def norm(self, x: ir.Value, name: str) -> ir.Value:
         """RMSNorm over the last axis."""
         eps = self.numbers.rms_norm_eps
         return self.author.op("SimplifiedLayerNormalization", x, self.norm_weight(name), axis=-1, epsilon=eps, stash_type=1)
 
-    def head_norm(self, x: ir.Value, heads: int, name: str) -> ir.Value:
-        """RMSNorm of each head: [T, heads * head_dim] -> the same shape."""
+    def head_norm(self, x: Rows, heads: int, name: str) -> ir.Value:
+        """RMSNorm of each head: [T, heads * head_dim] -> the same shape.
+
+        A row's scale cancels in the norm (but for epsilon, which is then relative to the scaled row: 1e-6
+        against a mean square near one), so it is dropped.
+        """
         author, width = self.author, self.numbers.head_dim
         split = author.constant(f"split_{heads}", np.array([-1, heads, width], np.int64))
         merged = author.constant(f"merge_{heads}", np.array([-1, heads * width], np.int64))
-        return author.op("Reshape", self.norm(author.op("Reshape", x, split), name), merged)
+        return author.op("Reshape", self.norm(author.op("Reshape", x.values, split), name), merged)
 
     def add_norm(self, residual: ir.Value, x: ir.Value, name: str) -> tuple[ir.Value, ir.Value]:
         """(RMSNorm(residual + x), residual + x)."""

@@ -70,6 +70,18 @@ class Author:
         return self.tape.initializer(lazy)
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Values [T, n] that still have to be multiplied row by row by `scale` [T, 1], where there is one.
+
+    What follows may be indifferent to a row's scale, or may carry it along: then the multiplication of every
+    value never happens.
+    """
+
+    values: ir.Value
+    scale: ir.Value | None = None
+
+
 class Encoding(Protocol):
     """What differs between precisions. `prepare` is shared by the linear layers that read one input."""
 
@@ -78,10 +90,10 @@ class Encoding(Protocol):
     def embed(self, author: Author, ids: ir.Value, shape: tuple[int, int]) -> ir.Value:
         """Rows of the token table: [T] int64 -> [T, hidden]."""
 
-    def prepare(self, author: Author, x: ir.Value) -> tuple[ir.Value, ...]:
-        """What a linear layer needs of its input [T, in]."""
+    def prepare(self, author: Author, x: Rows) -> Rows:
+        """What a linear layer reads, made from its input [T, in]."""
 
-    def linear(self, author: Author, x: tuple[ir.Value, ...], name: str, shape: tuple[int, int]) -> ir.Value:
+    def linear(self, author: Author, x: Rows, name: str, shape: tuple[int, int]) -> Rows:
         """A linear layer without bias whose weight is stored as [out, in]: -> [T, out]."""
 
 
@@ -96,17 +108,15 @@ class FloatEncoding:
         table = author.weight(name, self.dtype, shape, lambda: self._cast(author.read(name)))
         return author.op("Gather", table, ids)
 
-    def prepare(self, author: Author, x: ir.Value) -> tuple[ir.Value, ...]:
-        return (x,)
+    def prepare(self, author: Author, x: Rows) -> Rows:
+        return x
 
-    def linear(self, author: Author, x: tuple[ir.Value, ...], name: str, shape: tuple[int, int]) -> ir.Value:
+    def linear(self, author: Author, x: Rows, name: str, shape: tuple[int, int]) -> Rows:
+        stored = f"{name}.weight"
         weight = author.weight(
-            f"{name}.weight",
-            self.dtype,
-            shape[::-1],
-            lambda: np.ascontiguousarray(self._cast(author.read(f"{name}.weight")).T),
+            stored, self.dtype, shape[::-1], lambda: np.ascontiguousarray(self._cast(author.read(stored)).T)
         )
-        return author.op("MatMul", x[0], weight)
+        return Rows(author.op("MatMul", x.values, weight), x.scale)
 
     def _cast(self, values: NDArray[Any]) -> NDArray[Any]:
         return values.astype(np.float32).astype(self.dtype.numpy())
@@ -122,35 +132,32 @@ class Int8Encoding:
         half = FloatEncoding(ir.DataType.FLOAT16).embed(author, ids, shape)
         return author.op("Cast", half, to=ir.DataType.FLOAT)
 
-    def prepare(self, author: Author, x: ir.Value) -> tuple[ir.Value, ...]:
-        """The input as uint8 around zero point 128, and its scale per row [T, 1].
-
-        A row's scale is its largest magnitude divided by 127.
-        """
+    def prepare(self, author: Author, x: Rows) -> Rows:
+        """The values as uint8 around zero point 128; a row's scale is its largest magnitude / 127."""
         axis = author.constant("last_axis", np.array([-1], np.int64))
-        largest = author.op("ReduceMax", author.op("Abs", x), axis, keepdims=1)
-        largest = author.op("Max", largest, author.constant("row_floor", np.array(SMALLEST_ROW_MAXIMUM, np.float32)))
+        highest = author.op("ReduceMax", x.values, axis, keepdims=0)
+        lowest = author.op("ReduceMin", x.values, axis, keepdims=0)
+        floor = author.constant("row_floor", np.array(SMALLEST_ROW_MAXIMUM, np.float32))
+        largest = author.op("Max", highest, author.op("Neg", lowest), floor)
         scale = author.op("Mul", largest, author.constant("inverse_int8_max", np.array(1 / INT8_MAX, np.float32)))
-        one, zero_point = self._activation_constants(author)
-        return author.op("QuantizeLinear", author.op("Div", x, scale), one, zero_point), scale
+        zero_point = author.constant("row_zero_point", np.array([ACTIVATION_ZERO_POINT], np.uint8))
+        zero_points = author.op("Expand", zero_point, author.op("Shape", scale))
+        quantized = author.op("QuantizeLinear", x.values, scale, zero_points, axis=0)
+        column = author.op("Unsqueeze", scale, axis)
+        return Rows(quantized, column if x.scale is None else author.op("Mul", column, x.scale))
 
-    def linear(self, author: Author, x: tuple[ir.Value, ...], name: str, shape: tuple[int, int]) -> ir.Value:
-        quantized, row_scale = x
+    def linear(self, author: Author, x: Rows, name: str, shape: tuple[int, int]) -> Rows:
+        stored = f"{name}.weight"
         weight = author.weight(
-            f"{name}.weight_int8", ir.DataType.INT8, shape[::-1], lambda: quantize_columns(author.read(f"{name}.weight"))[0]
+            f"{stored}_int8", ir.DataType.INT8, shape[::-1], lambda: quantize_columns(author.read(stored))[0]
         )
         scale = author.weight(
-            f"{name}.weight_scale", ir.DataType.FLOAT, shape[:1], lambda: quantize_columns(author.read(f"{name}.weight"))[1]
+            f"{stored}_scale", ir.DataType.FLOAT, shape[:1], lambda: quantize_columns(author.read(stored))[1]
         )
-        one, zero_point = self._activation_constants(author)
-        product = author.op("MatMulIntegerToFloat", quantized, weight, one, scale, zero_point, domain=MICROSOFT)
-        return author.op("Mul", product, row_scale)
-
-    @staticmethod
-    def _activation_constants(author: Author) -> tuple[ir.Value, ir.Value]:
         one = author.constant("one", np.array(1, np.float32))
         zero_point = author.constant("activation_zero_point", np.array(ACTIVATION_ZERO_POINT, np.uint8))
-        return one, zero_point
+        product = author.op("MatMulIntegerToFloat", x.values, weight, one, scale, zero_point, domain=MICROSOFT)
+        return Rows(product, x.scale)
 
 
 def quantize_columns(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -1,0 +1,91 @@
+"""The command `quoit-export`."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import get_args
+
+from quoit.artifact import Artifact, Precision, Task
+from quoit.errors import QuoitError
+from quoit_export.checkpoint import open_checkpoint
+from quoit_export.errors import CheckpointError
+from quoit_export.publish import Request, publish
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line; returns its exit code."""
+    options = make_parser().parse_args(arguments)
+    try:
+        return run(options)
+    except QuoitError as error:
+        print(f"quoit-export: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print("quoit-export: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return INTERRUPTED
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="quoit-export", description="Export a Qwen3-Embedding checkpoint to an ONNX artifact."
+    )
+    parser.add_argument("checkpoint", help="a checkpoint folder, or a hub id such as Qwen/Qwen3-Embedding-0.6B")
+    parser.add_argument("out", type=Path, help="the artifact folder to write")
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=get_args(Precision),
+        default=["fp32", "int8"],
+        help="variants to write (default: fp32 int8)",
+    )
+    parser.add_argument("--task", choices=get_args(Task), help="what the checkpoint is for, where its files leave that open")
+    parser.add_argument("--revision", help="a branch, tag or commit of the hub repository")
+    parser.add_argument("--verify", action="store_true", help="compare fp32 with transformers too")
+    parser.add_argument(
+        "--keep-rejected", action="store_true", help="keep variants below their parity floor; the runtime refuses them"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace whatever OUT holds")
+    return parser
+
+
+def run(options: argparse.Namespace) -> int:
+    """Exports, and says what was written."""
+    start = time.perf_counter()
+    checkpoint = open_checkpoint(options.checkpoint, revision=options.revision, task=options.task)
+    if checkpoint.task != "embedding":
+        raise CheckpointError(
+            f"{options.checkpoint} is a reranker, which this version recognises but does not export; use a "
+            "Qwen3-Embedding checkpoint"
+        )
+    request = Request(
+        out=options.out,
+        precisions=tuple(dict.fromkeys(options.precision)),
+        verify=options.verify,
+        keep_rejected=options.keep_rejected,
+        overwrite=options.overwrite,
+    )
+    describe(publish(checkpoint, request), time.perf_counter() - start)
+    return 0
+
+
+def describe(artifact: Artifact, seconds: float) -> None:
+    """Prints the variants of an artifact with their sizes and parity."""
+    manifest = artifact.manifest
+    print(f"{artifact.folder}: {manifest.source.id}, {manifest.architecture.hidden_size} dimensions, {seconds:.1f} s")
+    for name, variant in manifest.variants.items():
+        size = sum(record.bytes for record in variant.files) / 1e6
+        print(f"  {name:5} {size:9,.1f} MB{'' if variant.accepted else '  REJECTED'}")
+        for parity in variant.parity:
+            print(
+                f"        cosine to {parity.reference}: mean {parity.cosine_mean:.6f}, least {parity.cosine_min:.6f} "
+                f"of {parity.texts} texts (floor {parity.floor})"
+            )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Token ids to states in input order: the part that embedding and reranking have in common."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from quoit.artifact import Artifact, Precision, Task, read_artifact
+from quoit.batches import Limits, plan_batches
+from quoit.errors import ArtifactError, InputError
+from quoit.session import ProviderName, ProviderRequest, Session, States, choose
+from quoit.tokens import TextTokenizer
+
+LIMITS: dict[ProviderName, Limits] = {
+    "cpu": Limits(stream_tokens=512, rectangle_tokens=2048, tiled_from=1025),
+    "cuda": Limits(stream_tokens=32_768, rectangle_tokens=65_536, tiled_from=1),
+}
+"""Default limits of a batch. On a CPU the kernels saturate near 64 rows and larger batches only leave the
+caches; see bench/LOG.md."""
+
+MIN_TOKENS = 2
+"""A text's first token and the end token."""
+
+Advance = Callable[[int], object]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """An artifact's tokenizer and session, and how large a batch may be."""
+
+    artifact: Artifact
+    tokenizer: TextTokenizer
+    session: Session
+    limits: Limits
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | Artifact,
+        task: Task,
+        *,
+        precision: Precision | None = None,
+        provider: ProviderRequest = "auto",
+        threads: int | None = None,
+        max_tokens: int | None = None,
+        batch_tokens: int | None = None,
+    ) -> Self:
+        """Opens an artifact for a task; the arguments are those of `quoit.Embedder`."""
+        artifact = path if isinstance(path, Artifact) else read_artifact(path)
+        manifest = artifact.manifest
+        if manifest.task != task:
+            raise ArtifactError(f"{artifact.folder} is a {manifest.task} artifact, not {task}; use another one")
+        longest = check_number("max_tokens", max_tokens, MIN_TOKENS, manifest.max_tokens) or manifest.max_tokens
+        choice = choose(artifact, provider, precision)
+        limits = LIMITS[choice.provider]
+        if check_number("batch_tokens", batch_tokens, 1, 1 << 20):
+            ratio = limits.rectangle_tokens // limits.stream_tokens
+            limits = replace(limits, stream_tokens=batch_tokens, rectangle_tokens=ratio * (batch_tokens or 0))
+        tokenizer = TextTokenizer.load(
+            artifact.verify(manifest.tokenizer),
+            max_tokens=longest,
+            end_token_id=manifest.end_token_id,
+            vocab_size=manifest.architecture.vocab_size,
+        )
+        session = Session(artifact, choice, threads=check_number("threads", threads, 1, 1 << 10))
+        return cls(artifact, tokenizer, session, limits)
+
+    def run(self, rows: Sequence[Sequence[int]], advance: Advance) -> States:
+        """The state of each row of ids, [n, hidden] float32, in the order of the rows.
+
+        Args:
+            rows: token ids, none empty.
+            advance: told after each batch how many rows it answered.
+        """
+        states: States = np.empty((len(rows), self.artifact.manifest.architecture.hidden_size), np.float32)
+        for batch in plan_batches(rows, self.limits):
+            states[batch.texts] = self.session.run(batch)[batch.output_row]
+            advance(len(batch.texts))
+        return states
+
+
+def check_number(name: str, value: int | None, least: int, most: int) -> int | None:
+    """The value itself, when it is None or a whole number within bounds.
+
+    Raises:
+        InputError: it is not.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InputError(f"{name} {value!r} must be a whole number from {least} to {most}")
+    return value

@@ -1,0 +1,120 @@
+"""Last-token states to vectors: truncate, normalise, convert.
+
+The graph has already taken the end token's state after the final norm. Truncation comes first (the
+Matryoshka property: a prefix of the vector is a smaller vector), then L2 normalisation, then the output type,
+with the meanings of sentence-transformers' `quantize_embeddings`. This module does not know about texts.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quoit.errors import ComputeError, InputError
+
+Vectors = NDArray[Any]
+Float32 = NDArray[np.float32]
+Dtype = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
+
+LEVELS = 255
+"""Steps of an 8-bit output over its calibration range."""
+
+
+class OutputOptions(TypedDict, total=False):
+    """The keyword arguments of `encode` that say how vectors look; see `Output`."""
+
+    dim: int | None
+    normalize: bool
+    dtype: Dtype
+    ranges: NDArray[np.floating[Any]] | None
+
+
+@dataclass(frozen=True)
+class Output:
+    """How vectors look.
+
+    Attributes:
+        dim: keep the first `dim` values, then normalise; None keeps all.
+        normalize: scale each vector to unit length.
+        dtype: `float32`; `float16`; `int8` and `uint8`, 255 steps over `ranges`; `binary` and `ubinary`, one
+            bit a dimension (value > 0), eight to a byte, int8 (minus 128) and uint8.
+        ranges: [2, dim], least and greatest value of each dimension, for `int8` and `uint8`; take them from a
+            sample of your own vectors with `calibration_ranges`. Values outside are clipped.
+    """
+
+    dim: int | None = None
+    normalize: bool = True
+    dtype: Dtype = "float32"
+    ranges: NDArray[np.floating[Any]] | None = None
+
+    def check(self, *, min_dim: int, hidden_size: int) -> None:
+        """Refuses what cannot be given.
+
+        Raises:
+            InputError: an unknown dtype, a dim outside the model's range, or ranges absent or ill-shaped.
+        """
+        dim = hidden_size if self.dim is None else self.dim
+        if self.dtype not in get_args(Dtype):
+            raise InputError(f"dtype {self.dtype!r} is unknown; choose one of {', '.join(get_args(Dtype))}")
+        if isinstance(dim, bool) or not isinstance(dim, int) or not min(min_dim, hidden_size) <= dim <= hidden_size:
+            raise InputError(f"dim {dim!r} is outside this model's {min_dim} to {hidden_size}; choose one inside")
+        if self.dtype not in ("int8", "uint8"):
+            return
+        if self.ranges is None:
+            raise InputError(
+                f"dtype {self.dtype!r} needs ranges; pass ranges=calibration_ranges(sample) with float32 vectors "
+                f"of dim {dim} from your own texts"
+            )
+        ranges = np.asarray(self.ranges)
+        if ranges.shape != (2, dim) or not np.isfinite(ranges).all() or (ranges[0] >= ranges[1]).any():
+            raise InputError(
+                f"ranges of shape {ranges.shape} must be finite, [2, {dim}], and rise from row 0 to row 1; make "
+                "them with calibration_ranges(sample)"
+            )
+
+
+def calibration_ranges(vectors: NDArray[np.floating[Any]]) -> Float32:
+    """Least and greatest value of each dimension of sample vectors [n, dim]; -> [2, dim]."""
+    return np.stack([vectors.min(axis=0), vectors.max(axis=0)]).astype(np.float32)
+
+
+def finish(states: Float32, output: Output) -> Vectors:
+    """Last-token states [n, hidden] to vectors [n, dim], or [n, ceil(dim / 8)] for the binary types.
+
+    Raises:
+        ComputeError: a state is not finite.
+    """
+    if not np.isfinite(states).all():
+        row = int(np.flatnonzero(~np.isfinite(states).all(axis=1))[0])
+        raise ComputeError(
+            f"the model gave NaN or infinity for row {row} of {len(states)}; use another precision, and "
+            "`quoit doctor` to check the artifact"
+        )
+    vectors = states[:, : output.dim]
+    if output.normalize:
+        vectors = normalize(vectors)
+    return convert(vectors, output)
+
+
+def normalize(vectors: Float32) -> Float32:
+    """Rows scaled to unit Euclidean length; a row of zeros stays zero."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: Float32 = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
+    return scaled
+
+
+def convert(vectors: Float32, output: Output) -> Vectors:
+    """Float32 vectors in the output's type."""
+    match output.dtype:
+        case "float32":
+            return np.ascontiguousarray(vectors)
+        case "float16":
+            return vectors.astype(np.float16)
+        case "ubinary":
+            return np.packbits(vectors > 0, axis=1)
+        case "binary":
+            return (np.packbits(vectors > 0, axis=1).astype(np.int16) - 128).astype(np.int8)
+    low, high = np.asarray(output.ranges, np.float32)
+    levels = np.clip(np.floor((vectors - low) * (LEVELS / (high - low))), 0, LEVELS).astype(np.int16)
+    return levels.astype(np.uint8) if output.dtype == "uint8" else (levels - 128).astype(np.int8)

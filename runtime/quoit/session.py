@@ -1,0 +1,173 @@
+"""One onnxruntime session: a batch in, states out. The only module that imports onnxruntime.
+
+A session never changes provider behind the caller's back: what was asked for runs, or an error says why not.
+This module does not know what the states mean.
+"""
+
+import importlib.metadata
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quoit.artifact import Artifact, Precision
+from quoit.batches import Batch
+from quoit.errors import ArtifactError, InputError, ProviderError
+
+ProviderName = Literal["cpu", "cuda"]
+ProviderRequest = Literal["cpu", "cuda", "auto"]
+States = NDArray[np.float32]
+
+ONNX_NAMES: dict[ProviderName, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PREFERRED: dict[ProviderName, tuple[Precision, ...]] = {
+    "cpu": ("int8", "fp32", "fp16"),
+    "cuda": ("fp16", "fp32", "int8"),
+}
+ERRORS_ONLY = 3
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What runs, and why: the execution provider and the precision."""
+
+    provider: ProviderName
+    provider_reason: str
+    precision: Precision
+    precision_reason: str
+
+
+def choose(artifact: Artifact, provider: ProviderRequest, precision: Precision | None) -> Choice:
+    """Decides provider and precision, each with its reason.
+
+    Raises:
+        ProviderError: onnxruntime is absent, or has not the provider asked for.
+        ArtifactError: the artifact lacks the precision, or export rejected it.
+        InputError: an unknown provider or precision.
+    """
+    name, why = _choose_provider(provider)
+    if precision is not None:
+        if precision not in get_args(Precision):
+            raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(get_args(Precision))}")
+        artifact.variant(precision)
+        return Choice(name, why, precision, "asked for")
+    usable = [candidate for candidate in PREFERRED[name] if candidate in artifact.accepted()]
+    if not usable:
+        raise ArtifactError(f"{artifact.folder} has no variant that passed its parity gate; export it again")
+    return Choice(name, why, usable[0], f"the first of {', '.join(PREFERRED[name])} that the artifact has")
+
+
+def _choose_provider(requested: ProviderRequest) -> tuple[ProviderName, str]:
+    if requested not in get_args(ProviderRequest):
+        raise InputError(f"provider {requested!r} is unknown; choose one of {', '.join(get_args(ProviderRequest))}")
+    available = onnxruntime().get_available_providers()
+    has_cuda = ONNX_NAMES["cuda"] in available
+    if requested == "cuda" and not has_cuda:
+        raise ProviderError(
+            f"provider 'cuda' was asked for, but this onnxruntime offers {', '.join(available)}; "
+            "`pip uninstall onnxruntime` and `pip install 'quoit[cuda]'`, or use provider='cpu'"
+        )
+    if requested == "auto":
+        return ("cuda", "onnxruntime offers CUDA") if has_cuda else ("cpu", "onnxruntime offers no CUDA")
+    return requested, "asked for"
+
+
+def onnxruntime() -> Any:
+    """The onnxruntime module, imported on first use.
+
+    Raises:
+        ProviderError: it is not installed.
+    """
+    try:
+        import onnxruntime as module
+    except ImportError as error:
+        raise ProviderError(
+            f"onnxruntime cannot be imported ({error}); install it with `pip install 'quoit[cpu]'` or "
+            "`pip install 'quoit[cuda]'`"
+        ) from error
+    return module
+
+
+def onnxruntime_version() -> str:
+    """The installed onnxruntime's version, with its distribution's name."""
+    names = ("onnxruntime-gpu", "onnxruntime")
+    found = [name for name in names if any(importlib.metadata.distributions(name=name))]
+    return " and ".join(f"{name} {importlib.metadata.version(name)}" for name in found) or onnxruntime().__version__
+
+
+def default_threads() -> int:
+    """The cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Session:
+    """A loaded variant of an artifact."""
+
+    def __init__(self, artifact: Artifact, choice: Choice, *, threads: int | None = None) -> None:
+        """Loads the model while its hash is checked in another thread.
+
+        Args:
+            artifact: where the model lies.
+            choice: the provider and precision that `choose` decided.
+            threads: onnxruntime's intra-op threads; by default one for each core this process may use.
+
+        Raises:
+            ArtifactError: a file is missing, damaged, or no model that onnxruntime can load.
+            ProviderError: the provider cannot run here.
+        """
+        if threads is not None and (not isinstance(threads, int) or threads < 1):
+            raise InputError(f"threads {threads!r} must be a whole number from 1 on; leave it out for all cores")
+        self.choice = choice
+        self.threads = threads or default_threads()
+        files = artifact.variant(choice.precision).files
+        graph = next(record for record in files if record.path.endswith(".onnx"))
+        others = [record for record in files if record is not graph]
+        path = artifact.verify(graph)
+        for record in others:
+            artifact.path(record)
+        with ThreadPoolExecutor(1) as pool:
+            checks = [pool.submit(artifact.verify, record) for record in others]
+            try:
+                self._session = self._load(str(path))
+            except Exception as error:
+                for check in checks:
+                    check.result()
+                if isinstance(error, ProviderError):
+                    raise
+                raise ArtifactError(
+                    f"onnxruntime cannot load {path}: {error}; export the artifact again with this version"
+                ) from error
+            for check in checks:
+                check.result()
+
+    def _load(self, path: str) -> Any:
+        module = onnxruntime()
+        if self.choice.provider == "cuda":
+            module.preload_dlls()
+        options = module.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.log_severity_level = ERRORS_ONLY
+        name = ONNX_NAMES[self.choice.provider]
+        session = module.InferenceSession(path, options, providers=[name])
+        session.disable_fallback()
+        if session.get_providers()[0] != name:
+            raise ProviderError(
+                f"{name} did not load, onnxruntime gave {session.get_providers()[0]} instead; check the driver "
+                "and CUDA libraries with `nvidia-smi`, or use provider='cpu'"
+            )
+        return session
+
+    def run(self, batch: Batch) -> States:
+        """The states of a batch's distinct texts, [N, hidden] float32. Safe to call from several threads."""
+        feed = {
+            "input_ids": batch.input_ids,
+            "attention_index": batch.attention_index,
+            "row_lengths": batch.row_lengths,
+            "stream_slot": batch.stream_slot,
+            "last_row": batch.last_row,
+            "tiled_attention": np.array(batch.tiled_attention),
+        }
+        states: States = self._session.run(None, feed)[0]
+        return states
