@@ -4,10 +4,11 @@ A session never changes provider behind the caller's back: what was asked for ru
 This module does not know what the states mean.
 """
 
+import base64
 import importlib.metadata
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from quoit.artifact import Artifact, Precision
 from quoit.batches import Batch
 from quoit.errors import ArtifactError, InputError, ProviderError
+from quoit.machine import usable_cores
 
 ProviderName = Literal["cpu", "cuda"]
 ProviderRequest = Literal["cpu", "cuda", "auto"]
@@ -54,6 +56,9 @@ def choose(artifact: Artifact, provider: ProviderRequest, precision: Precision |
         artifact.variant(precision)
         return Choice(name, why, precision, "asked for")
     usable = [candidate for candidate in PREFERRED[name] if candidate in artifact.accepted()]
+    if name == "cpu" and "int8" in usable and len(usable) > 1 and not int8_is_exact():
+        usable.remove("int8")
+        return Choice(name, why, usable[0], "int8 sums would saturate on this CPU")
     if not usable:
         raise ArtifactError(f"{artifact.folder} has no variant that passed its parity gate; export it again")
     return Choice(name, why, usable[0], f"the first of {', '.join(PREFERRED[name])} that the artifact has")
@@ -97,9 +102,27 @@ def onnxruntime_version() -> str:
     return " and ".join(f"{name} {importlib.metadata.version(name)}" for name in found) or onnxruntime().__version__
 
 
-def default_threads() -> int:
-    """The cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+INT8_PROBE = base64.b64decode(
+    "CAo6bAouCgFhCgFiEgF5GhRub2RlX01hdE11bEludGVnZXJfMCINTWF0TXVsSW50ZWdlchIBZ1oVCgFhEhAKDggCEgoKAxIBTQoDEgFLWhUK"
+    "AWISEAoOCAMSCgoDEgFLCgMSAU5iCQoBeRIECgIIBkIECgAQFA=="
+)
+"""An ONNX model of one node, y = MatMulInteger(a uint8 [M, K], b int8 [K, N])."""
+
+
+@cache
+def int8_is_exact() -> bool:
+    """Whether this CPU sums products of uint8 and int8 without saturation.
+
+    x86 without VNNI adds pairs of products in 16 bits, where the largest pair, 2 * 255 * 127, saturates. The
+    answer comes from multiplying the largest values, so it needs no list of processors.
+    """
+    options = onnxruntime().SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    session = onnxruntime().InferenceSession(INT8_PROBE, options, providers=[ONNX_NAMES["cpu"]])
+    rows, inner, columns = 16, 64, 16
+    left, right = np.full((rows, inner), 255, np.uint8), np.full((inner, columns), 127, np.int8)
+    results = [session.run(None, {"a": some, "b": right})[0] for some in (left, left[:1])]
+    return all(bool((result == inner * 255 * 127).all()) for result in results)
 
 
 class Session:
@@ -117,10 +140,13 @@ class Session:
             ArtifactError: a file is missing, damaged, or no model that onnxruntime can load.
             ProviderError: the provider cannot run here.
         """
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
-            raise InputError(f"threads {threads!r} must be a whole number from 1 on; leave it out for all cores")
         self.choice = choice
-        self.threads = threads or default_threads()
+        self.threads = threads or usable_cores()
+        if choice.provider == "cpu" and choice.precision == "int8" and not int8_is_exact():
+            raise ProviderError(
+                "precision 'int8' needs a CPU that sums int8 products exactly (AVX512-VNNI, AVX-VNNI, AMX or ARM "
+                "dot products), and this one saturates; use precision='fp32'"
+            )
         files = artifact.variant(choice.precision).files
         graph = next(record for record in files if record.path.endswith(".onnx"))
         others = [record for record in files if record is not graph]

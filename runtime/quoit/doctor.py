@@ -1,0 +1,131 @@
+"""Checks an artifact on this machine: files, provider, arithmetic, known answers, speed.
+
+Each check gives a line; one that fails says what to do. This module does not repair anything.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from quoit.artifact import Artifact, Precision
+from quoit.embedder import Embedder
+from quoit.errors import QuoitError
+from quoit.machine import cpu_features, cpu_name, resident_bytes, usable_cores
+from quoit.session import ProviderRequest, choose, int8_is_exact, onnxruntime_version
+
+GOLDEN_SOURCE = "Qwen3-Embedding-0.6B"
+GOLDEN_QUERIES = ("What is the capital of China?", "Explain gravity")
+GOLDEN_DOCUMENTS = (
+    "The capital of China is Beijing.",
+    "Gravity is a force that attracts two bodies towards each other. It gives weight to physical objects and is "
+    "responsible for the movement of planets around the sun.",
+)
+GOLDEN_SCORES = ((0.7646, 0.1414), (0.1355, 0.6000))
+"""Cosine scores of queries by documents in the model card of Qwen/Qwen3-Embedding-0.6B."""
+
+GOLDEN_TOLERANCE: dict[Precision, float] = {"fp32": 0.01, "fp16": 0.01, "int8": 0.05}
+"""The card's scores come from reduced precision themselves, hence one hundredth for fp32."""
+
+SPEED_TEXTS = 32
+SPEED_WORDS = 60
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: its name, whether it holds, and what was found."""
+
+    name: str
+    holds: bool
+    detail: str
+
+
+def examine(artifact: Artifact, precision: Precision | None, provider: ProviderRequest) -> Iterator[Finding]:
+    """The findings, one after another; later checks are left out where an earlier one makes them moot."""
+    yield Finding("machine", True, f"{cpu_name()}, {usable_cores()} usable cores, {_features()}")
+    damaged = False
+    for finding in _check_files(artifact):
+        damaged = damaged or not finding.holds
+        yield finding
+    if damaged:
+        return
+    try:
+        yield Finding("onnxruntime", True, onnxruntime_version())
+        choice = choose(artifact, provider, precision)
+        yield Finding("provider", True, f"{choice.provider}: {choice.provider_reason}")
+        yield Finding("precision", True, f"{choice.precision}: {choice.precision_reason}")
+        yield _check_int8()
+        start = time.perf_counter()
+        embedder = Embedder(artifact, precision=choice.precision, provider=choice.provider)
+        first = embedder.encode_query(["warm-up"])
+        seconds = time.perf_counter() - start
+        yield Finding("load", True, f"first vector after {seconds:.2f} s, {first.shape[1]} dimensions")
+        yield _check_batch(embedder)
+        yield _check_golden(embedder)
+        yield _measure_speed(embedder)
+    except QuoitError as error:
+        yield Finding("run", False, str(error))
+
+
+def _features() -> str:
+    found = cpu_features()
+    if found is None:
+        return "CPU features unknown"
+    return f"for int8: {' '.join(found) or 'no vector instructions'}"
+
+
+def _check_files(artifact: Artifact) -> Iterator[Finding]:
+    manifest = artifact.manifest
+    records = [manifest.tokenizer, *(record for variant in manifest.variants.values() for record in variant.files)]
+    for record in records:
+        try:
+            artifact.verify(record)
+        except QuoitError as error:
+            yield Finding("files", False, str(error))
+            return
+    total = sum(record.bytes for record in records)
+    yield Finding("files", True, f"{len(records)} files, {total / 1e6:,.1f} MB, every SHA-256 as recorded")
+
+
+def _check_int8() -> Finding:
+    if int8_is_exact():
+        return Finding("int8 arithmetic", True, "products of uint8 and int8 are summed exactly on this CPU")
+    return Finding("int8 arithmetic", False, "sums of int8 products saturate on this CPU; use precision fp32")
+
+
+def _check_batch(embedder: Embedder) -> Finding:
+    """A text does not see its batch: bit for bit the same vector alone and among others."""
+    texts = [*GOLDEN_DOCUMENTS, *GOLDEN_QUERIES, "", "a"]
+    together = embedder.encode_query(texts)
+    alone = np.stack([embedder.encode_query(text) for text in texts])
+    same = bool((together == alone).all())
+    detail = "bit-identical" if same else f"differ by up to {np.abs(together - alone).max():.1e}; please report this"
+    return Finding("alone and in a batch", same, detail)
+
+
+def _check_golden(embedder: Embedder) -> Finding:
+    """The model card's scores, where the artifact's source is the official checkpoint."""
+    pipeline = embedder.pipeline
+    source = pipeline.artifact.manifest.source.id
+    if source.rpartition("/")[2] != GOLDEN_SOURCE:
+        return Finding("golden scores", True, f"none known for {source}")
+    queries, documents = embedder.encode_query(GOLDEN_QUERIES), embedder.encode_document(GOLDEN_DOCUMENTS)
+    distance = float(np.abs(queries @ documents.T - np.array(GOLDEN_SCORES)).max())
+    tolerance = GOLDEN_TOLERANCE[pipeline.session.choice.precision]
+    holds = distance <= tolerance
+    detail = f"within {distance:.4f} of the model card (tolerance {tolerance})"
+    return Finding("golden scores", holds, detail if holds else f"not {detail}; export the artifact again")
+
+
+def _measure_speed(embedder: Embedder) -> Finding:
+    """Tokens per second on made-up words of ordinary length; a rough figure, no benchmark."""
+    words = " ".join(GOLDEN_DOCUMENTS).split()
+    generator = np.random.default_rng(0)
+    texts = [" ".join(generator.choice(words, SPEED_WORDS)) for _ in range(SPEED_TEXTS)]
+    start = time.perf_counter()
+    tokens = sum(encoded.tokens for encoded in embedder.encode_windows(texts))
+    seconds = time.perf_counter() - start
+    memory = resident_bytes()
+    used = "" if memory is None else f", {memory / 1e9:.2f} GB resident at most"
+    return Finding("speed", True, f"{tokens / seconds:,.0f} tokens/s on {len(texts)} texts of {tokens // len(texts)} tokens{used}")

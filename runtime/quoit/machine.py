@@ -1,0 +1,46 @@
+"""What this machine offers: cores, CPU features, memory. It does not know what runs on it."""
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+CPUINFO = Path("/proc/cpuinfo")
+INT8_FEATURES = ("amx_int8", "avx512_vnni", "avx_vnni", "avx512f", "avx2", "asimddp")
+"""Features that decide the speed of int8, as Linux names them."""
+
+
+def usable_cores() -> int:
+    """The cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    """The processor's name, as far as the system tells."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def cpu_features() -> tuple[str, ...] | None:
+    """The features of INT8_FEATURES this processor has; None where the system does not tell."""
+    flags = _cpuinfo("flags") or _cpuinfo("Features")
+    return None if flags is None else tuple(name for name in INT8_FEATURES if name in flags.split())
+
+
+def resident_bytes() -> int | None:
+    """The largest resident memory of this process so far; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _cpuinfo(key: str) -> str | None:
+    if not CPUINFO.is_file():
+        return None
+    for line in CPUINFO.read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == key:
+            return value.strip()
+    return None
