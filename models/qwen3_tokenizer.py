@@ -7,6 +7,7 @@ with only the lower ranks allowed. Vocabulary and merges so obtained equal those
 
 import base64
 import importlib.util
+from itertools import pairwise
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
@@ -47,7 +48,7 @@ def merge_of(token: bytes, ranks: dict[bytes, int]) -> tuple[bytes, bytes]:
     limit = ranks[token]
     parts = [token[i : i + 1] for i in range(len(token))]
     while len(parts) > 2:
-        pairs = [ranks.get(left + right, limit) for left, right in zip(parts, parts[1:], strict=False)]
+        pairs = [ranks.get(left + right, limit) for left, right in pairwise(parts)]
         best = min(pairs)
         if best >= limit:
             raise ValueError(f"rank {limit}, {token!r}, is not the merge of two lower ranks")

@@ -14,17 +14,16 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
-from qwen3_tokenizer import build_tokenizer
 from safetensors.numpy import save_file
 
 from quoit.artifact import Architecture
 from quoit_export.checkpoint import tensor_shapes
+from qwen3_tokenizer import build_tokenizer
 
 TASK = "Given a web search query, retrieve relevant passages that answer the query"
 PROMPTS = {"query": f"Instruct: {TASK}\nQuery:", "document": ""}
 SHARD_BYTES = 500 << 20
 
-COMMON = {"vocab_size": 151_669, "rms_norm_eps": 1e-6, "rope_theta": 1e6}
 SHAPES = {
     "tiny": Architecture(
         hidden_size=64,
@@ -33,7 +32,9 @@ SHAPES = {
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=32,
-        **COMMON,
+        vocab_size=151_669,
+        rms_norm_eps=1e-6,
+        rope_theta=1e6,
     ),
     "0.6b": Architecture(
         hidden_size=1024,
@@ -42,7 +43,9 @@ SHAPES = {
         num_attention_heads=16,
         num_key_value_heads=8,
         head_dim=128,
-        **COMMON,
+        vocab_size=151_669,
+        rms_norm_eps=1e-6,
+        rope_theta=1e6,
     ),
 }
 

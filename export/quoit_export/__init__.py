@@ -1,0 +1,1 @@
+"""Exports Qwen3-Embedding checkpoints to the artifacts that `quoit` runs."""

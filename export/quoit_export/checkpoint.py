@@ -1,14 +1,11 @@
-"""A checkpoint: its configuration, its tensors by name, its tokenizer and prompts.
+"""A checkpoint: a local folder or a hub snapshot, and its tensors by name.
 
-Reads what transformers and sentence-transformers write, and refuses what the graph could not represent.
 Tensors are read one at a time from memory-mapped safetensors; nothing here holds a whole model. This module
 does not know what the tensors become.
 """
 
 import hashlib
-import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +16,17 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from tokenizers import Tokenizer
 
 from quoit.artifact import TOKENIZER, Architecture, Source, Task, hash_file
+from quoit_export.configuration import (
+    check_modules,
+    read_architecture,
+    read_end_token_id,
+    read_json,
+    read_max_tokens,
+    read_prompts,
+    recognise_task,
+)
 from quoit_export.errors import CheckpointError
 
 HUB_FILES = ("*.json", "*.safetensors")
@@ -114,13 +119,13 @@ def open_checkpoint(name: str, *, revision: str | None = None, task: Task | None
         CheckpointError: it cannot be found, is incomplete, or is not a dense Qwen3 model.
     """
     folder, revision = _locate(name, revision)
-    config = _read_json(folder / "config.json")
-    numbers = _architecture(config, folder)
+    config = read_json(folder / "config.json")
+    numbers = read_architecture(config, folder)
     files = _index_tensors(folder)
-    task = task or _recognise_task(folder, config, files)
+    task = task or recognise_task(folder, config, files)
     _check_tensors(numbers, files, folder)
     if task == "embedding":
-        _check_modules(folder)
+        check_modules(folder)
     hashes = [hash_file(file) for file in sorted({file for file, _ in files.values()})]
     weights = hashlib.sha256("".join(hashes).encode()).hexdigest()
     return Checkpoint(
@@ -128,9 +133,9 @@ def open_checkpoint(name: str, *, revision: str | None = None, task: Task | None
         source=Source(id=_source_id(name, folder), revision=revision, weights_sha256=weights),
         task=task,
         architecture=numbers,
-        max_tokens=_max_tokens(config, folder),
-        prompts=_prompts(folder),
-        end_token_id=_end_token_id(folder, numbers.vocab_size),
+        max_tokens=read_max_tokens(config, folder),
+        prompts=read_prompts(folder),
+        end_token_id=read_end_token_id(folder, numbers.vocab_size),
         files={plain_name(stored): (file, stored) for stored, (file, _) in files.items()},
     )
 
@@ -147,9 +152,7 @@ def _locate(name: str, revision: str | None) -> tuple[Path, str | None]:
             raise CheckpointError(f"{name} is a local folder, which has no revision {revision!r}; leave it out")
         return folder, None
     if not HUB_ID.fullmatch(name):
-        raise CheckpointError(
-            f"{name} is no folder, and no hub id like Qwen/Qwen3-Embedding-0.6B; check the spelling"
-        )
+        raise CheckpointError(f"{name} is no folder, and no hub id like Qwen/Qwen3-Embedding-0.6B; check the spelling")
     try:
         snapshot = Path(snapshot_download(name, revision=revision, allow_patterns=list(HUB_FILES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
@@ -165,79 +168,11 @@ def _source_id(name: str, folder: Path) -> str:
     return name if not Path(name).is_dir() else folder.resolve().name
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise CheckpointError(f"{file} is missing; {file.parent} is not a complete checkpoint")
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{file} is not valid JSON: {error}; fetch the checkpoint again") from error
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{file} holds no JSON object; fetch the checkpoint again")
-    return found
-
-
-def _architecture(config: dict[str, Any], folder: Path) -> Architecture:
-    """The architecture's numbers, after a check that the graph can represent this configuration."""
-    model_type = config.get("model_type")
-    if model_type != "qwen3":
-        raise CheckpointError(
-            f"{folder} has model_type {model_type!r}; quoit exports dense Qwen3 models (model_type 'qwen3')"
-        )
-    rope = config.get("rope_parameters") or {}
-    scaling = config.get("rope_scaling") or rope
-    refused = {
-        "hidden_act": config.get("hidden_act", "silu") != "silu",
-        "attention_bias": bool(config.get("attention_bias", False)),
-        "use_sliding_window": bool(config.get("use_sliding_window", False)),
-        "quantization_config": config.get("quantization_config") is not None,
-    }
-    for key, refuse in refused.items():
-        if refuse:
-            raise CheckpointError(
-                f"{folder}/config.json sets {key} to {config[key]!r}, which quoit does not export; use the "
-                "original Qwen3 weights"
-            )
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind != "default":
-        raise CheckpointError(
-            f"{folder}/config.json asks for {kind!r} RoPE scaling, which quoit does not export; remove "
-            "rope_scaling to use the native context"
-        )
-    names = [name for name in Architecture.__struct_fields__ if name not in ("rms_norm_eps", "rope_theta")]
-    sizes = {name: config.get(name) for name in names}
-    wrong = {name: value for name, value in sizes.items() if type(value) is not int or value < 1}
-    theta = rope.get("rope_theta", config.get("rope_theta"))
-    eps = config.get("rms_norm_eps")
-    wrong |= {
-        name: value
-        for name, value in {"rope_theta": theta, "rms_norm_eps": eps}.items()
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0
-    }
-    if wrong:
-        listed = ", ".join(f"{name}={value!r}" for name, value in wrong.items())
-        raise CheckpointError(f"{folder}/config.json needs positive numbers, found {listed}; complete it")
-    numbers = Architecture(**sizes, rms_norm_eps=float(eps or 0), rope_theta=float(theta or 0))
-    if numbers.num_attention_heads % numbers.num_key_value_heads or numbers.head_dim % 16:
-        raise CheckpointError(
-            f"{folder}/config.json: num_attention_heads ({numbers.num_attention_heads}) must be a multiple of "
-            f"num_key_value_heads ({numbers.num_key_value_heads}), and head_dim ({numbers.head_dim}) of 16"
-        )
-    return numbers
-
-
-def _max_tokens(config: dict[str, Any], folder: Path) -> int:
-    found = config.get("max_position_embeddings")
-    if type(found) is not int or found < 2:
-        raise CheckpointError(f"{folder}/config.json has max_position_embeddings {found!r}; set the context length")
-    return found
-
-
 def _index_tensors(folder: Path) -> dict[str, tuple[Path, Any]]:
     """Every stored tensor: its file and its shape slice header (shape, dtype)."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        weight_map = _read_json(index).get("weight_map")
+        weight_map = read_json(index).get("weight_map")
         if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
             raise CheckpointError(f"{index} has no weight_map; fetch the checkpoint again")
         names = sorted(set(weight_map.values()))
@@ -292,91 +227,3 @@ def _check_tensors(numbers: Architecture, files: dict[str, tuple[Path, Any]], fo
 def _some(names: list[str]) -> str:
     shown = ", ".join(names[:8])
     return shown if len(names) <= 8 else f"{shown}, …"
-
-
-def _recognise_task(folder: Path, config: dict[str, Any], files: dict[str, tuple[Path, Any]]) -> Task:
-    """Embedding checkpoints come with sentence-transformers modules or bare `Qwen3Model` tensor names.
-
-    `architectures` alone does not tell: Qwen3-Embedding's config.json says Qwen3ForCausalLM.
-    """
-    pooled = any("Pooling" in str(module.get("type")) for module in _modules(folder))
-    bare = "embed_tokens.weight" in files
-    if pooled or (bare and "lm_head.weight" not in files):
-        return "embedding"
-    architectures = config.get("architectures") or []
-    if "Qwen3ForCausalLM" in architectures or "Qwen3ForSequenceClassification" in architectures:
-        return "rerank"
-    raise CheckpointError(
-        f"{folder} may be an embedding model or a reranker (architectures {architectures!r}); say which with "
-        "`--task embedding` or `--task rerank`"
-    )
-
-
-def _modules(folder: Path) -> list[dict[str, Any]]:
-    file = folder / "modules.json"
-    if not file.is_file():
-        return []
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{file} is not valid JSON: {error}; fetch the checkpoint again") from error
-    if not isinstance(found, list) or not all(isinstance(module, dict) for module in found):
-        raise CheckpointError(f"{file} holds no list of modules; fetch the checkpoint again")
-    return found
-
-
-def _check_modules(folder: Path) -> None:
-    """The sentence-transformers pipeline, where there is one, must be last-token pooling and no more."""
-    for module in _modules(folder):
-        kind = str(module.get("type", "")).rpartition(".")[2]
-        if kind not in ("Transformer", "Pooling", "Normalize"):
-            raise CheckpointError(
-                f"{folder}/modules.json has a {kind} module, which quoit does not export; use a checkpoint of "
-                "Transformer, Pooling and Normalize"
-            )
-        if kind == "Pooling":
-            pooling = _read_json(folder / str(module.get("path", "")) / "config.json")
-            last = pooling.get("pooling_mode_lasttoken") or pooling.get("pooling_mode") == "lasttoken"
-            if not last:
-                raise CheckpointError(
-                    f"{folder} does not pool the last token ({pooling}); quoit exports last-token pooling only"
-                )
-
-
-def _prompts(folder: Path) -> dict[str, str]:
-    file = folder / "config_sentence_transformers.json"
-    if not file.is_file():
-        return {}
-    prompts = _read_json(file).get("prompts") or {}
-    if not isinstance(prompts, dict) or not all(isinstance(v, str) for v in prompts.values()):
-        raise CheckpointError(f"{file} has prompts that are not text: {prompts!r}; correct it")
-    return prompts
-
-
-def _end_token_id(folder: Path, vocab_size: int) -> int:
-    """The id that the tokenizer's own post-processor appends to every text."""
-    file = folder / TOKENIZER
-    if not file.is_file():
-        raise CheckpointError(f"{file} is missing; {folder} is not a complete checkpoint")
-    tokenizer = _load_tokenizer(file)
-    largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
-    if largest >= vocab_size:
-        raise CheckpointError(
-            f"{file} has token ids up to {largest}, but the model has {vocab_size} embeddings; they belong to "
-            "different models"
-        )
-    ids = tokenizer.encode("").ids
-    if len(ids) != 1:
-        raise CheckpointError(
-            f"{file} appends {len(ids)} tokens to a text instead of one end token; Qwen3-Embedding pools the "
-            "state of an appended <|endoftext|>: use its tokenizer.json"
-        )
-    return int(ids[0])
-
-
-def _load_tokenizer(file: Path) -> Tokenizer:
-    load: Callable[[str], Tokenizer] = Tokenizer.from_file
-    try:
-        return load(str(file))
-    except Exception as error:  # tokenizers raises bare Exception
-        raise CheckpointError(f"{file} is no readable tokenizer: {error}; fetch it again") from error

@@ -43,7 +43,9 @@ def make_parser() -> argparse.ArgumentParser:
         default=["fp32", "int8"],
         help="variants to write (default: fp32 int8)",
     )
-    parser.add_argument("--task", choices=get_args(Task), help="what the checkpoint is for, where its files leave that open")
+    parser.add_argument(
+        "--task", choices=get_args(Task), help="what the checkpoint is for, where its files leave that open"
+    )
     parser.add_argument("--revision", help="a branch, tag or commit of the hub repository")
     parser.add_argument("--verify", action="store_true", help="compare fp32 with transformers too")
     parser.add_argument(

@@ -18,6 +18,7 @@ This module does not know how tensors are stored (`precision`) or written (`publ
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -55,9 +56,7 @@ def make_inputs() -> Inputs:
     )
 
 
-def author_graph(
-    architecture: Architecture, max_tokens: int, precision: Precision, read: ReadTensor
-) -> ir.Model:
+def author_graph(architecture: Architecture, max_tokens: int, precision: Precision, read: ReadTensor) -> ir.Model:
     """The model of one precision, its tensors still promises that `read` keeps when they are written.
 
     Args:
@@ -104,29 +103,31 @@ class Decoder:
         for layer in range(numbers.num_hidden_layers):
             last = layer == numbers.num_hidden_layers - 1
             name = f"layers.{layer}"
-            slots = inputs.stream_slot
+            tokens, slots = inputs.input_ids, inputs.stream_slot
             if last:
                 # After attention only the texts' last tokens matter: all that follows runs on N rows.
-                slots = self.author.op("Gather", inputs.stream_slot, inputs.last_row)
+                tokens, slots = inputs.last_row, self.author.op("Gather", slots, inputs.last_row)
                 residual = self.author.op("Gather", residual, inputs.last_row)
-            attended = self.attention(normed, slots, f"{name}.self_attn")
-            normed, residual = self.add_norm(residual, attended, f"{name}.post_attention_layernorm")
+            context = self.attention(normed, slots, f"{name}.self_attn")
+            attended = self.linear(Rows(context), tokens, [f"{name}.self_attn.o_proj"])[0]
+            normed, residual = self.add_norm(residual, self.settle(attended), f"{name}.post_attention_layernorm")
             following = "norm" if last else f"layers.{layer + 1}.input_layernorm"
-            normed, residual = self.add_norm(residual, self.mlp(normed, f"{name}.mlp"), following)
+            normed, residual = self.add_norm(residual, self.mlp(normed, tokens, f"{name}.mlp"), following)
         return normed
 
     def attention(self, x: ir.Value, slots: ir.Value, name: str) -> ir.Value:
-        """[T, hidden] -> the attention output of the stream rows in `slots`, [len(slots), hidden]."""
+        """[T, hidden] -> the heads' outputs for the stream rows in `slots`, [len(slots), heads * head_dim]."""
         author, heads, kv_heads = self.author, self.numbers.num_attention_heads, self.numbers.num_key_value_heads
-        shared = self.encoding.prepare(author, Rows(x))
-        query = self.head_norm(self.linear(shared, f"{name}.q_proj"), heads, f"{name}.q_norm")
-        key = self.head_norm(self.linear(shared, f"{name}.k_proj"), kv_heads, f"{name}.k_norm")
-        value = self.settle(self.linear(shared, f"{name}.v_proj"))
-        rectangle = [author.op("Gather", flat, self.inputs.attention_index) for flat in (query, key, value)]
-        context = self.choose_attention(rectangle)
+        projections = [f"{name}.q_proj", f"{name}.k_proj", f"{name}.v_proj"]
+        query, key, value = self.linear(Rows(x), self.inputs.input_ids, projections)
+        stream = (
+            self.head_norm(query, heads, f"{name}.q_norm"),
+            self.head_norm(key, kv_heads, f"{name}.k_norm"),
+            self.settle(value),
+        )
+        context = self.choose_attention([author.op("Gather", flat, self.inputs.attention_index) for flat in stream])
         flat_shape = author.constant("flat_heads", np.array([-1, heads * self.numbers.head_dim], np.int64))
-        stream = author.op("Gather", author.op("Reshape", context, flat_shape), slots)
-        return self.settle(self.linear(self.encoding.prepare(author, Rows(stream)), f"{name}.o_proj"))
+        return author.op("Gather", author.op("Reshape", context, flat_shape), slots)
 
     def choose_attention(self, rectangle: list[ir.Value]) -> ir.Value:
         """Causal attention over [R, S, heads * head_dim], as `tiled_attention` asks.
@@ -134,7 +135,7 @@ class Decoder:
         onnxruntime's CPU kernel works in tiles where the node names its present outputs, and on the full
         score matrix, faster on short rows, where it does not.
         """
-        branches = {}
+        branches: dict[str, Any] = {}
         for branch, outputs in (("then_branch", 3), ("else_branch", 1)):
             inner = self.author.branch()
             results = self.grouped_query_attention(inner, rectangle, outputs)
@@ -171,25 +172,23 @@ class Decoder:
         return author.constants["longest_row"]
 
     def rope_tables(self) -> tuple[ir.Value, ir.Value]:
-        """cos and sin [max_tokens, head_dim / 2]."""
+        """Cos and sin [max_tokens, head_dim / 2]."""
         dtype = self.encoding.dtype.numpy()
         cos, sin = rope_tables(self.numbers, self.max_tokens)
         return self.author.constant("rope_cos", cos.astype(dtype)), self.author.constant("rope_sin", sin.astype(dtype))
 
-    def mlp(self, x: ir.Value, name: str) -> ir.Value:
+    def mlp(self, x: ir.Value, tokens: ir.Value, name: str) -> ir.Value:
         """SwiGLU: down(silu(gate(x)) * up(x))."""
-        author = self.author
-        shared = self.encoding.prepare(author, Rows(x))
-        gate = self.settle(self.linear(shared, f"{name}.gate_proj"))
-        up = self.linear(shared, f"{name}.up_proj")
-        silu = author.op("QuickGelu", gate, domain=MICROSOFT, alpha=1.0)
-        product = Rows(author.op("Mul", silu, up.values), up.scale)
-        return self.settle(self.linear(self.encoding.prepare(author, product), f"{name}.down_proj"))
+        gate, up = self.linear(Rows(x), tokens, [f"{name}.gate_proj", f"{name}.up_proj"])
+        silu = self.author.op("QuickGelu", self.settle(gate), domain=MICROSOFT, alpha=1.0)
+        product = Rows(self.author.op("Mul", silu, up.values), up.scale)
+        return self.settle(self.linear(product, tokens, [f"{name}.down_proj"])[0])
 
-    def linear(self, x: Rows, name: str) -> Rows:
-        """A linear layer by its name in the checkpoint."""
-        shape = linear_shapes(self.numbers)[name.split(".", 2)[2]]
-        return self.encoding.linear(self.author, x, name, shape)
+    def linear(self, x: Rows, tokens: ir.Value, names: list[str]) -> list[Rows]:
+        """The linear layers that read one input, by their names in the checkpoint."""
+        shapes = linear_shapes(self.numbers)
+        prepared = self.encoding.prepare(self.author, x, tokens)
+        return [self.encoding.linear(self.author, prepared, name, shapes[name.split(".", 2)[2]]) for name in names]
 
     def settle(self, x: Rows) -> ir.Value:
         """The values with their row scale applied."""
@@ -198,7 +197,9 @@ class Decoder:
     def norm(self, x: ir.Value, name: str) -> ir.Value:
         """RMSNorm over the last axis."""
         eps = self.numbers.rms_norm_eps
-        return self.author.op("SimplifiedLayerNormalization", x, self.norm_weight(name), axis=-1, epsilon=eps, stash_type=1)
+        return self.author.op(
+            "SimplifiedLayerNormalization", x, self.norm_weight(name), axis=-1, epsilon=eps, stash_type=1
+        )
 
     def head_norm(self, x: Rows, heads: int, name: str) -> ir.Value:
         """RMSNorm of each head: [T, heads * head_dim] -> the same shape.
@@ -235,7 +236,7 @@ class Decoder:
 
 
 def rope_tables(numbers: Architecture, max_tokens: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """cos and sin of position x frequency, [max_tokens, head_dim / 2] float32.
+    """Cos and sin of position x frequency, [max_tokens, head_dim / 2] float32.
 
     Frequencies theta^(-2i/head_dim) and angles are rounded to float32 as transformers' `Qwen3RotaryEmbedding`
     does: at position 2000 the rounding of the angle is visible, and the reference's is the one to match.

@@ -55,11 +55,11 @@ def transformers_vectors(checkpoint: Checkpoint, artifact: Artifact) -> Vectors:
         end_token_id=manifest.end_token_id,
         vocab_size=manifest.architecture.vocab_size,
     )
-    model: Any = Qwen3Model.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()
-    states = []
+    model: Any = Qwen3Model.from_pretrained(checkpoint.folder, dtype=torch.float32)
+    model.eval()
+    rows = tokenizer.encode(parity_texts()).ids
     with torch.inference_mode():
-        for ids in tokenizer.encode(parity_texts()).ids:
-            states.append(model(input_ids=torch.tensor([ids])).last_hidden_state[0, -1].numpy())
+        states = [model(input_ids=torch.tensor([ids])).last_hidden_state[0, -1].numpy() for ids in rows]
     vectors = np.stack(states)
     unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     return unit

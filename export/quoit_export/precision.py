@@ -64,7 +64,9 @@ class Author:
             self.constants[name] = self.tape.initializer(ir.tensor(value, name=name))
         return self.constants[name]
 
-    def weight(self, name: str, dtype: ir.DataType, shape: tuple[int, ...], make: Callable[[], NDArray[Any]]) -> ir.Value:
+    def weight(
+        self, name: str, dtype: ir.DataType, shape: tuple[int, ...], make: Callable[[], NDArray[Any]]
+    ) -> ir.Value:
         """A tensor computed only when the file is written, and not kept after that."""
         lazy = ir.LazyTensor(lambda: ir.Tensor(make()), dtype=dtype, shape=ir.Shape(shape), name=name)
         return self.tape.initializer(lazy)
@@ -85,13 +87,15 @@ class Rows:
 class Encoding(Protocol):
     """What differs between precisions. `prepare` is shared by the linear layers that read one input."""
 
-    dtype: ir.DataType
+    @property
+    def dtype(self) -> ir.DataType:
+        """The type of the values between linear layers."""
 
     def embed(self, author: Author, ids: ir.Value, shape: tuple[int, int]) -> ir.Value:
         """Rows of the token table: [T] int64 -> [T, hidden]."""
 
-    def prepare(self, author: Author, x: Rows) -> Rows:
-        """What a linear layer reads, made from its input [T, in]."""
+    def prepare(self, author: Author, x: Rows, tokens: ir.Value) -> Rows:
+        """What a linear layer reads, made from its input [T, in]; `tokens` is any input of shape [T]."""
 
     def linear(self, author: Author, x: Rows, name: str, shape: tuple[int, int]) -> Rows:
         """A linear layer without bias whose weight is stored as [out, in]: -> [T, out]."""
@@ -104,14 +108,17 @@ class FloatEncoding:
     dtype: ir.DataType
 
     def embed(self, author: Author, ids: ir.Value, shape: tuple[int, int]) -> ir.Value:
+        """See `Encoding`."""
         name = "embed_tokens.weight"
         table = author.weight(name, self.dtype, shape, lambda: self._cast(author.read(name)))
         return author.op("Gather", table, ids)
 
-    def prepare(self, author: Author, x: Rows) -> Rows:
+    def prepare(self, author: Author, x: Rows, tokens: ir.Value) -> Rows:  # noqa: ARG002
+        """See `Encoding`."""
         return x
 
     def linear(self, author: Author, x: Rows, name: str, shape: tuple[int, int]) -> Rows:
+        """See `Encoding`."""
         stored = f"{name}.weight"
         weight = author.weight(
             stored, self.dtype, shape[::-1], lambda: np.ascontiguousarray(self._cast(author.read(stored)).T)
@@ -129,10 +136,11 @@ class Int8Encoding:
     dtype: ir.DataType = ir.DataType.FLOAT
 
     def embed(self, author: Author, ids: ir.Value, shape: tuple[int, int]) -> ir.Value:
+        """See `Encoding`."""
         half = FloatEncoding(ir.DataType.FLOAT16).embed(author, ids, shape)
         return author.op("Cast", half, to=ir.DataType.FLOAT)
 
-    def prepare(self, author: Author, x: Rows) -> Rows:
+    def prepare(self, author: Author, x: Rows, tokens: ir.Value) -> Rows:
         """The values as uint8 around zero point 128; a row's scale is its largest magnitude / 127."""
         axis = author.constant("last_axis", np.array([-1], np.int64))
         highest = author.op("ReduceMax", x.values, axis, keepdims=0)
@@ -140,13 +148,21 @@ class Int8Encoding:
         floor = author.constant("row_floor", np.array(SMALLEST_ROW_MAXIMUM, np.float32))
         largest = author.op("Max", highest, author.op("Neg", lowest), floor)
         scale = author.op("Mul", largest, author.constant("inverse_int8_max", np.array(1 / INT8_MAX, np.float32)))
-        zero_point = author.constant("row_zero_point", np.array([ACTIVATION_ZERO_POINT], np.uint8))
-        zero_points = author.op("Expand", zero_point, author.op("Shape", scale))
-        quantized = author.op("QuantizeLinear", x.values, scale, zero_points, axis=0)
+        quantized = author.op("QuantizeLinear", x.values, scale, self._zero_points(author, tokens), axis=0)
         column = author.op("Unsqueeze", scale, axis)
         return Rows(quantized, column if x.scale is None else author.op("Mul", column, x.scale))
 
+    @staticmethod
+    def _zero_points(author: Author, tokens: ir.Value) -> ir.Value:
+        """One zero point per row, made once for all layers."""
+        name = f"zero_points_{tokens.name}"
+        if name not in author.constants:
+            zero_point = author.constant("row_zero_point", np.array([ACTIVATION_ZERO_POINT], np.uint8))
+            author.constants[name] = author.op("Expand", zero_point, author.op("Shape", tokens))
+        return author.constants[name]
+
     def linear(self, author: Author, x: Rows, name: str, shape: tuple[int, int]) -> Rows:
+        """See `Encoding`."""
         stored = f"{name}.weight"
         weight = author.weight(
             f"{stored}_int8", ir.DataType.INT8, shape[::-1], lambda: quantize_columns(author.read(stored))[0]

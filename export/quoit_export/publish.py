@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from quoit.artifact import (
     FORMAT,
-    MANIFEST,
     TOKENIZER,
     Artifact,
     FileRecord,

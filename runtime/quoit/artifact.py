@@ -28,11 +28,7 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A part of the manifest: immutable, and strict about its fields when read."""
-
-
-class Architecture(Record):
+class Architecture(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The numbers of a Qwen3 decoder, named as in transformers' `Qwen3Config`."""
 
     hidden_size: Positive
@@ -46,7 +42,7 @@ class Architecture(Record):
     rope_theta: float
 
 
-class FileRecord(Record):
+class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A file of the artifact: its path within the folder, size in bytes, and SHA-256."""
 
     path: str
@@ -54,7 +50,7 @@ class FileRecord(Record):
     sha256: Digest
 
 
-class Parity(Record):
+class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Cosine similarity of a variant's vectors to those of `reference`, over `texts` texts."""
 
     reference: str
@@ -64,7 +60,7 @@ class Parity(Record):
     floor: float
 
 
-class Variant(Record):
+class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One precision of the model: its files, and the parity that was measured at export."""
 
     files: tuple[FileRecord, ...]
@@ -72,7 +68,7 @@ class Variant(Record):
     accepted: bool
 
 
-class Source(Record):
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the weights came from; `weights_sha256` is the hash of the shards' hashes, in name order."""
 
     id: str
@@ -80,7 +76,7 @@ class Source(Record):
     weights_sha256: Digest
 
 
-class Manifest(Record):
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """quoit.json."""
 
     format: int
@@ -137,8 +133,7 @@ class Artifact:
         inside = PurePosixPath(record.path)
         if inside.is_absolute() or ".." in inside.parts or "\\" in record.path or not inside.parts:
             raise ArtifactError(
-                f"{self.folder / MANIFEST} names a file outside its folder, {record.path!r}; do not use "
-                "this artifact"
+                f"{self.folder / MANIFEST} names a file outside its folder, {record.path!r}; do not use this artifact"
             )
         path = self.folder / inside
         if not path.is_file():

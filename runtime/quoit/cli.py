@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -16,7 +16,7 @@ from quoit.artifact import Precision, read_artifact
 from quoit.doctor import examine
 from quoit.embedder import Embedder
 from quoit.errors import InputError, QuoitError
-from quoit.files import STANDARD_INPUT, READERS, VectorWriter, read_texts
+from quoit.files import READERS, STANDARD_INPUT, VectorWriter, read_texts
 from quoit.pooling import Dtype
 from quoit.prompts import document_prompt, query_prompt
 from quoit.session import ProviderRequest
@@ -64,7 +64,9 @@ def _add_embed(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     embed.add_argument("--instruction", help="the task to put before queries; implies --query")
     embed.add_argument("--dim", type=int, help="keep the first DIM dimensions")
     embed.add_argument("--dtype", choices=get_args(Dtype), default="float32", help="type of the values")
-    embed.add_argument("--ranges", type=Path, help="a .npy file [2, DIM] of least and greatest values, for int8 and uint8")
+    embed.add_argument(
+        "--ranges", type=Path, help="a .npy file [2, DIM] of least and greatest values, for int8 and uint8"
+    )
     embed.add_argument("--no-normalize", action="store_true", help="leave the vectors' lengths as they are")
     _add_model(embed)
     embed.set_defaults(run=run_embed)
@@ -139,7 +141,8 @@ def run_embed(options: argparse.Namespace) -> int:
         count = tokens = truncated = 0
         with tqdm(unit=" texts", disable=None) as bar:
             windows = embedder.encode_windows(
-                _counted(texts, bar),
+                texts,
+                advance=bar.update,
                 prompt=prompt,
                 dim=options.dim,
                 dtype=options.dtype,
@@ -160,12 +163,6 @@ def run_embed(options: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     return 0
-
-
-def _counted(texts: Iterator[str], bar: "tqdm[None]") -> Iterator[str]:
-    for text in texts:
-        yield text
-        bar.update()
 
 
 def _load_ranges(file: Path) -> np.ndarray:

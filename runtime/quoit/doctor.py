@@ -128,4 +128,6 @@ def _measure_speed(embedder: Embedder) -> Finding:
     seconds = time.perf_counter() - start
     memory = resident_bytes()
     used = "" if memory is None else f", {memory / 1e9:.2f} GB resident at most"
-    return Finding("speed", True, f"{tokens / seconds:,.0f} tokens/s on {len(texts)} texts of {tokens // len(texts)} tokens{used}")
+    return Finding(
+        "speed", True, f"{tokens / seconds:,.0f} tokens/s on {len(texts)} texts of {tokens // len(texts)} tokens{used}"
+    )

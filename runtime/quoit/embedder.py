@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from quoit.artifact import Artifact, Precision
-from quoit.pipeline import Pipeline
+from quoit.pipeline import Advance, Pipeline
 from quoit.pooling import Output, OutputOptions, Vectors, finish
 from quoit.prompts import check_text, document_prompt, query_prompt, render
 from quoit.session import ProviderRequest
@@ -88,7 +88,9 @@ class Embedder:
         """The full dimension of this model's vectors."""
         return self.pipeline.artifact.manifest.architecture.hidden_size
 
-    def encode(self, texts: str | Sequence[str], *, show_progress: bool = False, **output: Unpack[OutputOptions]) -> Vectors:
+    def encode(
+        self, texts: str | Sequence[str], *, show_progress: bool = False, **output: Unpack[OutputOptions]
+    ) -> Vectors:
         """The vectors of texts, without a prompt.
 
         Args:
@@ -121,7 +123,7 @@ class Embedder:
         show_progress: bool = False,
         **output: Unpack[OutputOptions],
     ) -> Vectors:
-        """Like `encode`, behind the checkpoint's query prompt, or `Instruct: {instruction}\\nQuery:`."""
+        r"""Like `encode`, behind the checkpoint's query prompt, or `Instruct: {instruction}\nQuery:`."""
         prompt = query_prompt(self._prompts, instruction)
         return self._encode(prompt, texts, show_progress, Output(**output))
 
@@ -144,11 +146,22 @@ class Embedder:
             yield encoded.vectors
 
     def encode_windows(
-        self, texts: Iterable[str], *, prompt: str = "", **output: Unpack[OutputOptions]
+        self,
+        texts: Iterable[str],
+        *,
+        prompt: str = "",
+        advance: Advance = lambda _: None,
+        **output: Unpack[OutputOptions],
     ) -> Iterator[Encoded]:
-        """Like `encode_stream`, with the number of tokens and of truncated texts beside the vectors."""
-        with tqdm(disable=True) as bar:
-            yield from self._run(prompt, texts, Output(**output), bar)
+        """Like `encode_stream`, with the number of tokens and of truncated texts beside the vectors.
+
+        Args:
+            texts: any iterable of strings.
+            prompt: put before each text.
+            advance: called after each batch with the number of texts it answered, for a progress bar.
+            **output: as in `encode`.
+        """
+        return self._run(prompt, texts, Output(**output), advance)
 
     @property
     def _prompts(self) -> dict[str, str]:
@@ -160,18 +173,16 @@ class Embedder:
             return one
         for index, text in enumerate(texts):
             check_text(text, f"text {index}")
-        with tqdm(total=len(texts), unit="text", disable=not show_progress) as bar:
-            windows = [encoded.vectors for encoded in self._run(prompt, texts, output, bar)]
+        with tqdm(total=len(texts), unit=" texts", disable=not show_progress) as bar:
+            windows = [encoded.vectors for encoded in self._run(prompt, texts, output, bar.update)]
         return np.concatenate(windows) if windows else finish(np.empty((0, self.dim), np.float32), output)
 
-    def _run(
-        self, prompt: str, texts: Iterable[str], output: Output, bar: "tqdm[None]"
-    ) -> Iterator[Encoded]:
+    def _run(self, prompt: str, texts: Iterable[str], output: Output, advance: Advance) -> Iterator[Encoded]:
         """The pipeline: prompts, tokens, batches and session, pooling."""
         output.check(min_dim=self.pipeline.artifact.manifest.min_dim, hidden_size=self.dim)
         for window in take_windows(render(prompt, texts)):
             rows = self.pipeline.tokenizer.encode(window)
-            states = self.pipeline.run(rows.ids, bar.update)
+            states = self.pipeline.run(rows.ids, advance)
             yield Encoded(finish(states, output), sum(map(len, rows.ids)), rows.truncated)
 
 

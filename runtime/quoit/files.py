@@ -39,7 +39,9 @@ def read_texts(source: str, *, kind: str | None = None, column: str = "text") ->
     """
     kind = kind or ("txt" if source == STANDARD_INPUT else Path(source).suffix.lstrip(".").lower())
     if kind not in READERS:
-        raise InputError(f"{source} has the unknown kind {kind!r}; name one of {', '.join(READERS)} with --input-format")
+        raise InputError(
+            f"{source} has the unknown kind {kind!r}; name one of {', '.join(READERS)} with --input-format"
+        )
     if source != STANDARD_INPUT and not Path(source).is_file():
         raise InputError(f"{source} is no file; check the path, or use - for standard input")
     if kind == "parquet":
@@ -111,7 +113,9 @@ def _text_of(found: object, where: str, column: str) -> str:
     if isinstance(found, dict) and column in found:
         found = found[column]
     if not isinstance(found, str):
-        raise InputError(f"{where} has no text in {column!r}, but {found!r:.80}; name another with --column, or correct it")
+        raise InputError(
+            f"{where} has no text in {column!r}, but {found!r:.80}; name another with --column, or correct it"
+        )
     return found
 
 
@@ -119,7 +123,9 @@ def _pyarrow_parquet() -> Any:
     try:
         from pyarrow import parquet
     except ImportError as error:
-        raise InputError(f"parquet needs pyarrow ({error}); `pip install 'quoit[parquet]'`, or use another format") from error
+        raise InputError(
+            f"parquet needs pyarrow ({error}); `pip install 'quoit[parquet]'`, or use another format"
+        ) from error
     return parquet
 
 

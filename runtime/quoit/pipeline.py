@@ -55,9 +55,10 @@ class Pipeline:
         longest = check_number("max_tokens", max_tokens, MIN_TOKENS, manifest.max_tokens) or manifest.max_tokens
         choice = choose(artifact, provider, precision)
         limits = LIMITS[choice.provider]
-        if check_number("batch_tokens", batch_tokens, 1, 1 << 20):
+        tokens = check_number("batch_tokens", batch_tokens, 1, 1 << 20)
+        if tokens is not None:
             ratio = limits.rectangle_tokens // limits.stream_tokens
-            limits = replace(limits, stream_tokens=batch_tokens, rectangle_tokens=ratio * (batch_tokens or 0))
+            limits = replace(limits, stream_tokens=tokens, rectangle_tokens=ratio * tokens)
         tokenizer = TextTokenizer.load(
             artifact.verify(manifest.tokenizer),
             max_tokens=longest,

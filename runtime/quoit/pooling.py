@@ -108,13 +108,20 @@ def convert(vectors: Float32, output: Output) -> Vectors:
     """Float32 vectors in the output's type."""
     match output.dtype:
         case "float32":
-            return np.ascontiguousarray(vectors)
+            same: Vectors = np.ascontiguousarray(vectors)
+            return same
         case "float16":
             return vectors.astype(np.float16)
         case "ubinary":
-            return np.packbits(vectors > 0, axis=1)
+            return pack_bits(vectors)
         case "binary":
-            return (np.packbits(vectors > 0, axis=1).astype(np.int16) - 128).astype(np.int8)
+            return (pack_bits(vectors).astype(np.int16) - 128).astype(np.int8)
     low, high = np.asarray(output.ranges, np.float32)
-    levels = np.clip(np.floor((vectors - low) * (LEVELS / (high - low))), 0, LEVELS).astype(np.int16)
+    levels = np.clip((vectors - low) / ((high - low) / np.float32(LEVELS)), 0, LEVELS)
     return levels.astype(np.uint8) if output.dtype == "uint8" else (levels - 128).astype(np.int8)
+
+
+def pack_bits(vectors: Float32) -> NDArray[np.uint8]:
+    """One bit a dimension, set where the value is above zero, eight to a byte: [n, ceil(dim / 8)]."""
+    bits: NDArray[np.uint8] = np.packbits(vectors > 0, axis=1)
+    return bits

@@ -1,6 +1,6 @@
-"""The text that is put before a query or a document.
+r"""The text that is put before a query or a document.
 
-Qwen3-Embedding wants `Instruct: {task}\\nQuery:{query}` for queries, with no space after `Query:`, and
+Qwen3-Embedding wants `Instruct: {task}\nQuery:{query}` for queries, with no space after `Query:`, and
 documents as they are (model card, Qwen/Qwen3-Embedding-0.6B). The checkpoint's own
 `config_sentence_transformers.json` decides where it has prompts. This module does not know about tokens.
 """

@@ -1,0 +1,173 @@
+"""What a checkpoint's JSON files say: architecture, task, prompts, end token.
+
+Reads what transformers 4 and 5 and sentence-transformers write, and refuses what the graph could not
+represent. This module does not know about tensors' values.
+"""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from quoit.artifact import TOKENIZER, Architecture, Task
+from quoit_export.errors import CheckpointError
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file."""
+    if not file.is_file():
+        raise CheckpointError(f"{file} is missing; {file.parent} is not a complete checkpoint")
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{file} is not valid JSON: {error}; fetch the checkpoint again") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{file} holds no JSON object; fetch the checkpoint again")
+    return found
+
+
+def read_architecture(config: dict[str, Any], folder: Path) -> Architecture:
+    """The architecture's numbers, after a check that the graph can represent this configuration."""
+    model_type = config.get("model_type")
+    if model_type != "qwen3":
+        raise CheckpointError(
+            f"{folder} has model_type {model_type!r}; quoit exports dense Qwen3 models (model_type 'qwen3')"
+        )
+    rope = config.get("rope_parameters") or {}
+    scaling = config.get("rope_scaling") or rope
+    refused = {
+        "hidden_act": config.get("hidden_act", "silu") != "silu",
+        "attention_bias": bool(config.get("attention_bias", False)),
+        "use_sliding_window": bool(config.get("use_sliding_window", False)),
+        "quantization_config": config.get("quantization_config") is not None,
+    }
+    for key, refuse in refused.items():
+        if refuse:
+            raise CheckpointError(
+                f"{folder}/config.json sets {key} to {config[key]!r}, which quoit does not export; use the "
+                "original Qwen3 weights"
+            )
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind != "default":
+        raise CheckpointError(
+            f"{folder}/config.json asks for {kind!r} RoPE scaling, which quoit does not export; remove "
+            "rope_scaling to use the native context"
+        )
+    names = [name for name in Architecture.__struct_fields__ if name not in ("rms_norm_eps", "rope_theta")]
+    sizes: dict[str, Any] = {name: config.get(name) for name in names}
+    wrong = {name: value for name, value in sizes.items() if type(value) is not int or value < 1}
+    theta = rope.get("rope_theta", config.get("rope_theta"))
+    eps = config.get("rms_norm_eps")
+    wrong |= {
+        name: value
+        for name, value in {"rope_theta": theta, "rms_norm_eps": eps}.items()
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0
+    }
+    if wrong:
+        listed = ", ".join(f"{name}={value!r}" for name, value in wrong.items())
+        raise CheckpointError(f"{folder}/config.json needs positive numbers, found {listed}; complete it")
+    numbers = Architecture(**sizes, rms_norm_eps=float(eps or 0), rope_theta=float(theta or 0))
+    if numbers.num_attention_heads % numbers.num_key_value_heads or numbers.head_dim % 16:
+        raise CheckpointError(
+            f"{folder}/config.json: num_attention_heads ({numbers.num_attention_heads}) must be a multiple of "
+            f"num_key_value_heads ({numbers.num_key_value_heads}), and head_dim ({numbers.head_dim}) of 16"
+        )
+    return numbers
+
+
+def read_max_tokens(config: dict[str, Any], folder: Path) -> int:
+    """The context length."""
+    found = config.get("max_position_embeddings")
+    if type(found) is not int or found < 2:
+        raise CheckpointError(f"{folder}/config.json has max_position_embeddings {found!r}; set the context length")
+    return found
+
+
+def recognise_task(folder: Path, config: dict[str, Any], stored_names: Collection[str]) -> Task:
+    """Embedding checkpoints come with sentence-transformers modules or bare `Qwen3Model` tensor names.
+
+    `architectures` alone does not tell: Qwen3-Embedding's config.json says Qwen3ForCausalLM.
+    """
+    pooled = any("Pooling" in str(module.get("type")) for module in _modules(folder))
+    bare = "embed_tokens.weight" in stored_names
+    if pooled or (bare and "lm_head.weight" not in stored_names):
+        return "embedding"
+    architectures = config.get("architectures") or []
+    if "Qwen3ForCausalLM" in architectures or "Qwen3ForSequenceClassification" in architectures:
+        return "rerank"
+    raise CheckpointError(
+        f"{folder} may be an embedding model or a reranker (architectures {architectures!r}); say which with "
+        "`--task embedding` or `--task rerank`"
+    )
+
+
+def _modules(folder: Path) -> list[dict[str, Any]]:
+    file = folder / "modules.json"
+    if not file.is_file():
+        return []
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{file} is not valid JSON: {error}; fetch the checkpoint again") from error
+    if not isinstance(found, list) or not all(isinstance(module, dict) for module in found):
+        raise CheckpointError(f"{file} holds no list of modules; fetch the checkpoint again")
+    return found
+
+
+def check_modules(folder: Path) -> None:
+    """The sentence-transformers pipeline, where there is one, must be last-token pooling and no more."""
+    for module in _modules(folder):
+        kind = str(module.get("type", "")).rpartition(".")[2]
+        if kind not in ("Transformer", "Pooling", "Normalize"):
+            raise CheckpointError(
+                f"{folder}/modules.json has a {kind} module, which quoit does not export; use a checkpoint of "
+                "Transformer, Pooling and Normalize"
+            )
+        if kind == "Pooling":
+            pooling = read_json(folder / str(module.get("path", "")) / "config.json")
+            last = pooling.get("pooling_mode_lasttoken") or pooling.get("pooling_mode") == "lasttoken"
+            if not last:
+                raise CheckpointError(
+                    f"{folder} does not pool the last token ({pooling}); quoit exports last-token pooling only"
+                )
+
+
+def read_prompts(folder: Path) -> dict[str, str]:
+    """The prompts of sentence-transformers by their names; none where there is no such file."""
+    file = folder / "config_sentence_transformers.json"
+    if not file.is_file():
+        return {}
+    prompts = read_json(file).get("prompts") or {}
+    if not isinstance(prompts, dict) or not all(isinstance(v, str) for v in prompts.values()):
+        raise CheckpointError(f"{file} has prompts that are not text: {prompts!r}; correct it")
+    return prompts
+
+
+def read_end_token_id(folder: Path, vocab_size: int) -> int:
+    """The id that the tokenizer's own post-processor appends to every text."""
+    file = folder / TOKENIZER
+    if not file.is_file():
+        raise CheckpointError(f"{file} is missing; {folder} is not a complete checkpoint")
+    tokenizer = _load_tokenizer(file)
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
+    if largest >= vocab_size:
+        raise CheckpointError(
+            f"{file} has token ids up to {largest}, but the model has {vocab_size} embeddings; they belong to "
+            "different models"
+        )
+    ids = tokenizer.encode("").ids
+    if len(ids) != 1:
+        raise CheckpointError(
+            f"{file} appends {len(ids)} tokens to a text instead of one end token; Qwen3-Embedding pools the "
+            "state of an appended <|endoftext|>: use its tokenizer.json"
+        )
+    return int(ids[0])
+
+
+def _load_tokenizer(file: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise CheckpointError(f"{file} is no readable tokenizer: {error}; fetch it again") from error
