@@ -8,6 +8,7 @@ similarities of such a model say nothing about the texts. Tensors are written on
 
 import argparse
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,10 +136,14 @@ def main() -> None:
     parser.add_argument("--shape", choices=sorted(SHAPES), default="tiny")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    if options.out.exists():
-        parser.error(f"{options.out} exists; remove it or name another folder")
-    write_checkpoint(options.out, SHAPES[options.shape], options.seed)
-    print(f"{options.out}: a Qwen3-Embedding checkpoint of shape {options.shape} with RANDOM weights")
+    if not options.out.exists():
+        draft = options.out.with_name(f".{options.out.name}.partial")
+        shutil.rmtree(draft, ignore_errors=True)
+        write_checkpoint(draft, SHAPES[options.shape], options.seed)
+        draft.rename(options.out)
+    elif not (options.out / "config.json").is_file():
+        parser.error(f"{options.out} exists and is no checkpoint; name another folder")
+    print(f"{options.out}: a Qwen3-Embedding checkpoint with RANDOM weights; similarities will mean NOTHING")
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def embedders(artifact: Artifact) -> Embedders:
 
 @pytest.fixture(scope="session")
 def reference_model(checkpoint_folder: Path) -> Any:
-    model = Qwen3Model.from_pretrained(checkpoint_folder, dtype=torch.float32)
+    model: Any = Qwen3Model.from_pretrained(checkpoint_folder, dtype=torch.float32)
     model.eval()
     return model
 

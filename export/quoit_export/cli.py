@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     try:
         return run(options)
-    except QuoitError as error:
+    except (QuoitError, OSError) as error:
         print(f"quoit-export: {error}", file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ reference of fp16 and int8 is fp32, and that of fp32 is transformers. This modul
 variant better.
 """
 
+import sys
 from importlib import resources
 from typing import Any
 
@@ -31,7 +32,7 @@ def parity_texts() -> list[str]:
 def variant_vectors(artifact: Artifact, precision: Precision) -> Vectors:
     """The texts' vectors from a variant, [n, hidden] unit rows, on the CPU provider."""
     embedder = Embedder(artifact, precision=precision, provider="cpu")
-    vectors: Vectors = embedder.encode(parity_texts())
+    vectors: Vectors = embedder.encode(parity_texts(), show_progress=sys.stderr.isatty())
     return vectors
 
 

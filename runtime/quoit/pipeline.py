@@ -14,11 +14,11 @@ from quoit.session import ProviderName, ProviderRequest, Session, States, choose
 from quoit.tokens import TextTokenizer
 
 LIMITS: dict[ProviderName, Limits] = {
-    "cpu": Limits(stream_tokens=512, rectangle_tokens=2048, tiled_from=1025),
+    "cpu": Limits(stream_tokens=512, rectangle_tokens=2048, tiled_from=385),
     "cuda": Limits(stream_tokens=32_768, rectangle_tokens=65_536, tiled_from=1),
 }
-"""Default limits of a batch. On a CPU the kernels saturate near 64 rows and larger batches only leave the
-caches; see bench/LOG.md."""
+"""Default limits of a batch. On a CPU larger batches gain a few percent and cost memory, and attention in tiles
+overtakes the full score matrix near 350 tokens; see bench/LOG.md."""
 
 MIN_TOKENS = 2
 """A text's first token and the end token."""

@@ -117,7 +117,7 @@ def convert(vectors: Float32, output: Output) -> Vectors:
         case "binary":
             return (pack_bits(vectors).astype(np.int16) - 128).astype(np.int8)
     low, high = np.asarray(output.ranges, np.float32)
-    levels = np.clip((vectors - low) / ((high - low) / np.float32(LEVELS)), 0, LEVELS)
+    levels: Float32 = np.clip((vectors - low) / ((high - low) / np.float32(LEVELS)), 0, LEVELS)
     return levels.astype(np.uint8) if output.dtype == "uint8" else (levels - 128).astype(np.int8)
 
 

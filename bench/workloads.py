@@ -1,0 +1,43 @@
+"""Seeded workloads, as token ids: the same for every system."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+END_TOKEN = 151_643
+ORDINARY_TOKENS = 100_000
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Rows of token ids, each ending in the end token, and how many of them make a batch for a padding system."""
+
+    name: str
+    rows: list[list[int]]
+    padded_batch: int
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens, without padding."""
+        return sum(map(len, self.rows))
+
+
+def equal(count: int, length: int, seed: int) -> Workload:
+    """`count` rows of `length` random tokens, one padded batch."""
+    return Workload(f"{count}x{length}", _rows([length] * count, seed), padded_batch=count)
+
+
+def log_normal(count: int, seed: int) -> Workload:
+    """Rows of log-normal length (median 60 tokens, sigma 0.9, 4 to 512): many short texts, a few long ones."""
+    generator = np.random.default_rng(seed)
+    lengths = np.clip(generator.lognormal(np.log(60), 0.9, count), 4, 512).astype(int)
+    return Workload(f"mix of {count}", _rows(lengths.tolist(), seed), padded_batch=8)
+
+
+def _rows(lengths: list[int], seed: int) -> list[list[int]]:
+    """Random ids share no prefix worth naming, so that prefix sharing helps nobody."""
+    generator = np.random.default_rng(seed)
+    return [[*generator.integers(0, ORDINARY_TOKENS, length - 1).tolist(), END_TOKEN] for length in lengths]
+
+
+WORKLOADS = (equal(1, 16, 1), equal(1, 128, 2), equal(8, 128, 3), equal(1, 512, 4), log_normal(128, 5))
