@@ -1,0 +1,299 @@
+"""Opening a checkpoint: what is the same model, and what is refused before a byte is written."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from quoit_export.checkpoint import Checkpoint, open_checkpoint, tensor_shapes
+from quoit_export.errors import CheckpointError
+from support import edit_json, make_model, save_checkpoint
+
+Tensors = dict[str, NDArray[Any]]
+SHARD = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    """A model that is small but for its genuine vocabulary."""
+    return make_model(hidden_size=32, num_hidden_layers=2)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, tokenizer_file: Path, model: Any) -> Path:
+    """The model in one file. Read-only."""
+    return save_checkpoint(tmp_path_factory.mktemp("whole") / "model", tokenizer_file, model)
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory: pytest.TempPathFactory, tokenizer_file: Path, model: Any) -> Path:
+    """The model in several files and an index. Read-only."""
+    folder = tmp_path_factory.mktemp("sharded") / "model"
+    return save_checkpoint(folder, tokenizer_file, model, shard_size="50KB")
+
+
+def copy_checkpoint(source: Path, target: Path) -> Path:
+    """A copy to change; its tokenizer and shards are links, to be replaced and never written to."""
+
+    def copy(file: str, to: str) -> None:
+        if file.endswith((".safetensors", "tokenizer.json")):
+            os.link(file, to)
+        else:
+            shutil.copyfile(file, to)
+
+    shutil.copytree(source, target, copy_function=copy)
+    return target
+
+
+def rewrite(source: Path, target: Path, change: Callable[[Tensors], object]) -> Path:
+    """A copy of an unsharded checkpoint with other tensors."""
+    copy_checkpoint(source, target)
+    tensors = load_file(source / SHARD)
+    change(tensors)
+    (target / SHARD).unlink()
+    save_file(tensors, target / SHARD, metadata={"format": "pt"})
+    return target
+
+
+def assert_same_tensors(found: Checkpoint, expected: Checkpoint) -> None:
+    assert set(expected.files) <= set(found.files)
+    for name in expected.files:
+        values, wanted = found.tensor(name), expected.tensor(name)
+        assert values.dtype == wanted.dtype
+        np.testing.assert_array_equal(values.view(np.uint16), wanted.view(np.uint16))
+
+
+def test_every_tensor_is_there_in_its_stored_dtype(whole: Path, model: Any) -> None:
+    checkpoint = open_checkpoint(str(whole))
+    stored = dict(model.named_parameters())
+    assert set(checkpoint.files) == set(tensor_shapes(checkpoint.architecture)) == set(stored)
+    for name, parameter in stored.items():
+        values = checkpoint.tensor(name)
+        assert values.dtype == ml_dtypes.bfloat16
+        np.testing.assert_array_equal(values.astype(np.float32), parameter.detach().float().numpy())
+
+
+def test_what_the_files_say_is_on_the_record(whole: Path) -> None:
+    checkpoint = open_checkpoint(str(whole))
+    assert checkpoint.task == "embedding"
+    assert checkpoint.source.id == "model"
+    assert checkpoint.source.revision is None
+    assert checkpoint.max_tokens == 32_768
+    assert checkpoint.end_token_id == 151_643
+    assert set(checkpoint.prompts) == {"query", "document"}
+    assert checkpoint.tokenizer_file == whole / "tokenizer.json"
+
+
+def test_shards_do_not_change_the_tensors(whole: Path, sharded: Path) -> None:
+    assert len(list(sharded.glob("*.safetensors"))) > 2
+    assert not (sharded / SHARD).exists()
+    assert_same_tensors(open_checkpoint(str(sharded)), open_checkpoint(str(whole)))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_prefix_of_names_does_not_change_the_tensors(
+    tmp_path: Path, whole: Path, tokenizer_file: Path, model: Any, tied: bool
+) -> None:
+    """A language model calls its decoder `model.`, and may have a head that an embedding does not need."""
+    config = Qwen3Config(**{**model.config.to_dict(), "tie_word_embeddings": tied})
+    outer: Any = Qwen3ForCausalLM(config)
+    outer.to(torch.bfloat16)
+    outer.model.load_state_dict(model.state_dict())
+    folder = save_checkpoint(tmp_path / "outer", tokenizer_file, outer)
+    stored = set(load_file(folder / SHARD))
+    assert ("lm_head.weight" in stored) is not tied
+    assert all(name.startswith("model.") for name in stored - {"lm_head.weight"})
+    found = open_checkpoint(str(folder))
+    assert found.task == "embedding"
+    assert_same_tensors(found, open_checkpoint(str(whole)))
+
+
+def test_the_source_is_the_weights_not_the_folder(tmp_path: Path, whole: Path) -> None:
+    moved = copy_checkpoint(whole, tmp_path / "moved")
+    other = rewrite(whole, tmp_path / "other", lambda tensors: tensors["norm.weight"].__imul__(2))
+    first = open_checkpoint(str(whole)).source.weights_sha256
+    assert re.fullmatch("[0-9a-f]{64}", first)
+    assert open_checkpoint(str(moved)).source.weights_sha256 == first
+    assert open_checkpoint(str(other)).source.weights_sha256 != first
+
+
+def test_a_missing_shard_is_named(tmp_path: Path, sharded: Path) -> None:
+    folder = copy_checkpoint(sharded, tmp_path / "copy")
+    shard = sorted(folder.glob("*.safetensors"))[1]
+    shard.unlink()
+    with pytest.raises(CheckpointError, match=f"{shard} is missing; .* is not a complete checkpoint"):
+        open_checkpoint(str(folder))
+
+
+def test_a_folder_without_weights_is_refused(tmp_path: Path, whole: Path) -> None:
+    folder = copy_checkpoint(whole, tmp_path / "copy")
+    (folder / SHARD).unlink()
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is missing"):
+        open_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_a_folder_without_a_needed_file_is_refused(tmp_path: Path, whole: Path, name: str) -> None:
+    folder = copy_checkpoint(whole, tmp_path / "copy")
+    (folder / name).unlink()
+    with pytest.raises(CheckpointError, match=f"{name} is missing"):
+        open_checkpoint(str(folder))
+
+
+def test_missing_tensors_are_named(tmp_path: Path, whole: Path) -> None:
+    gone = ("layers.1.mlp.up_proj.weight", "layers.0.self_attn.q_norm.weight")
+    folder = rewrite(whole, tmp_path / "copy", lambda tensors: [tensors.pop(name) for name in gone])
+    with pytest.raises(CheckpointError, match="lacks 2 of 24 tensors") as caught:
+        open_checkpoint(str(folder))
+    assert all(name in str(caught.value) for name in gone)
+
+
+def test_many_missing_tensors_are_counted_and_abbreviated(tmp_path: Path, whole: Path) -> None:
+    folder = copy_checkpoint(whole, tmp_path / "copy")
+    edit_json(folder / "config.json", num_hidden_layers=4)
+    with pytest.raises(CheckpointError, match=r"lacks 22 of 46 tensors: layers\.2\..*, …; is it complete\?"):
+        open_checkpoint(str(folder))
+
+
+def test_a_wrong_shape_is_named_with_both_shapes(tmp_path: Path, whole: Path) -> None:
+    folder = copy_checkpoint(whole, tmp_path / "copy")
+    edit_json(folder / "config.json", intermediate_size=208)
+    with pytest.raises(CheckpointError, match=r"mlp\.gate_proj\.weight has shape \[224, 32\].*\[208, 32\]"):
+        open_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize(
+    "name", ["layers.0.self_attn.q_proj.lora_A.weight", "layers.2.mlp.up_proj.weight", "layers.0.self_attn.q_proj.bias"]
+)
+def test_extra_tensors_are_named(tmp_path: Path, whole: Path, name: str) -> None:
+    extra = np.ones(4, ml_dtypes.bfloat16)
+    folder = rewrite(whole, tmp_path / "copy", lambda tensors: tensors.update({name: extra}))
+    with pytest.raises(CheckpointError, match=f"holds 1 tensors that .* does not have: {re.escape(name)}"):
+        open_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize(("dtype", "stored"), [(np.int8, "I8"), (np.int32, "I32"), (np.float64, "F64")])
+def test_another_dtype_is_named(tmp_path: Path, whole: Path, dtype: Any, stored: str) -> None:
+    name = "layers.1.mlp.down_proj.weight"
+    folder = rewrite(
+        whole, tmp_path / "copy", lambda tensors: tensors.update({name: np.ones_like(tensors[name], dtype)})
+    )
+    with pytest.raises(CheckpointError, match=f"{name} is stored as {stored}; quoit reads BF16, F16, F32"):
+        open_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_other_floats_are_read_as_stored(tmp_path: Path, whole: Path, dtype: Any) -> None:
+    folder = rewrite(
+        whole,
+        tmp_path / "copy",
+        lambda tensors: tensors.update({name: values.astype(dtype) for name, values in tensors.items()}),
+    )
+    assert open_checkpoint(str(folder)).tensor("norm.weight").dtype == dtype
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_tensor_that_is_not_finite_is_named(tmp_path: Path, whole: Path, value: float) -> None:
+    name = "layers.0.mlp.up_proj.weight"
+
+    def damage(tensors: Tensors) -> None:
+        tensors[name][3, 5] = value
+
+    checkpoint = open_checkpoint(str(rewrite(whole, tmp_path / "copy", damage)))
+    assert np.isfinite(checkpoint.tensor("norm.weight").astype(np.float32)).all()
+    with pytest.raises(CheckpointError, match=f"{name} in .* holds NaN or infinity"):
+        checkpoint.tensor(name)
+
+
+@pytest.mark.parametrize("keep", [0, 5, 1000, -1])
+def test_a_truncated_file_is_named(tmp_path: Path, whole: Path, keep: int) -> None:
+    folder = copy_checkpoint(whole, tmp_path / "copy")
+    content = (whole / SHARD).read_bytes()[:keep]
+    (folder / SHARD).unlink()
+    (folder / SHARD).write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"{folder / SHARD} is no readable safetensors file"):
+        open_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize("shard", ["../x.safetensors", "/x.safetensors", "inner/x.safetensors", ".."])
+def test_an_index_cannot_name_files_outside_its_folder(tmp_path: Path, sharded: Path, shard: str) -> None:
+    folder = copy_checkpoint(sharded, tmp_path / "copy")
+    weight_map = json.loads((folder / INDEX).read_text())["weight_map"]
+    edit_json(folder / INDEX, weight_map=weight_map | {"norm.weight": shard})
+    shutil.copyfile(sorted(folder.glob("*.safetensors"))[0], tmp_path / "x.safetensors")
+    with pytest.raises(CheckpointError, match=r"names shards outside|is missing"):
+        open_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize("weight_map", [None, [], {"norm.weight": 1}])
+def test_an_index_without_a_map_is_refused(tmp_path: Path, sharded: Path, weight_map: object) -> None:
+    folder = copy_checkpoint(sharded, tmp_path / "copy")
+    edit_json(folder / INDEX, weight_map=weight_map)
+    with pytest.raises(CheckpointError, match="has no weight_map"):
+        open_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "no-such-folder", "/no/such", "a b/c"])
+def test_a_name_that_is_no_folder_and_no_hub_id_is_refused(name: str) -> None:
+    with pytest.raises(CheckpointError, match="is no folder, and no hub id"):
+        open_checkpoint(name)
+
+
+def test_a_file_is_no_checkpoint(whole: Path) -> None:
+    with pytest.raises(CheckpointError, match="is no folder"):
+        open_checkpoint(str(whole / SHARD))
+
+
+def test_a_local_folder_has_no_revision(whole: Path) -> None:
+    with pytest.raises(CheckpointError, match="is a local folder, which has no revision 'main'"):
+        open_checkpoint(str(whole), revision="main")
+
+
+def test_an_offline_hub_is_an_error_with_a_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"cannot fetch some/model from the hub .*path of a local folder"):
+        open_checkpoint("some/model")
+
+
+def test_a_hub_that_refuses_connections_is_an_error_with_a_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The discard port of this machine stands for an unreachable hub."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(CheckpointError, match="cannot fetch some/model from the hub"):
+        open_checkpoint("some/model")
+
+
+def test_a_malformed_hub_id_is_an_error_with_a_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(CheckpointError, match=r"\./model"):
+        open_checkpoint("./model")
+
+
+def test_a_task_that_the_files_leave_open_can_be_said(tmp_path: Path, tokenizer_file: Path, model: Any) -> None:
+    def prefix(tensors: Tensors) -> None:
+        for name in list(tensors):
+            tensors[f"model.{name}"] = tensors.pop(name)
+
+    plain = save_checkpoint(tmp_path / "plain", tokenizer_file, model)
+    folder = rewrite(plain, tmp_path / "open", prefix)
+    (folder / "modules.json").unlink()
+    with pytest.raises(CheckpointError, match="--task embedding"):
+        open_checkpoint(str(folder))
+    assert open_checkpoint(str(folder), task="embedding").task == "embedding"
+    assert open_checkpoint(str(folder), task="rerank").task == "rerank"

@@ -1,0 +1,524 @@
+"""Publishing is all or nothing, goes on where it stopped, and never touches what it did not make."""
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from safetensors.numpy import load_file, save_file
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from quoit import Embedder
+from quoit.artifact import Artifact, FileRecord, Precision, hash_file, read_artifact
+from quoit.errors import ArtifactError
+from quoit_export.checkpoint import Checkpoint, open_checkpoint
+from quoit_export.errors import ExportError, ParityError
+from quoit_export.parity import FLOORS
+from quoit_export.publish import SPARE_BYTES, Request, publish
+from random_checkpoint import PROMPTS
+from support import edit_json, make_model, save_checkpoint
+
+IMPOSSIBLE = 1.1
+SECONDS = 60
+"""How long an export in another process may take before a test gives up on it."""
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    """A model that is small but for its genuine vocabulary."""
+    return make_model(hidden_size=32, num_hidden_layers=2)
+
+
+@pytest.fixture(scope="module")
+def small_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer_file: Path, model: Any) -> Path:
+    """The model's checkpoint. Read-only."""
+    return save_checkpoint(tmp_path_factory.mktemp("small") / "model", tokenizer_file, model)
+
+
+@pytest.fixture(scope="module")
+def small(small_folder: Path) -> Checkpoint:
+    return open_checkpoint(str(small_folder))
+
+
+@pytest.fixture(scope="module")
+def fp32_only(tmp_path_factory: pytest.TempPathFactory, small: Checkpoint) -> Artifact:
+    """The model's fp32 variant alone. Read-only."""
+    return publish(small, Request(tmp_path_factory.mktemp("published") / "small", ("fp32",)))
+
+
+@pytest.fixture
+def published(tmp_path: Path, fp32_only: Artifact) -> Artifact:
+    """A copy of the fp32 artifact, to be changed."""
+    shutil.copytree(fp32_only.folder, tmp_path / "small")
+    return read_artifact(tmp_path / "small")
+
+
+@pytest.fixture
+def changed(tmp_path: Path, small_folder: Path) -> Callable[..., Checkpoint]:
+    """The small checkpoint with the same weights and another config.json."""
+
+    def make(**changes: Any) -> Checkpoint:
+        folder = tmp_path / "changed"
+        shutil.copytree(small_folder, folder)
+        edit_json(folder / "config.json", **changes)
+        return open_checkpoint(str(folder))
+
+    return make
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file below a folder and its hash."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): hash_file(path) for path in files}
+
+
+def expected_files(*precisions: Precision) -> set[str]:
+    variants = {f"{name}/{file}" for name in precisions for file in ("model.onnx", "model.onnx.data")}
+    return {"quoit.json", "tokenizer.json"} | variants
+
+
+def hashes(artifact: Artifact, precision: Precision) -> dict[str, str]:
+    return {record.path: record.sha256 for record in artifact.manifest.variants[precision].files}
+
+
+def names_beside(artifact_folder: Path) -> list[str]:
+    return sorted(path.name for path in artifact_folder.parent.iterdir())
+
+
+def start_export(checkpoint: Path, out: Path, *precisions: Precision) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "quoit_export.cli", str(checkpoint), str(out), "--precision", *precisions]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_until(export: "subprocess.Popen[str]", reached: Callable[[], bool]) -> None:
+    """Returns as soon as a running export has reached a state."""
+    deadline = time.monotonic() + SECONDS
+    while not reached():
+        assert export.poll() is None, export.communicate()
+        assert time.monotonic() < deadline, "the export did not get that far"
+        time.sleep(0.001)
+
+
+def test_an_artifact_is_exactly_its_files(tmp_path: Path, artifact: Artifact, checkpoint: Checkpoint) -> None:
+    """Nothing is left beside it, and every recorded size and hash is the file's."""
+    assert set(contents(artifact.folder)) == expected_files("fp32", "fp16", "int8")
+    assert names_beside(artifact.folder) == [artifact.folder.name]
+    manifest = artifact.manifest
+    records: list[FileRecord] = [manifest.tokenizer]
+    for precision, variant in manifest.variants.items():
+        assert [record.path for record in variant.files] == [
+            f"{precision}/model.onnx",
+            f"{precision}/model.onnx.data",
+        ]
+        records += variant.files
+    for record in records:
+        file = artifact.folder / record.path
+        assert (record.bytes, record.sha256) == (file.stat().st_size, hash_file(file))
+    assert manifest.tokenizer.sha256 == hash_file(checkpoint.tokenizer_file)
+
+
+def test_the_manifest_says_what_the_checkpoint_is(artifact: Artifact, checkpoint: Checkpoint) -> None:
+    manifest = read_artifact(artifact.folder).manifest
+    assert manifest == artifact.manifest
+    assert manifest.format == 1
+    assert manifest.created_by.startswith("quoit ")
+    assert manifest.task == "embedding"
+    assert manifest.architecture == checkpoint.architecture
+    assert manifest.max_tokens == 32_768
+    assert manifest.min_dim == 32
+    assert manifest.prompts == PROMPTS
+    assert manifest.end_token_id == 151_643
+    assert manifest.source == checkpoint.source
+    assert list(manifest.variants) == ["fp32", "fp16", "int8"]
+    assert all(variant.accepted for variant in manifest.variants.values())
+    references = [[parity.reference for parity in variant.parity] for variant in manifest.variants.values()]
+    assert references == [["transformers fp32"], ["fp32"], ["fp32"]]
+
+
+def test_int8_has_its_size(artifact: Artifact) -> None:
+    """An int8 linear layer takes a quarter of fp32, and a float16 token table half."""
+    size = {name: sum(record.bytes for record in v.files) for name, v in artifact.manifest.variants.items()}
+    assert size["int8"] < 0.56 * size["fp32"]
+    assert size["fp16"] < 0.52 * size["fp32"]
+
+
+def as_older_config(folder: Path, source: Path, model: Any) -> None:
+    shutil.copytree(source, folder)
+    edit_json(folder / "config.json", rope_parameters=None, rope_theta=1_000_000, dtype=None, torch_dtype="bfloat16")
+
+
+def as_float32(folder: Path, source: Path, model: Any) -> None:
+    shutil.copytree(source, folder)
+    tensors = {name: values.astype(np.float32) for name, values in load_file(source / "model.safetensors").items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def as_shards(folder: Path, source: Path, model: Any) -> None:
+    save_checkpoint(folder, source / "tokenizer.json", model, shard_size="50KB")
+    assert len(list(folder.glob("*.safetensors"))) > 2
+
+
+def as_language_model(folder: Path, source: Path, model: Any, *, tied: bool) -> None:
+    config = Qwen3Config(**{**model.config.to_dict(), "tie_word_embeddings": tied})
+    outer: Any = Qwen3ForCausalLM(config)
+    outer.to(torch.bfloat16)
+    outer.model.load_state_dict(model.state_dict())
+    save_checkpoint(folder, source / "tokenizer.json", outer)
+
+
+def as_tied_language_model(folder: Path, source: Path, model: Any) -> None:
+    as_language_model(folder, source, model, tied=True)
+
+
+def as_untied_language_model(folder: Path, source: Path, model: Any) -> None:
+    as_language_model(folder, source, model, tied=False)
+
+
+@pytest.mark.parametrize(
+    "write", [as_older_config, as_float32, as_shards, as_tied_language_model, as_untied_language_model]
+)
+def test_how_a_checkpoint_is_stored_does_not_change_the_artifact(
+    tmp_path: Path, small_folder: Path, fp32_only: Artifact, model: Any, write: Callable[[Path, Path, Any], None]
+) -> None:
+    """Bit for bit the same fp32 graph and tensors."""
+    write(tmp_path / "model", small_folder, model)
+    found = publish(open_checkpoint(str(tmp_path / "model")), Request(tmp_path / "out", ("fp32",)))
+    assert hashes(found, "fp32") == hashes(fp32_only, "fp32")
+    assert found.manifest.architecture == fp32_only.manifest.architecture
+
+
+def test_the_same_export_again_changes_nothing(small: Checkpoint, published: Artifact) -> None:
+    files = {path: path.stat().st_mtime_ns for path in published.folder.rglob("*")}
+    again = publish(small, Request(published.folder, ("fp32",)))
+    assert again.manifest == published.manifest
+    assert {path: path.stat().st_mtime_ns for path in published.folder.rglob("*")} == files
+    assert names_beside(published.folder) == ["small"]
+
+
+def test_an_added_precision_leaves_the_others_as_they_are(small: Checkpoint, published: Artifact) -> None:
+    before = contents(published.folder)
+    both = publish(small, Request(published.folder, ("int8",)))
+    assert list(both.manifest.variants) == ["fp32", "int8"]
+    assert both.manifest.variants["fp32"] == published.manifest.variants["fp32"]
+    after = contents(both.folder)
+    assert set(after) == expected_files("fp32", "int8")
+    assert {name: after[name] for name in before if name != "quoit.json"} == {
+        name: digest for name, digest in before.items() if name != "quoit.json"
+    }
+    assert names_beside(both.folder) == ["small"]
+
+
+def test_int8_alone_is_measured_against_fp32_and_published_without_it(tmp_path: Path, small: Checkpoint) -> None:
+    found = publish(small, Request(tmp_path / "out", ("int8",)))
+    assert set(contents(found.folder)) == expected_files("int8")
+    assert list(found.manifest.variants) == ["int8"]
+    (parity,) = found.manifest.variants["int8"].parity
+    assert parity.reference == "fp32"
+    assert parity.texts >= 60
+    assert FLOORS["int8"] <= parity.cosine_min <= parity.cosine_mean < 1
+    assert Embedder(found.folder, provider="cpu").encode("text").shape == (32,)
+
+
+def test_verification_of_an_artifact_that_exists_takes_place(small: Checkpoint, published: Artifact) -> None:
+    """What was asked for must not be left out in silence because the files are there already."""
+    assert published.manifest.variants["fp32"].parity == ()
+    verified = publish(small, Request(published.folder, ("fp32",), verify=True))
+    assert [parity.reference for parity in verified.manifest.variants["fp32"].parity] == ["transformers fp32"]
+    assert hashes(verified, "fp32") == hashes(published, "fp32")
+
+
+def test_a_reference_that_fails_verification_fails_the_export(
+    tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Int8 that is close to a wrong fp32 is wrong too, even where fp32 itself is not published."""
+    monkeypatch.setitem(FLOORS, "fp32", IMPOSSIBLE)
+    with pytest.raises(ParityError, match="transformers"):
+        publish(small, Request(tmp_path / "out", ("int8",), verify=True))
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_source_is_replaced_only_when_asked_to(
+    tmp_path: Path, small: Checkpoint, tokenizer_file: Path, published: Artifact
+) -> None:
+    other_model = make_model(seed=5, hidden_size=32, num_hidden_layers=1)
+    other = open_checkpoint(str(save_checkpoint(tmp_path / "other", tokenizer_file, other_model)))
+    before = contents(published.folder)
+    with pytest.raises(ExportError, match=r"holds an artifact of model made by quoit .*--overwrite"):
+        publish(other, Request(published.folder, ("fp32",)))
+    assert contents(published.folder) == before
+    replaced = publish(other, Request(published.folder, ("fp32",), overwrite=True))
+    assert replaced.manifest.source == other.source
+    assert set(contents(replaced.folder)) == expected_files("fp32")
+    assert hashes(replaced, "fp32") != hashes(published, "fp32")
+    assert names_beside(replaced.folder) == ["other", "small"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"rms_norm_eps": 1e-5}, {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0}}],
+    ids=["eps", "theta"],
+)
+def test_the_same_weights_in_another_configuration_are_another_source(
+    changed: Callable[..., Checkpoint], published: Artifact, changes: dict[str, Any]
+) -> None:
+    """Epsilon and theta are part of the graph: variants made with other ones must not be kept."""
+    before = contents(published.folder)
+    with pytest.raises(ExportError, match="--overwrite"):
+        publish(changed(**changes), Request(published.folder, ("fp32",)))
+    assert contents(published.folder) == before
+
+
+def test_an_interrupted_export_of_another_configuration_is_not_taken_up(
+    tmp_path: Path, small: Checkpoint, changed: Callable[..., Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FLOORS, "int8", IMPOSSIBLE)
+    with pytest.raises(ParityError):
+        publish(small, Request(tmp_path / "out", ("fp32", "int8")))
+    other = changed(rope_parameters={"rope_type": "default", "rope_theta": 10_000.0})
+    found = publish(other, Request(tmp_path / "out", ("fp32",)))
+    fresh = publish(other, Request(tmp_path / "fresh", ("fp32",)))
+    assert hashes(found, "fp32") == hashes(fresh, "fp32")
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "model.safetensors", "quoit.json"])
+def test_a_folder_with_something_else_is_refused_and_left_alone(tmp_path: Path, small: Checkpoint, name: str) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("mine")
+    with pytest.raises(ExportError, match=f"{out} holds something else .*name another folder, or use --overwrite"):
+        publish(small, Request(out, ("fp32",)))
+    assert (out / name).read_text() == "mine"
+    assert names_beside(out) == ["out"], "nothing beside it either"
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path, small: Checkpoint) -> None:
+    (tmp_path / "out").mkdir()
+    found = publish(small, Request(tmp_path / "out", ("fp32",)))
+    assert set(contents(found.folder)) == expected_files("fp32")
+    assert names_beside(found.folder) == ["out"]
+
+
+def test_missing_parents_are_made(tmp_path: Path, small: Checkpoint) -> None:
+    found = publish(small, Request(tmp_path / "a" / "b" / "out", ("fp32",)))
+    assert found.folder == tmp_path / "a" / "b" / "out"
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path, small: Checkpoint) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(ExportError, match="holds something else"):
+        publish(small, Request(tmp_path / "out", ("fp32",)))
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_file_in_place_of_the_folder_is_replaced_when_asked_to(tmp_path: Path, small: Checkpoint) -> None:
+    (tmp_path / "out").write_text("mine")
+    found = publish(small, Request(tmp_path / "out", ("fp32",), overwrite=True))
+    assert set(contents(found.folder)) == expected_files("fp32")
+    assert names_beside(found.folder) == ["out"]
+
+
+def test_the_checkpoint_itself_is_never_replaced(tmp_path: Path, small_folder: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(small_folder, folder)
+    with pytest.raises(ExportError):
+        publish(open_checkpoint(str(folder)), Request(folder, ("fp32",), overwrite=True))
+    assert contents(folder) == contents(small_folder)
+
+
+@pytest.mark.parametrize("precisions", [("fp32",), ("fp32", "int8")], ids=["already-exported", "kept"])
+def test_an_artifact_that_lost_a_file_is_not_passed_over(
+    small: Checkpoint, published: Artifact, precisions: tuple[Precision, ...]
+) -> None:
+    """Either an error names the file, or the artifact is whole afterwards."""
+    lost = published.folder / "fp32" / "model.onnx.data"
+    lost.unlink()
+    message = ""
+    try:
+        publish(small, Request(published.folder, precisions))
+    except (ExportError, ArtifactError) as error:
+        message = str(error)
+    assert str(lost) in message or lost.is_file()
+
+
+def test_a_variant_below_its_floor_is_not_published(
+    tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FLOORS, "int8", IMPOSSIBLE)
+    with pytest.raises(ParityError, match=r"nothing was published, int8: cosine to fp32 is 0\.99\d* .*floor is 1\.1"):
+        publish(small, Request(tmp_path / "out", ("fp32", "int8")))
+    assert not (tmp_path / "out").exists()
+    found = publish(small, Request(tmp_path / "out", ("fp32",)))
+    assert set(contents(found.folder)) == expected_files("fp32")
+    assert names_beside(found.folder) == ["out"]
+
+
+def test_a_rejected_addition_leaves_the_artifact_as_it_was(
+    small: Checkpoint, published: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(published.folder)
+    monkeypatch.setitem(FLOORS, "int8", IMPOSSIBLE)
+    with pytest.raises(ParityError):
+        publish(small, Request(published.folder, ("fp32", "int8")))
+    assert contents(published.folder) == before
+
+
+def test_a_rejected_variant_that_is_kept_does_not_run(
+    tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FLOORS, "int8", IMPOSSIBLE)
+    found = publish(small, Request(tmp_path / "out", ("fp32", "int8"), keep_rejected=True))
+    assert set(contents(found.folder)) == expected_files("fp32", "int8")
+    assert found.accepted() == ["fp32"]
+    reason = r"int8 variant of .* was rejected at export \(cosine to fp32 0\.99\d*, below 1\.1\)"
+    with pytest.raises(ArtifactError, match=reason):
+        found.variant("int8")
+    with pytest.raises(ArtifactError, match=reason):
+        Embedder(found.folder, precision="int8", provider="cpu")
+    assert Embedder(found.folder, provider="cpu").encode("text").shape == (32,)
+
+
+def test_fp32_that_fails_verification_is_not_published(
+    tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FLOORS, "fp32", IMPOSSIBLE)
+    with pytest.raises(ParityError, match="fp32: cosine to transformers fp32"):
+        publish(small, Request(tmp_path / "out", ("fp32",), verify=True))
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_beyond_float16_are_refused_in_float16_only(tmp_path: Path, small_folder: Path) -> None:
+    """An overflow is an error with a reason, and fp32 of the same checkpoint is fine."""
+    folder = tmp_path / "model"
+    shutil.copytree(small_folder, folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["layers.0.mlp.up_proj.weight"][0, 0] = 1e5
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    checkpoint = open_checkpoint(str(folder))
+    with pytest.raises((ParityError, ExportError), match="fp16"):
+        publish(checkpoint, Request(tmp_path / "out", ("fp32", "fp16")))
+    assert not (tmp_path / "out").exists()
+    assert publish(checkpoint, Request(tmp_path / "out", ("fp32",))).accepted() == ["fp32"]
+
+
+def test_a_disk_too_small_is_known_before_anything_is_written(
+    tmp_path: Path, small: Checkpoint, fp32_only: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=12_345_678))
+    with pytest.raises(ExportError, match=r"has 12,345,678 bytes free, this export needs [\d,]+;") as caught:
+        publish(small, Request(tmp_path / "out", ("fp32",)))
+    found = re.search(r"needs ([\d,]+)", str(caught.value))
+    assert found is not None
+    tensors = fp32_only.folder / "fp32" / "model.onnx.data"
+    assert int(found[1].replace(",", "")) >= tensors.stat().st_size + SPARE_BYTES - 64 * 4096
+    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.rglob("model.onnx*"))
+
+
+def test_a_second_export_to_the_same_folder_is_refused(tmp_path: Path, small: Checkpoint) -> None:
+    with (
+        FileLock(tmp_path / ".out.lock"),
+        pytest.raises(ExportError, match=f"another export is writing {tmp_path / 'out'}"),
+    ):
+        publish(small, Request(tmp_path / "out", ("fp32",)))
+    assert not (tmp_path / "out").exists()
+    assert publish(small, Request(tmp_path / "out", ("fp32",))).accepted() == ["fp32"]
+
+
+def test_an_export_that_was_killed_goes_on_with_what_it_had_finished(
+    tmp_path: Path, checkpoint_folder: Path, artifact: Artifact
+) -> None:
+    out, partial = tmp_path / "out", tmp_path / ".out.partial"
+    export = start_export(checkpoint_folder, out, "fp32", "fp16", "int8")
+    with export:
+        wait_until(export, lambda: (partial / "partial.json").is_file() and b"fp32" in _read(partial / "partial.json"))
+        export.send_signal(signal.SIGKILL)
+    assert export.returncode == -signal.SIGKILL
+    assert not out.exists()
+    finished = (partial / "fp32" / "model.onnx.data").stat()
+    found = publish(open_checkpoint(str(checkpoint_folder)), Request(out, ("fp32", "fp16", "int8")))
+    reused = (out / "fp32" / "model.onnx.data").stat()
+    assert (reused.st_ino, reused.st_mtime_ns) == (finished.st_ino, finished.st_mtime_ns)
+    assert set(contents(out)) == expected_files("fp32", "fp16", "int8")
+    for precision in found.manifest.variants:
+        assert hashes(found, precision) == hashes(artifact, precision)
+    assert names_beside(out) == ["out"]
+
+
+def _read(file: Path) -> bytes:
+    """A file's content, or nothing while it is being replaced."""
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def test_an_unfinished_variant_that_is_no_longer_wanted_is_not_published(
+    tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export killed while it wrote fp16, then run again for fp32 alone."""
+    monkeypatch.setitem(FLOORS, "int8", IMPOSSIBLE)
+    with pytest.raises(ParityError):
+        publish(small, Request(tmp_path / "out", ("fp32", "int8")))
+    unfinished = tmp_path / ".out.partial" / "fp16"
+    unfinished.mkdir()
+    (unfinished / "model.onnx.data").write_bytes(b"half")
+    found = publish(small, Request(tmp_path / "out", ("fp32",)))
+    assert set(contents(found.folder)) == expected_files("fp32")
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"created_by": "quoit 0.0.0", "weights_sha256": "", "files": {}}'])
+def test_a_leftover_of_another_kind_is_not_taken_up(tmp_path: Path, small: Checkpoint, content: bytes) -> None:
+    leftover = tmp_path / ".out.partial"
+    (leftover / "fp32").mkdir(parents=True)
+    (leftover / "fp32" / "model.onnx").write_bytes(b"other")
+    (leftover / "partial.json").write_bytes(content)
+    found = publish(small, Request(tmp_path / "out", ("fp32",)))
+    assert set(contents(found.folder)) == expected_files("fp32")
+    assert all((found.folder / name).stat().st_size > 5 for name in expected_files("fp32"))
+
+
+def test_an_interrupted_export_ends_quietly_and_leaves_nothing_published(
+    tmp_path: Path, checkpoint_folder: Path
+) -> None:
+    out, partial = tmp_path / "out", tmp_path / ".out.partial"
+    export = start_export(checkpoint_folder, out, "fp32", "fp16", "int8")
+    wait_until(export, (partial / "fp32").is_dir)
+    export.send_signal(signal.SIGINT)
+    stdout, stderr = export.communicate(timeout=SECONDS)
+    assert export.returncode == 130
+    assert stderr == "quoit-export: interrupted; the same command goes on where it stopped\n"
+    assert stdout == ""
+    assert not out.exists()
+
+
+def test_a_write_that_fails_is_an_error_with_a_reason(tmp_path: Path, small_folder: Path) -> None:
+    """A limit on the size of files stands for a disk that fills up midway."""
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (15 << 20, 15 << 20)); "
+        "from quoit_export.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", limited, str(small_folder), str(tmp_path / "out")]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert "Traceback" not in found.stderr
+    assert found.returncode == 2
+    assert found.stderr.startswith("quoit-export: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_kept_files_are_moved_not_copied(small: Checkpoint, published: Artifact) -> None:
+    """Adding a precision takes no second copy of what is there, and leaves no second name of it."""
+    tensors = published.folder / "fp32" / "model.onnx.data"
+    before = tensors.stat()
+    publish(small, Request(published.folder, ("int8",)))
+    after = tensors.stat()
+    assert (after.st_ino, after.st_mtime_ns, after.st_nlink) == (before.st_ino, before.st_mtime_ns, 1)

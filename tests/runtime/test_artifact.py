@@ -1,0 +1,256 @@
+"""The folder on disk: what is written is read, and what is wrong is refused by name."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from quoit import ArtifactError
+from quoit.artifact import (
+    FORMAT,
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    Artifact,
+    FileRecord,
+    Parity,
+    hash_file,
+    read_artifact,
+    record_file,
+    write_manifest,
+)
+from support import edit_json
+
+GRAPH = "fp32/model.onnx"
+
+
+@pytest.fixture
+def copy(artifact: Artifact, tmp_path: Path) -> Artifact:
+    """The artifact in a folder of the test's own; its files are links, to be replaced and not written into."""
+    folder = tmp_path / "copy"
+    shutil.copytree(artifact.folder, folder, copy_function=os.link)
+    unlink_and_write(folder / MANIFEST, (artifact.folder / MANIFEST).read_bytes())
+    return Artifact(folder, artifact.manifest)
+
+
+def unlink_and_write(file: Path, content: bytes) -> None:
+    """Replaces a file without touching what else it is linked to."""
+    file.unlink()
+    file.write_bytes(content)
+
+
+def graph_record(artifact: Artifact) -> FileRecord:
+    return next(record for record in artifact.manifest.variants["fp32"].files if record.path == GRAPH)
+
+
+def named(file: Path, message: str) -> str:
+    """A pattern for a message about a file."""
+    return f"{re.escape(str(file))} {message}"
+
+
+def test_what_is_written_is_read(artifact: Artifact, tmp_path: Path) -> None:
+    write_manifest(tmp_path, artifact.manifest)
+    found = read_artifact(tmp_path)
+    assert found == Artifact(tmp_path, artifact.manifest)
+    assert read_artifact(str(artifact.folder)) == artifact
+
+
+def test_writing_twice_gives_the_same_bytes(artifact: Artifact, tmp_path: Path) -> None:
+    write_manifest(tmp_path, read_artifact(artifact.folder).manifest)
+    assert (tmp_path / MANIFEST).read_bytes() == (artifact.folder / MANIFEST).read_bytes()
+
+
+def test_every_recorded_file_is_there_with_its_hash(artifact: Artifact) -> None:
+    manifest = artifact.manifest
+    records = [manifest.tokenizer, *(record for variant in manifest.variants.values() for record in variant.files)]
+    paths = [artifact.verify(record) for record in records]
+    on_disk = {path for path in artifact.folder.rglob("*") if path.is_file()}
+    assert {*paths, artifact.folder / MANIFEST} == on_disk, "no file without a record"
+    assert [record_file(artifact.folder, path) for path in paths] == records
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "absent"
+    with pytest.raises(ArtifactError, match=named(folder, "is not a folder; make it with `quoit-export")):
+        read_artifact(folder)
+
+
+def test_a_file_is_no_folder(copy: Artifact) -> None:
+    with pytest.raises(ArtifactError, match="is not a folder"):
+        read_artifact(copy.folder / MANIFEST)
+
+
+def test_a_folder_without_a_manifest_is_refused(checkpoint_folder: Path) -> None:
+    with pytest.raises(ArtifactError, match=named(checkpoint_folder, "has no quoit.json, so it is no artifact")):
+        read_artifact(checkpoint_folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not JSON",
+        b'{"format": 1',
+        b"\xff\xfe",
+        b'{"format": 1, "created_by": "\xff"}',
+        b'{"format": 1} {"format": 1}',
+        pytest.param(b"[" * 500_000, id="deep"),
+    ],
+)
+def test_damaged_json_is_refused(copy: Artifact, content: bytes) -> None:
+    file = copy.folder / MANIFEST
+    file.write_bytes(content)
+    with pytest.raises(ArtifactError, match=named(file, "is damaged: .*; export the artifact again")):
+        read_artifact(copy.folder)
+
+
+def test_half_a_manifest_is_refused(copy: Artifact) -> None:
+    file = copy.folder / MANIFEST
+    file.write_bytes(file.read_bytes()[:-300])
+    with pytest.raises(ArtifactError, match=named(file, "is damaged")):
+        read_artifact(copy.folder)
+
+
+@pytest.mark.parametrize("version", [0, FORMAT + 1, "1", None])
+def test_another_format_is_refused(copy: Artifact, version: object) -> None:
+    file = copy.folder / MANIFEST
+    edit_json(file, format=version)
+    with pytest.raises(ArtifactError, match=named(file, f"has format {version!r}, this quoit reads format {FORMAT}")):
+        read_artifact(copy.folder)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "5", '"quoit"'])
+def test_json_that_is_no_object_has_no_format(copy: Artifact, content: str) -> None:
+    (copy.folder / MANIFEST).write_text(content)
+    with pytest.raises(ArtifactError, match="has format None"):
+        read_artifact(copy.folder)
+
+
+def test_another_format_is_named_before_its_fields_are_read(copy: Artifact) -> None:
+    (copy.folder / MANIFEST).write_text('{"format": 2, "a field of the future": 5}')
+    with pytest.raises(ArtifactError, match="has format 2"):
+        read_artifact(copy.folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"colour": "blue"}, "unknown field `colour`"),
+        ({"created_by": None}, "missing required field `created_by`"),
+        ({"end_token_id": None}, "missing required field `end_token_id`"),
+        ({"variants": None}, "missing required field `variants`"),
+        ({"max_tokens": 0}, r"Expected `int` >= 1 - at `\$.max_tokens`"),
+        ({"end_token_id": -1}, r"Expected `int` >= 0 - at `\$.end_token_id`"),
+        ({"min_dim": "32"}, r"Expected `int`, got `str` - at `\$.min_dim`"),
+        ({"task": "translation"}, r"Invalid enum value 'translation' - at `\$.task`"),
+        ({"variants": {"fp8": {"files": [], "parity": [], "accepted": True}}}, "Invalid enum value 'fp8'"),
+        ({"tokenizer": {"path": "a", "bytes": 1, "sha256": "short"}}, r"matching regex .* at `\$.tokenizer.sha256`"),
+        ({"tokenizer": {"path": "a", "bytes": -1, "sha256": "0" * 64}}, r">= 0 - at `\$.tokenizer.bytes`"),
+        ({"tokenizer": {"path": "a", "bytes": 1, "sha256": "0" * 64, "mode": 1}}, "unknown field `mode`"),
+    ],
+)
+def test_a_field_that_is_wrong_is_named(copy: Artifact, changes: dict[str, Any], message: str) -> None:
+    file = copy.folder / MANIFEST
+    edit_json(file, **changes)
+    with pytest.raises(ArtifactError, match=named(file, f"is damaged: .*{message}")):
+        read_artifact(copy.folder)
+
+
+def test_a_field_of_an_inner_record_that_is_missing_is_named(copy: Artifact) -> None:
+    file = copy.folder / MANIFEST
+    architecture = json.loads(file.read_text())["architecture"]
+    del architecture["head_dim"]
+    edit_json(file, architecture=architecture)
+    with pytest.raises(ArtifactError, match=r"missing required field `head_dim` - at `\$.architecture`"):
+        read_artifact(copy.folder)
+
+
+def test_an_oversize_manifest_is_refused(copy: Artifact) -> None:
+    file = copy.folder / MANIFEST
+    content = file.read_bytes()
+    file.write_bytes(content + b" " * (MAX_MANIFEST_BYTES - len(content)))
+    assert read_artifact(copy.folder) == copy
+    file.write_bytes(content + b" " * (MAX_MANIFEST_BYTES - len(content) + 1))
+    with pytest.raises(ArtifactError, match=named(file, "is larger than 1,048,576 bytes")):
+        read_artifact(copy.folder)
+
+
+@pytest.mark.parametrize("check", [Artifact.path, Artifact.verify])
+@pytest.mark.parametrize("path", ["/etc/hostname", "../outside", "fp32/../../outside", "fp32\\model.onnx", "", "."])
+def test_a_path_out_of_the_folder_is_refused(
+    copy: Artifact, path: str, check: Callable[[Artifact, FileRecord], Path]
+) -> None:
+    (copy.folder.parent / "outside").write_bytes(b"")
+    record = FileRecord(path, 0, "0" * 64)
+    with pytest.raises(ArtifactError, match=rf"names a file outside its folder, {re.escape(repr(path))}"):
+        check(copy, record)
+
+
+@pytest.mark.parametrize("path", ["absent.onnx", "fp32", "fp32/absent/model.onnx", "nul\x00byte"])
+def test_a_missing_file_is_refused(copy: Artifact, path: str) -> None:
+    with pytest.raises(ArtifactError, match=named(copy.folder / path, "is missing; export the artifact again")):
+        copy.path(FileRecord(path, 1, "0" * 64))
+
+
+@pytest.mark.parametrize("check", [Artifact.path, Artifact.verify])
+def test_another_size_is_refused(copy: Artifact, check: Callable[[Artifact, FileRecord], Path]) -> None:
+    record, file = graph_record(copy), copy.folder / GRAPH
+    unlink_and_write(file, file.read_bytes() + b"x")
+    message = f"has {record.bytes + 1:,} bytes, {record.bytes:,} expected"
+    with pytest.raises(ArtifactError, match=named(file, message)):
+        check(copy, record)
+
+
+def test_another_hash_is_refused(copy: Artifact) -> None:
+    record, file = graph_record(copy), copy.folder / GRAPH
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    unlink_and_write(file, bytes(content))
+    assert copy.path(record) == file, "the quick check sees the size only"
+    message = f"is damaged: its SHA-256 is {hash_file(file)[:12]}…, {record.sha256[:12]}… expected"
+    with pytest.raises(ArtifactError, match=named(file, message)):
+        copy.verify(record)
+
+
+def test_an_absent_variant_names_those_that_are_there(artifact: Artifact) -> None:
+    variants = {name: variant for name, variant in artifact.manifest.variants.items() if name != "fp16"}
+    without = Artifact(artifact.folder, replace(artifact.manifest, variants=variants))
+    with pytest.raises(ArtifactError, match=r"has no fp16 variant \(it has fp32, int8\).*--precision fp16"):
+        without.variant("fp16")
+
+
+def rejected(artifact: Artifact, *names: str) -> Artifact:
+    """The artifact as if export had rejected some of its variants."""
+    parity = (Parity("transformers", 5, 1.0, 1.0, 0.9), Parity("fp32", 5, 0.99, 0.91234, 0.98))
+    variants = {
+        name: replace(variant, accepted=False, parity=parity) if name in names else variant
+        for name, variant in artifact.manifest.variants.items()
+    }
+    return Artifact(artifact.folder, replace(artifact.manifest, variants=variants))
+
+
+def test_a_rejected_variant_says_by_how_much_and_what_is_left(artifact: Artifact) -> None:
+    without = rejected(artifact, "int8")
+    assert without.accepted() == ["fp32", "fp16"]
+    message = r"int8 variant of .* was rejected at export \(cosine to fp32 0.91234, below 0.98\); use another "
+    with pytest.raises(ArtifactError, match=message + "precision of fp32, fp16"):
+        without.variant("int8")
+    assert without.variant("fp32").accepted
+
+
+def test_with_all_variants_rejected_a_new_export_is_left(artifact: Artifact) -> None:
+    without = rejected(artifact, "fp32", "fp16", "int8")
+    assert without.accepted() == []
+    with pytest.raises(ArtifactError, match="a new export"):
+        without.variant("fp32")
+
+
+def test_a_rejection_survives_the_disk(artifact: Artifact, tmp_path: Path) -> None:
+    write_manifest(tmp_path, rejected(artifact, "int8").manifest)
+    with pytest.raises(ArtifactError, match="was rejected at export"):
+        read_artifact(tmp_path).variant("int8")

@@ -1,0 +1,411 @@
+"""The command `quoit`: its results are the Embedder's, its errors are one line."""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from quoit import Embedder, calibration_ranges
+from quoit.artifact import MANIFEST, Artifact, write_manifest
+from quoit.cli import MODEL_VARIABLE, main
+from quoit.session import int8_is_exact
+from support import Embedders
+
+TEXTS = ["The capital of China is Beijing.", "", "Gravity is a force.", "日本語 text", "Cats sleep."]
+PATIENCE = 60
+"""Seconds that a command may take on a busy machine."""
+
+Outcome = tuple[int, str, str]
+Quoit = Callable[..., Outcome]
+
+
+@pytest.fixture
+def quoit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Quoit:
+    """Runs the command line in this process: exit code, standard output, standard error."""
+    monkeypatch.delenv(MODEL_VARIABLE, raising=False)
+
+    def run(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def model(artifact: Artifact) -> list[str]:
+    """The options that name the artifact, in fp32 on the CPU."""
+    return ["--model", str(artifact.folder), "--precision", "fp32", "--provider", "cpu"]
+
+
+@pytest.fixture
+def embedder(embedders: Embedders) -> Embedder:
+    return embedders("fp32")
+
+
+@pytest.fixture
+def texts_file(tmp_path: Path) -> Path:
+    file = tmp_path / "texts.txt"
+    file.write_text("".join(f"{text}\n" for text in TEXTS), encoding="utf-8")
+    return file
+
+
+def run_process(*arguments: object, stdin: bytes = b"", **variables: str) -> Outcome:
+    """Runs the command line in a process of its own."""
+    command = [sys.executable, "-m", "quoit.cli", *map(str, arguments)]
+    environment = os.environ | variables
+    done = subprocess.run(command, input=stdin, capture_output=True, timeout=PATIENCE, check=False, env=environment)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def test_embed_writes_the_embedders_vectors(
+    quoit: Quoit, model: list[str], embedder: Embedder, texts_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "vectors.npy"
+    code, printed, report = quoit("embed", texts_file, "-o", out, *model)
+    assert (code, printed) == (0, "")
+    np.testing.assert_array_equal(np.load(out), embedder.encode_document(TEXTS))
+    tokens = sum(map(len, embedder.pipeline.tokenizer.encode(TEXTS).ids))
+    pattern = rf"{re.escape(str(out))}: 5 vectors of {tokens} tokens in [\d.]+ s \([\d,]+ tokens/s, fp32 on cpu\)\n"
+    assert re.fullmatch(pattern, report)
+    assert sorted(tmp_path.iterdir()) == [texts_file, out]
+
+
+EMBED_OPTIONS: dict[str, Callable[[Embedder], Any]] = {
+    "--query": lambda embedder: embedder.encode_query(TEXTS),
+    "--instruction Rhyme": lambda embedder: embedder.encode_query(TEXTS, instruction="Rhyme"),
+    "--query --instruction Rhyme": lambda embedder: embedder.encode_query(TEXTS, instruction="Rhyme"),
+    "--plain": lambda embedder: embedder.encode(TEXTS),
+    "--dim 32": lambda embedder: embedder.encode_document(TEXTS, dim=32),
+    "--dtype binary": lambda embedder: embedder.encode_document(TEXTS, dtype="binary"),
+    "--dtype float16": lambda embedder: embedder.encode_document(TEXTS, dtype="float16"),
+    "--no-normalize": lambda embedder: embedder.encode_document(TEXTS, normalize=False),
+}
+
+
+@pytest.mark.parametrize("options", EMBED_OPTIONS)
+def test_each_option_of_embed_is_the_embedders(
+    quoit: Quoit, model: list[str], embedder: Embedder, texts_file: Path, options: str
+) -> None:
+    out = texts_file.with_name("vectors.npy")
+    assert quoit("embed", texts_file, "-o", out, *options.split(), *model)[0] == 0
+    found, wanted = np.load(out), EMBED_OPTIONS[options](embedder)
+    assert found.dtype == wanted.dtype
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_embed_quantizes_over_the_ranges_of_a_file(
+    quoit: Quoit, model: list[str], embedder: Embedder, texts_file: Path
+) -> None:
+    ranges = calibration_ranges(embedder.encode_document(TEXTS, dim=40))
+    np.save(texts_file.with_name("ranges.npy"), ranges)
+    out = texts_file.with_name("vectors.npy")
+    options = ["--dim", "40", "--dtype", "int8", "--ranges", str(texts_file.with_name("ranges.npy"))]
+    assert quoit("embed", texts_file, "-o", out, *options, *model)[0] == 0
+    np.testing.assert_array_equal(np.load(out), embedder.encode_document(TEXTS, dim=40, dtype="int8", ranges=ranges))
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_embed_takes_a_column(quoit: Quoit, model: list[str], embedder: Embedder, tmp_path: Path, kind: str) -> None:
+    file, out = tmp_path / "texts.data", tmp_path / "vectors.jsonl"
+    content = '{"body": "a"}\n{"body": "b\\nc"}\n' if kind == "jsonl" else 'id,body\n1,a\n2,"b\nc"\n'
+    file.write_text(content)
+    assert quoit("embed", file, "-o", out, "--column", "body", "--input-format", kind, *model)[0] == 0
+    found = [json.loads(line)["vector"] for line in out.read_text().splitlines()]
+    np.testing.assert_array_equal(np.array(found, np.float32), embedder.encode_document(["a", "b\nc"]))
+
+
+def test_embed_says_how_many_texts_were_cut(quoit: Quoit, model: list[str], texts_file: Path) -> None:
+    out = texts_file.with_name("vectors.npy")
+    code, _, report = quoit("embed", texts_file, "-o", out, "--max-tokens", "6", "--threads", "1", *model)
+    assert code == 0
+    assert report.endswith(", 1 cut to 6 tokens\n")
+
+
+def test_embed_reads_standard_input_and_draws_no_bar_in_a_pipe(
+    model: list[str], embedder: Embedder, tmp_path: Path
+) -> None:
+    out = tmp_path / "vectors.npy"
+    code, printed, report = run_process("embed", "-o", out, *model, stdin="\n".join(TEXTS).encode())
+    assert (code, printed) == (0, "")
+    assert report.startswith(f"{out}: 5 vectors of ")
+    assert report.count("\n") == 1
+    assert "\r" not in report
+    np.testing.assert_array_equal(np.load(out), embedder.encode_document(TEXTS))
+
+
+def test_embed_of_nothing_writes_nothing_but_a_file(quoit: Quoit, model: list[str], tmp_path: Path) -> None:
+    (tmp_path / "none.txt").write_text("")
+    code, _, report = quoit("embed", tmp_path / "none.txt", "-o", tmp_path / "vectors.npy", *model)
+    assert code == 0
+    assert ": 0 vectors of 0 tokens" in report
+    assert len(np.load(tmp_path / "vectors.npy")) == 0
+
+
+def test_the_environment_names_the_model(
+    quoit: Quoit, artifact: Artifact, embedders: Embedders, texts_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MODEL_VARIABLE, str(artifact.folder))
+    out = texts_file.with_name("vectors.npy")
+    code, _, report = quoit("embed", texts_file, "-o", out, "--provider", "cpu")
+    assert code == 0
+    precision = "int8" if int8_is_exact() else "fp32"
+    assert f"{precision} on cpu" in report
+    np.testing.assert_array_equal(np.load(out), embedders(precision).encode_document(TEXTS))  # type: ignore[arg-type]
+
+
+def test_the_option_comes_before_the_environment(
+    quoit: Quoit, model: list[str], texts_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MODEL_VARIABLE, str(texts_file.with_name("absent")))
+    assert quoit("embed", texts_file, "-o", texts_file.with_name("vectors.npy"), *model)[0] == 0
+
+
+LINE = re.compile(r" *(\d+)  ( *-?\d\.\d{3})  +(\d+)  (.*)")
+
+
+def parse_table(printed: str) -> list[tuple[int, float, int, str]]:
+    """Rank, score, line and text of each row of a ranked table."""
+    head, *rows = printed.split("\n")[:-1]
+    assert head == "rank   score  line  text"
+    found = [LINE.fullmatch(row) for row in rows]
+    return [(int(m[1]), float(m[2]), int(m[3]), m[4]) for m in found if m is not None or pytest.fail(printed)]
+
+
+def test_similarity_ranks_by_the_embedders_scores(
+    quoit: Quoit, model: list[str], embedder: Embedder, texts_file: Path
+) -> None:
+    code, printed, report = quoit("similarity", "What is gravity?", texts_file, *model)
+    assert code == 0
+    assert re.fullmatch(r"5 texts in [\d.]+ s\n", report)
+    scores = embedder.encode_document(TEXTS) @ embedder.encode_query("What is gravity?")
+    order = np.argsort(-scores, kind="stable")
+    expected = [(rank, round(float(scores[index]), 3), index + 1, TEXTS[index]) for rank, index in enumerate(order, 1)]
+    found = parse_table(printed)
+    assert [row[0] for row in found] == [1, 2, 3, 4, 5]
+    assert [row[2:] for row in found] == [row[2:] for row in expected]
+    np.testing.assert_allclose([row[1] for row in found], [row[1] for row in expected], atol=6e-4)
+
+
+def test_similarity_shows_the_top_and_takes_an_instruction(
+    quoit: Quoit, model: list[str], embedder: Embedder, texts_file: Path
+) -> None:
+    arguments = ["--top", "2", "--instruction", "Find a rhyme"]
+    found = parse_table(quoit("similarity", "hat", texts_file, *arguments, *model)[1])
+    scores = embedder.encode_document(TEXTS) @ embedder.encode_query("hat", instruction="Find a rhyme")
+    assert [row[2] - 1 for row in found] == np.argsort(-scores)[:2].tolist()
+
+
+def test_similarity_shows_each_text_on_one_short_line(quoit: Quoit, model: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "texts.jsonl"
+    file.write_text("\n".join(json.dumps(text) for text in ["a\nb\r\x1b[31mc\u2028d", "x" * 500]))
+    shown = {line: text for _, _, line, text in parse_table(quoit("similarity", "a", file, *model)[1])}
+    assert shown == {1: "a b  [31mc d", 2: "x" * 100 + "…"}
+
+
+def test_similarity_of_no_texts_is_an_empty_table(quoit: Quoit, model: list[str], tmp_path: Path) -> None:
+    (tmp_path / "none.txt").write_text("")
+    code, printed, _ = quoit("similarity", "a", tmp_path / "none.txt", *model)
+    assert (code, parse_table(printed)) == (0, [])
+
+
+def test_info_shows_the_manifest(quoit: Quoit, artifact: Artifact) -> None:
+    code, printed, report = quoit("info", artifact.folder)
+    assert (code, report) == (0, "")
+    manifest = artifact.manifest
+    assert printed.startswith(f"{artifact.folder}: embedding model from {manifest.source.id}")
+    assert "3 layers, 96 dimensions (use 32 to 96), 32,768 tokens, vocabulary 151,669" in printed
+    for name, prompt in manifest.prompts.items():
+        assert f"{name} prompt {json.dumps(prompt)}" in printed
+    for name in manifest.variants:
+        assert re.search(rf"^  {name} +[\d.]+ MB  cosine to [\w ]+ [01]\.\d{{6}} on average", printed, re.MULTILINE)
+    assert "REJECTED" not in printed
+
+
+@pytest.fixture
+def copy(artifact: Artifact, tmp_path: Path) -> Artifact:
+    """The artifact in a folder of the test's own; its files are links, to be replaced and not written into."""
+    folder = tmp_path / "copy"
+    shutil.copytree(artifact.folder, folder, copy_function=os.link)
+    return Artifact(folder, artifact.manifest)
+
+
+def test_info_marks_a_rejected_variant(quoit: Quoit, copy: Artifact) -> None:
+    variants = copy.manifest.variants | {"int8": replace(copy.manifest.variants["int8"], accepted=False)}
+    (copy.folder / MANIFEST).unlink()
+    write_manifest(copy.folder, replace(copy.manifest, variants=variants))
+    marked = [line for line in quoit("info", copy.folder)[1].splitlines() if line.endswith("REJECTED")]
+    assert len(marked) == 1
+    assert marked[0].startswith("  int8 ")
+
+
+@pytest.mark.skipif(not int8_is_exact(), reason="this CPU saturates int8 sums, and the doctor says so")
+def test_doctor_finds_a_healthy_artifact_healthy(quoit: Quoit, artifact: Artifact) -> None:
+    code, printed, report = quoit("doctor", artifact.folder, "--provider", "cpu")
+    assert (code, report) == (0, "")
+    lines = printed.splitlines()
+    assert len(lines) == 10
+    assert all(re.match(r"ok    [\w ]+: \S", line) for line in lines)
+
+
+def damage(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.unlink()
+    file.write_bytes(content)
+
+
+def test_doctor_finds_a_damaged_artifact_damaged(quoit: Quoit, copy: Artifact) -> None:
+    file = copy.folder / "fp32/model.onnx.data"
+    damage(file)
+    code, printed, report = quoit("doctor", copy.folder, "--provider", "cpu")
+    assert (code, report) == (1, "")
+    last = printed.splitlines()[-1]
+    assert last.startswith(f"FAIL  files: {file} is damaged: its SHA-256")
+
+
+ERRORS = {
+    "missing file": (["embed", "{tmp}/absent.txt", "-o", "{tmp}/v.npy", "{model}"], "absent.txt is no file"),
+    "missing artifact": (["embed", "{texts}", "-o", "{tmp}/v.npy", "-m", "{tmp}/absent"], "absent is not a folder"),
+    "no artifact": (["embed", "{texts}", "-o", "{tmp}/v.npy", "-m", "{tmp}"], "has no quoit.json"),
+    "no model": (["embed", "{texts}", "-o", "{tmp}/v.npy"], "no artifact was named; use --model FOLDER, or set QUOIT"),
+    "bad dim": (["embed", "{texts}", "-o", "{tmp}/v.npy", "--dim", "5", "{model}"], "dim 5 is outside"),
+    "no ranges": (["embed", "{texts}", "-o", "{tmp}/v.npy", "--dtype", "int8", "{model}"], "needs ranges"),
+    "missing ranges": (
+        ["embed", "{texts}", "-o", "{tmp}/v.npy", "--dtype", "int8", "--ranges", "{tmp}/absent.npy", "{model}"],
+        "absent.npy is no readable .npy file",
+    ),
+    "ranges no npy": (
+        ["embed", "{texts}", "-o", "{tmp}/v.npy", "--dtype", "int8", "--ranges", "{texts}", "{model}"],
+        "texts.txt is no readable .npy file",
+    ),
+    "bad max tokens": (["embed", "{texts}", "-o", "{tmp}/v.npy", "--max-tokens", "1", "{model}"], "max_tokens 1 must"),
+    "bad threads": (["embed", "{texts}", "-o", "{tmp}/v.npy", "--threads", "-1", "{model}"], "threads -1 must"),
+    "unknown suffix": (["embed", "{texts}", "-o", "{tmp}/v.txt", "{model}"], "v.txt has the unknown suffix"),
+    "missing folder": (["embed", "{texts}", "-o", "{tmp}/no/v.npy", "{model}"], "no is no folder that can be written"),
+    "unknown kind": (["embed", "{tmp}", "-o", "{tmp}/v.npy", "{model}"], "has the unknown kind"),
+    "similarity of a missing file": (["similarity", "a", "{tmp}/absent.txt", "{model}"], "absent.txt is no file"),
+    "similarity without a model": (["similarity", "a", "{texts}"], "no artifact was named"),
+    "info of nothing": (["info", "{tmp}/absent"], "absent is not a folder"),
+    "doctor of nothing": (["doctor", "{tmp}/absent"], "absent is not a folder"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_an_error_is_one_line_and_exit_code_2(
+    quoit: Quoit, model: list[str], texts_file: Path, tmp_path: Path, name: str
+) -> None:
+    template, message = ERRORS[name]
+    arguments: list[str] = []
+    for part in template:
+        filled = part.format(tmp=tmp_path, texts=texts_file, model="")
+        arguments += model if part == "{model}" else [filled]
+    code, printed, report = quoit(*arguments)
+    assert (code, printed) == (2, "")
+    assert report.startswith("quoit: ")
+    assert report.count("\n") == 1
+    assert message in report
+    assert list(tmp_path.iterdir()) == [texts_file], "no output, no draft"
+
+
+def save_empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def save_words(file: Path) -> None:
+    np.save(file, np.full((2, 96), "word"))
+
+
+def save_half_an_archive(file: Path) -> None:
+    file.write_bytes(b"PK\x03\x04 and no more")
+
+
+@pytest.mark.parametrize("save", [save_empty, save_words, save_half_an_archive])
+def test_a_ranges_file_that_is_no_array_of_numbers_is_one_line(
+    quoit: Quoit, model: list[str], texts_file: Path, tmp_path: Path, save: Callable[[Path], None]
+) -> None:
+    ranges = tmp_path / "ranges.npy"
+    save(ranges)
+    options = ["--dtype", "int8", "--ranges", ranges]
+    code, _, report = quoit("embed", texts_file, "-o", tmp_path / "vectors.npy", *options, *model)
+    assert code == 2
+    assert re.fullmatch(r"quoit: .*ranges.*\n", report)
+
+
+def test_an_error_in_a_process_is_one_line_without_a_traceback(model: list[str], tmp_path: Path) -> None:
+    code, printed, report = run_process("embed", "-o", tmp_path / "v.npy", *model, stdin=b"good\n\xff\xfe\n")
+    assert (code, printed) == (2, "")
+    assert re.fullmatch(r"quoit: - is not UTF-8: .*; convert it first\n", report)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bad_record_leaves_an_existing_destination(quoit: Quoit, model: list[str], tmp_path: Path) -> None:
+    file, out = tmp_path / "texts.jsonl", tmp_path / "vectors.npy"
+    file.write_text('"good"\n5\n')
+    out.write_bytes(b"what was there")
+    code, _, report = quoit("embed", file, "-o", out, *model)
+    assert code == 2
+    assert report.startswith(f"quoit: {file}, line 2 has no text")
+    assert out.read_bytes() == b"what was there"
+    assert sorted(tmp_path.iterdir()) == [file, out]
+
+
+@pytest.mark.parametrize("arguments", [[], ["embed"], ["embed", "x", "-o", "y.npy", "--dtype", "int4"], ["fly"]])
+def test_wrong_usage_is_exit_code_2(quoit: Quoit, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        quoit(*arguments)
+    assert caught.value.code == 2
+    assert "usage: quoit" in capsys.readouterr().err
+
+
+def unread_bytes(pipe: int) -> int:
+    """What a pipe holds that its reader has not taken."""
+    (count,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))
+    return int(count)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_an_interrupted_run_leaves_nothing_and_exits_130(model: list[str], tmp_path: Path) -> None:
+    """The signal comes while the command waits for more lines of a slow standard input."""
+    program = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job ignores it
+        "from quoit.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    out = tmp_path / "vectors.npy"
+    command = [sys.executable, "-c", program, "embed", "-o", str(out), *model]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(b"first line\nsecond line\n")
+        process.stdin.flush()
+        wait_for(lambda: unread_bytes(process.stdin.fileno()) == 0)  # type: ignore[union-attr]
+        assert len(list(tmp_path.iterdir())) == 1, "the draft"
+        process.send_signal(signal.SIGINT)
+        code = process.wait(PATIENCE)
+        report = process.stderr.read().decode()
+    assert code == 130
+    assert report == "quoit: interrupted, no output was written\n"
+    assert list(tmp_path.iterdir()) == []

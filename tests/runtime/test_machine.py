@@ -1,0 +1,81 @@
+"""What the machine offers, and what is said where the system does not tell."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from quoit import machine
+from quoit.machine import INT8_FEATURES, cpu_features, cpu_name, resident_bytes, usable_cores
+
+X86 = """\
+processor\t: 0
+model name\t: Some Xeon: 2.0GHz
+flags\t\t: fpu avx2 avx512f_not avx512_vnni sse2
+
+processor\t: 1
+model name\t: Another
+flags\t\t: fpu
+"""
+ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd asimddp\n"
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, folder: Path, cpuinfo: str) -> None:
+    file = folder / "cpuinfo"
+    file.write_text(cpuinfo)
+    monkeypatch.setattr(machine, "CPUINFO", file)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot confine a process to cores")
+def test_only_cores_this_process_may_use_count() -> None:
+    allowed = os.sched_getaffinity(0)
+    assert usable_cores() == len(allowed)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def test_without_affinity_all_cores_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert usable_cores() == os.cpu_count()
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert usable_cores() == 1
+
+
+def test_this_machine_has_a_name() -> None:
+    assert cpu_name().strip()
+
+
+def test_features_are_among_those_that_matter() -> None:
+    found = cpu_features()
+    assert found is None or set(found) <= set(INT8_FEATURES)
+
+
+def test_x86_features_are_whole_words_of_the_first_core(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pretend(monkeypatch, tmp_path, X86)
+    assert cpu_features() == ("avx512_vnni", "avx2")
+    assert cpu_name() == "Some Xeon: 2.0GHz"
+
+
+def test_arm_features_are_found_under_their_own_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pretend(monkeypatch, tmp_path, ARM)
+    assert cpu_features() == ("asimddp",)
+    assert cpu_name()
+
+
+def test_a_system_that_does_not_tell_gives_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "absent")
+    assert cpu_features() is None
+    assert cpu_name()
+
+
+def test_resident_memory_is_in_bytes_and_never_falls() -> None:
+    first = resident_bytes()
+    assert first is not None
+    block = b"x" * (64 << 20)
+    second = resident_bytes()
+    assert second is not None
+    assert second >= first
+    assert len(block) < second < 1 << 40

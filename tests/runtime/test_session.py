@@ -1,0 +1,276 @@
+"""What runs, why, and what is refused: providers, precisions and damaged models."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from msgspec.structs import replace
+
+from quoit import ArtifactError, Embedder, InputError, ProviderError
+from quoit.artifact import Artifact, FileRecord, Precision, Variant, record_file
+from quoit.session import INT8_PROBE, Session, choose, int8_is_exact, onnxruntime_version
+from quoit_export.parity import parity_texts
+from support import Embedders
+
+HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+without_cuda = pytest.mark.skipif(HAS_CUDA, reason="this onnxruntime offers CUDA")
+exact_int8 = pytest.mark.skipif(not int8_is_exact(), reason="this CPU saturates int8 sums")
+THREADS = 8
+
+
+def with_variants(artifact: Artifact, **changes: Variant | None) -> Artifact:
+    """The artifact with variants replaced, or removed where None."""
+    variants = {name: changes.get(name, variant) for name, variant in artifact.manifest.variants.items()}
+    kept = {name: variant for name, variant in variants.items() if variant is not None}
+    return Artifact(artifact.folder, replace(artifact.manifest, variants=kept))
+
+
+def reject(artifact: Artifact, name: Precision) -> Variant:
+    return replace(artifact.manifest.variants[name], accepted=False)
+
+
+@pytest.fixture
+def copy(artifact: Artifact, tmp_path: Path) -> Artifact:
+    """The artifact in a folder of the test's own; its files are links, to be replaced and not written into."""
+    folder = tmp_path / "copy"
+    shutil.copytree(artifact.folder, folder, copy_function=os.link)
+    return Artifact(folder, artifact.manifest)
+
+
+@pytest.fixture
+def saturating(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU that does not sum int8 products exactly."""
+    monkeypatch.setattr("quoit.session.int8_is_exact", lambda: False)
+
+
+def test_what_is_asked_for_is_chosen_because_it_was_asked_for(artifact: Artifact) -> None:
+    for precision in artifact.accepted():
+        choice = choose(artifact, "cpu", precision)
+        assert (choice.provider, choice.provider_reason) == ("cpu", "asked for")
+        assert (choice.precision, choice.precision_reason) == (precision, "asked for")
+
+
+@exact_int8
+def test_int8_is_the_default_on_a_cpu(artifact: Artifact) -> None:
+    choice = choose(artifact, "cpu", None)
+    assert choice.precision == "int8"
+    assert choice.precision_reason == "the first of int8, fp32, fp16 that the artifact has"
+
+
+def test_the_default_skips_what_is_absent_or_rejected(artifact: Artifact) -> None:
+    assert choose(with_variants(artifact, int8=None), "cpu", None).precision == "fp32"
+    assert choose(with_variants(artifact, int8=reject(artifact, "int8")), "cpu", None).precision == "fp32"
+    assert choose(with_variants(artifact, int8=None, fp32=None), "cpu", None).precision == "fp16"
+
+
+def test_without_an_accepted_variant_there_is_no_default(artifact: Artifact) -> None:
+    with pytest.raises(ArtifactError, match="has no variant that passed its parity gate"):
+        choose(with_variants(artifact, fp32=None, fp16=None, int8=reject(artifact, "int8")), "cpu", None)
+
+
+def test_a_precision_that_is_absent_or_rejected_is_not_replaced(artifact: Artifact) -> None:
+    with pytest.raises(ArtifactError, match="has no fp16 variant"):
+        choose(with_variants(artifact, fp16=None), "cpu", "fp16")
+    with pytest.raises(ArtifactError, match="was rejected at export"):
+        choose(with_variants(artifact, int8=reject(artifact, "int8")), "cpu", "int8")
+
+
+def test_unknown_names_are_refused(artifact: Artifact) -> None:
+    with pytest.raises(InputError, match="provider 'tpu' is unknown; choose one of cpu, cuda, auto"):
+        choose(artifact, "tpu", None)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="precision 'bf16' is unknown; choose one of fp32, fp16, int8"):
+        choose(artifact, "cpu", "bf16")  # type: ignore[arg-type]
+
+
+@without_cuda
+def test_auto_says_why_it_took_the_cpu(artifact: Artifact) -> None:
+    choice = choose(artifact, "auto", None)
+    assert (choice.provider, choice.provider_reason) == ("cpu", "onnxruntime offers no CUDA")
+
+
+@without_cuda
+def test_cuda_that_is_not_there_is_never_replaced_by_the_cpu(artifact: Artifact) -> None:
+    with pytest.raises(ProviderError, match=r"'cuda' was asked for.*CPUExecutionProvider.*pip install 'quoit\[cuda\]'"):
+        Embedder(artifact.folder, provider="cuda")
+
+
+def test_auto_takes_cuda_and_fp16_where_onnxruntime_offers_it(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The choice alone; there may be no such device."""
+    names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+    choice = choose(artifact, "auto", None)
+    assert (choice.provider, choice.provider_reason) == ("cuda", "onnxruntime offers CUDA")
+    assert choice.precision == "fp16"
+    assert choice.precision_reason == "the first of fp16, fp32, int8 that the artifact has"
+
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    file.unlink()
+    file.write_bytes(content)
+
+
+def cut_the_end(file: Path) -> None:
+    content = file.read_bytes()
+    file.unlink()
+    file.write_bytes(content[: len(content) * 3 // 4])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data"])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [(flip_a_bit, "is damaged: its SHA-256"), (cut_the_end, "has .* bytes, .* expected"), (Path.unlink, "is missing")],
+    ids=["bit", "cut", "absent"],
+)
+def test_a_damaged_model_is_refused_by_its_files_name(
+    copy: Artifact, precision: Precision, name: str, damage: Callable[[Path], None], message: str
+) -> None:
+    if precision == "int8" and not int8_is_exact():
+        pytest.skip("this CPU saturates int8 sums")
+    file = copy.folder / precision / name
+    damage(file)
+    with pytest.raises(ArtifactError, match=f"^{re.escape(str(file))} {message}"):
+        Embedder(copy.folder, precision=precision, provider="cpu")
+
+
+def test_a_damaged_variant_does_not_hinder_the_others(copy: Artifact) -> None:
+    flip_a_bit(copy.folder / "fp16/model.onnx.data")
+    assert Embedder(copy.folder, precision="fp32", provider="cpu").encode("gravity").shape == (96,)
+
+
+def test_a_damaged_tokenizer_is_refused_by_its_files_name(copy: Artifact) -> None:
+    flip_a_bit(copy.folder / "tokenizer.json")
+    with pytest.raises(ArtifactError, match=f"^{re.escape(str(copy.folder / 'tokenizer.json'))} is damaged"):
+        Embedder(copy.folder, precision="fp32", provider="cpu")
+
+
+def record_graph(artifact: Artifact, content: bytes) -> Artifact:
+    """The artifact with another fp32 graph, whose hash is right."""
+    file = artifact.folder / "fp32/model.onnx"
+    file.unlink()
+    file.write_bytes(content)
+    variant = artifact.manifest.variants["fp32"]
+    others = [record for record in variant.files if not record.path.endswith(".onnx")]
+    files = (record_file(artifact.folder, file), *others)
+    return with_variants(artifact, fp32=replace(variant, files=files))
+
+
+def test_a_graph_that_is_no_model_is_refused_by_its_files_name(copy: Artifact) -> None:
+    changed = record_graph(copy, b"no model")
+    file = re.escape(str(copy.folder / "fp32/model.onnx"))
+    with pytest.raises(ArtifactError, match=f"onnxruntime cannot load {file}: .*; export the artifact again"):
+        Embedder(changed, precision="fp32", provider="cpu")
+
+
+@pytest.mark.parametrize("kept", [".data", ".nothing"])
+def test_a_variant_without_a_graph_is_refused(artifact: Artifact, kept: str) -> None:
+    variant = artifact.manifest.variants["fp32"]
+    files: tuple[FileRecord, ...] = tuple(record for record in variant.files if record.path.endswith(kept))
+    with pytest.raises(ArtifactError, match="fp32"):
+        Embedder(with_variants(artifact, fp32=replace(variant, files=files)), precision="fp32", provider="cpu")
+
+
+def test_without_onnxruntime_both_extras_are_named(artifact: Artifact) -> None:
+    program = (
+        "import sys\n"
+        "sys.modules['onnxruntime'] = None\n"
+        "import quoit\n"
+        "try:\n"
+        "    quoit.Embedder(sys.argv[1])\n"
+        "except quoit.ProviderError as error:\n"
+        "    print(error)\n"
+    )
+    command = [sys.executable, "-c", program, str(artifact.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
+    assert done.stdout.startswith("onnxruntime cannot be imported")
+    assert "pip install 'quoit[cpu]'" in done.stdout
+    assert "pip install 'quoit[cuda]'" in done.stdout
+
+
+def test_importing_quoit_does_not_import_onnxruntime() -> None:
+    program = "import sys, quoit, quoit.cli; print('onnxruntime' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_the_version_names_the_distribution() -> None:
+    assert re.fullmatch(r"onnxruntime(-gpu)? \d+\.\d+\S*( and onnxruntime \S+)?", onnxruntime_version())
+
+
+def test_int8_is_exact_or_it_is_not() -> None:
+    assert isinstance(int8_is_exact(), bool)
+
+
+def test_the_int8_probe_is_one_matmulinteger() -> None:
+    model = onnx.load_from_string(INT8_PROBE)
+    onnx.checker.check_model(model, full_check=True)
+    (node,) = model.graph.node
+    assert node.op_type == "MatMulInteger"
+    assert list(node.input) == ["a", "b"]
+    types = [value.type.tensor_type.elem_type for value in model.graph.input]
+    assert types == [onnx.TensorProto.UINT8, onnx.TensorProto.INT8]
+
+
+@pytest.mark.usefixtures("saturating")
+def test_int8_is_refused_where_its_sums_saturate(artifact: Artifact) -> None:
+    with pytest.raises(ProviderError, match=r"precision 'int8' needs a CPU .* use precision='fp32'"):
+        Embedder(artifact, precision="int8", provider="cpu")
+
+
+@pytest.mark.usefixtures("saturating")
+def test_the_default_falls_on_fp32_where_int8_sums_saturate(artifact: Artifact) -> None:
+    embedder = Embedder(artifact, provider="cpu")
+    choice = embedder.pipeline.session.choice
+    assert (choice.precision, choice.precision_reason) == ("fp32", "int8 sums would saturate on this CPU")
+    assert np.isfinite(embedder.encode("gravity")).all()
+
+
+@pytest.mark.usefixtures("saturating")
+def test_int8_alone_is_refused_where_its_sums_saturate(artifact: Artifact) -> None:
+    with pytest.raises(ProviderError, match="needs a CPU"):
+        Embedder(with_variants(artifact, fp32=None, fp16=None), provider="cpu")
+
+
+def test_threads_are_the_sessions(artifact: Artifact) -> None:
+    choice = choose(artifact, "cpu", "fp32")
+    assert Session(artifact, choice, threads=1).threads == 1
+    assert Session(artifact, choice).threads >= 1
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_many_threads_get_the_bits_of_one(embedders: Embedders, precision: Precision) -> None:
+    if precision == "int8" and not int8_is_exact():
+        pytest.skip("this CPU saturates int8 sums")
+    embedder = embedders(precision)
+    texts = parity_texts()[:48]
+    shares = [texts[start:] + texts[:start] for start in range(0, 48, 48 // THREADS)]
+    expected = [embedder.encode(share) for share in shares]
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(embedder.encode, shares))
+    for one, many in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(one, many)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_CUDA, reason="this onnxruntime offers no CUDAExecutionProvider")
+def test_cuda_agrees_with_the_cpu(artifact: Artifact, embedders: Embedders) -> None:
+    texts = [*parity_texts(), "", " ".join(parity_texts())]
+    embedder = Embedder(artifact.folder, precision="fp16", provider="cuda")
+    choice = embedder.pipeline.session.choice
+    assert (choice.provider, choice.precision) == ("cuda", "fp16")
+    cosines = (embedder.encode(texts) * embedders("fp32").encode(texts)).sum(axis=1)
+    assert cosines.min() >= 0.9995

@@ -1,0 +1,183 @@
+"""Texts to ids: the end token, truncation, special tokens as plain text, and tokenizers that do not fit."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, processors
+from transformers import PreTrainedTokenizerFast
+
+from quoit import ArtifactError
+from quoit.tokens import TextTokenizer
+from quoit_export.parity import parity_texts
+from qwen3_tokenizer import PLAIN_ADDED_TOKENS, SPECIAL_TOKENS
+
+END = 151_643
+VOCABULARY = 151_669
+SPECIAL_IDS = range(END, END + len(SPECIAL_TOKENS))
+
+
+def load(file: Path, *, max_tokens: int = 32_768, end_token_id: int = END, vocab_size: int = VOCABULARY) -> Any:
+    return TextTokenizer.load(file, max_tokens=max_tokens, end_token_id=end_token_id, vocab_size=vocab_size)
+
+
+@pytest.fixture(scope="module")
+def text_tokenizer(tokenizer_file: Path) -> TextTokenizer:
+    loaded: TextTokenizer = load(tokenizer_file)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def reference(tokenizer_file: Path) -> Any:
+    """transformers' tokenizer of the same file."""
+    make: Any = PreTrainedTokenizerFast
+    return make(tokenizer_file=str(tokenizer_file))
+
+
+def test_every_text_ends_in_the_end_token_once(text_tokenizer: TextTokenizer) -> None:
+    rows = text_tokenizer.encode(["", " ", "gravity", *parity_texts()]).ids
+    assert all(row[-1] == END and row.count(END) == 1 for row in rows)
+
+
+def test_the_empty_text_is_the_end_token_alone(text_tokenizer: TextTokenizer) -> None:
+    assert text_tokenizer.encode([""]).ids == [[END]]
+    assert text_tokenizer.encode([]).ids == []
+
+
+def test_the_ids_are_those_of_transformers(text_tokenizer: TextTokenizer, reference: Any) -> None:
+    texts = parity_texts()
+    assert text_tokenizer.encode(texts).ids == reference(texts)["input_ids"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "\n\n",
+        "a\tb\r\nc",
+        "\x00\x7f",
+        "\u200b\ufeff",
+        "e\u0301",
+        "👩‍👩‍👧‍👦",
+        "I'll say 12,345.67",
+        "x" * 300,
+        "\u2028",
+    ],
+)
+def test_odd_characters_are_those_of_transformers(text_tokenizer: TextTokenizer, reference: Any, text: str) -> None:
+    assert text_tokenizer.encode([text]).ids == [reference(text)["input_ids"]]
+
+
+def test_batches_do_not_change_ids(text_tokenizer: TextTokenizer) -> None:
+    texts = parity_texts()
+    assert text_tokenizer.encode(texts).ids == [text_tokenizer.encode([text]).ids[0] for text in texts]
+
+
+@pytest.mark.parametrize("max_tokens", [2, 8])
+def test_truncation_keeps_the_end_token_and_counts(
+    tokenizer_file: Path, text_tokenizer: TextTokenizer, max_tokens: int
+) -> None:
+    texts = [" ".join(["one"] * words) for words in range(12)]
+    whole = text_tokenizer.encode(texts)
+    cut = load(tokenizer_file, max_tokens=max_tokens).encode(texts)
+    assert [len(row) for row in whole.ids] == list(range(1, 13))
+    assert whole.truncated == 0
+    expected = [row if len(row) <= max_tokens else [*row[: max_tokens - 1], END] for row in whole.ids]
+    assert cut.ids == expected
+    assert cut.truncated == sum(len(row) > max_tokens for row in whole.ids) == 12 - max_tokens
+
+
+@pytest.mark.parametrize("token", SPECIAL_TOKENS)
+def test_special_tokens_in_a_text_are_plain_text(
+    text_tokenizer: TextTokenizer, tokenizer: Tokenizer, token: str
+) -> None:
+    for text in (token, f"before {token} after", token * 3):
+        (row,) = text_tokenizer.encode([text]).ids
+        assert not set(row[:-1]) & set(SPECIAL_IDS)
+        assert row[-1] == END
+        assert tokenizer.decode(row[:-1]) == text
+
+
+def test_special_tokens_are_split_as_by_transformers(text_tokenizer: TextTokenizer, reference: Any) -> None:
+    texts = [f"<|im_start|>user\n{token}<|im_end|>\n" for token in SPECIAL_TOKENS]
+    assert text_tokenizer.encode(texts).ids == reference(texts, split_special_tokens=True)["input_ids"]
+
+
+@pytest.mark.parametrize(("number", "token"), list(enumerate(PLAIN_ADDED_TOKENS, SPECIAL_IDS.stop)))
+def test_added_tokens_that_are_not_special_stay_single(text_tokenizer: TextTokenizer, token: str, number: int) -> None:
+    assert text_tokenizer.encode([token]).ids == [[number, END]]
+    assert text_tokenizer.encode([f"x{token}y"]).ids[0].count(number) == 1
+
+
+def test_texts_are_normalised_to_nfc(text_tokenizer: TextTokenizer) -> None:
+    composed, decomposed = text_tokenizer.encode(["caf\u00e9 \uac00", "cafe\u0301 \u1100\u1161"]).ids
+    assert composed == decomposed
+    ligature, letters = text_tokenizer.encode(["\ufb01", "fi"]).ids
+    assert ligature != letters, "NFC, not NFKC"
+
+
+def changed_file(tokenizer_file: Path, folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """A copy of a tokenizer.json with its JSON changed in place."""
+    found = json.loads(tokenizer_file.read_text(encoding="utf-8"))
+    change(found)
+    file = folder / "tokenizer.json"
+    file.write_text(json.dumps(found), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("content", [b"", b"not JSON", b"{}", b"\xff\xfe\x00", b'{"version": "1.0", "model": null}'])
+def test_a_damaged_file_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "tokenizer.json"
+    file.write_bytes(content)
+    with pytest.raises(ArtifactError, match=f"{re.escape(str(file))} is no readable tokenizer"):
+        load(file)
+
+
+def test_half_a_file_is_refused_by_name(tmp_path: Path, tokenizer_file: Path) -> None:
+    file = tmp_path / "tokenizer.json"
+    content = tokenizer_file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ArtifactError, match=f"{re.escape(str(file))} is no readable tokenizer"):
+        load(file)
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=re.escape(str(tmp_path / "absent.json"))):
+        load(tmp_path / "absent.json")
+
+
+def test_another_models_end_token_is_refused(tmp_path: Path, tokenizer_file: Path) -> None:
+    other = Tokenizer.from_file(str(tokenizer_file))
+    end = ("<|im_end|>", other.token_to_id("<|im_end|>"))
+    other.post_processor = processors.TemplateProcessing(single="$A <|im_end|>", special_tokens=[end])
+    file = tmp_path / "tokenizer.json"
+    other.save(str(file))
+    with pytest.raises(ArtifactError, match=rf"{re.escape(str(file))} appends \[151645\].*expects \[151643\]"):
+        load(file)
+
+
+def test_a_tokenizer_without_an_end_token_is_refused(tmp_path: Path, tokenizer_file: Path) -> None:
+    file = changed_file(tokenizer_file, tmp_path, lambda found: found.update(post_processor=None))
+    with pytest.raises(ArtifactError, match=rf"{re.escape(str(file))} appends \[\]"):
+        load(file)
+
+
+def test_more_ids_than_the_vocabulary_are_refused(tokenizer_file: Path) -> None:
+    assert load(tokenizer_file, vocab_size=VOCABULARY).encode(["a"]).ids
+    with pytest.raises(ArtifactError, match=rf"{re.escape(str(tokenizer_file))}.*ids up to 151668.*below 151668"):
+        load(tokenizer_file, vocab_size=VOCABULARY - 1)
+
+
+def test_an_id_beyond_the_vocabulary_is_refused_wherever_it_is(tmp_path: Path, tokenizer_file: Path) -> None:
+    """The largest id decides, not the number of tokens: ids may have gaps."""
+
+    def move(found: dict[str, Any]) -> None:
+        found["model"]["vocab"]["Ġgravity"] = 1_000_000
+
+    file = changed_file(tokenizer_file, tmp_path, move)
+    with pytest.raises(ArtifactError, match=rf"{re.escape(str(file))}.*1000000"):
+        load(file)
