@@ -156,7 +156,7 @@ def _locate(name: str, revision: str | None) -> tuple[Path, str | None]:
     try:
         snapshot = Path(snapshot_download(name, revision=revision, allow_patterns=list(HUB_FILES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().partition("\n")[0]
         raise CheckpointError(
             f"cannot fetch {name} from the hub ({type(error).__name__}: {reason}); check the id and the "
             "network, or give the path of a local folder"

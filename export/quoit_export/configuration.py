@@ -35,6 +35,9 @@ def read_architecture(config: dict[str, Any], folder: Path) -> Architecture:
         raise CheckpointError(
             f"{folder} has model_type {model_type!r}; quoit exports dense Qwen3 models (model_type 'qwen3')"
         )
+    for key in ("rope_parameters", "rope_scaling"):
+        if not isinstance(config.get(key) or {}, dict):
+            raise CheckpointError(f"{folder}/config.json sets {key} to {config[key]!r}, which is no object; correct it")
     rope = config.get("rope_parameters") or {}
     scaling = config.get("rope_scaling") or rope
     refused = {
@@ -52,8 +55,8 @@ def read_architecture(config: dict[str, Any], folder: Path) -> Architecture:
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind != "default":
         raise CheckpointError(
-            f"{folder}/config.json asks for {kind!r} RoPE scaling, which quoit does not export; remove "
-            "rope_scaling to use the native context"
+            f"{folder}/config.json asks for {kind!r} RoPE scaling, which quoit does not export; set it "
+            "to 'default' to use the native context"
         )
     names = [name for name in Architecture.__struct_fields__ if name not in ("rms_norm_eps", "rope_theta")]
     sizes: dict[str, Any] = {name: config.get(name) for name in names}
@@ -127,8 +130,8 @@ def check_modules(folder: Path) -> None:
             )
         if kind == "Pooling":
             pooling = read_json(folder / str(module.get("path", "")) / "config.json")
-            last = pooling.get("pooling_mode_lasttoken") or pooling.get("pooling_mode") == "lasttoken"
-            if not last:
+            modes = [key for key, value in pooling.items() if key.startswith("pooling_mode_") and value]
+            if modes != ["pooling_mode_lasttoken"] and (modes or pooling.get("pooling_mode") != "lasttoken"):
                 raise CheckpointError(
                     f"{folder} does not pool the last token ({pooling}); quoit exports last-token pooling only"
                 )
@@ -158,9 +161,9 @@ def read_end_token_id(folder: Path, vocab_size: int) -> int:
             "different models"
         )
     ids = tokenizer.encode("").ids
-    if len(ids) != 1:
+    if len(ids) != 1 or tokenizer.encode("a").ids[-1] != ids[0]:
         raise CheckpointError(
-            f"{file} appends {len(ids)} tokens to a text instead of one end token; Qwen3-Embedding pools the "
+            f"{file} appends {len(ids)} tokens to a text instead of one end token behind it; Qwen3-Embedding pools the "
             "state of an appended <|endoftext|>: use its tokenizer.json"
         )
     return int(ids[0])

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from quoit.artifact import Architecture, Precision
 from quoit_export.checkpoint import linear_shapes
-from quoit_export.precision import ENCODINGS, MICROSOFT, Author, Encoding, ReadTensor, Rows
+from quoit_export.precision import ENCODINGS, MICROSOFT, Author, Encoding, ReadTensor, Rows, cast
 
 OPSET = 20
 IR_VERSION = 10
@@ -229,10 +229,8 @@ class Decoder:
         """A norm's weight."""
         width = self.numbers.head_dim if "self_attn" in name else self.numbers.hidden_size
         dtype = self.encoding.dtype
-        read = self.author.read
-        return self.author.weight(
-            f"{name}.weight", dtype, (width,), lambda: read(f"{name}.weight").astype(np.float32).astype(dtype.numpy())
-        )
+        read, stored = self.author.read, f"{name}.weight"
+        return self.author.weight(stored, dtype, (width,), lambda: cast(read(stored), dtype, stored))
 
 
 def rope_tables(numbers: Architecture, max_tokens: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -6,6 +6,7 @@ variant better.
 """
 
 import sys
+from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
@@ -45,10 +46,14 @@ def transformers_vectors(checkpoint: Checkpoint, artifact: Artifact) -> Vectors:
     try:
         import torch
         from transformers import Qwen3Model
+        from transformers.utils import logging
     except ImportError as error:
         raise ParityError(f"--verify needs torch and transformers ({error}); `pip install 'quoit[verify]'`") from error
     from quoit.tokens import TextTokenizer
 
+    if not sys.stderr.isatty():
+        disable: Callable[[], None] = logging.disable_progress_bar
+        disable()
     manifest = artifact.manifest
     tokenizer = TextTokenizer.load(
         artifact.path(manifest.tokenizer),

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from onnx_ir.tape import Tape
 
 from quoit.artifact import Precision
+from quoit_export.errors import ExportError
 
 MICROSOFT = "com.microsoft"
 ReadTensor = Callable[[str], NDArray[Any]]
@@ -110,7 +111,7 @@ class FloatEncoding:
     def embed(self, author: Author, ids: ir.Value, shape: tuple[int, int]) -> ir.Value:
         """See `Encoding`."""
         name = "embed_tokens.weight"
-        table = author.weight(name, self.dtype, shape, lambda: self._cast(author.read(name)))
+        table = author.weight(name, self.dtype, shape, lambda: self._cast(author, name))
         return author.op("Gather", table, ids)
 
     def prepare(self, author: Author, x: Rows, tokens: ir.Value) -> Rows:  # noqa: ARG002
@@ -121,12 +122,12 @@ class FloatEncoding:
         """See `Encoding`."""
         stored = f"{name}.weight"
         weight = author.weight(
-            stored, self.dtype, shape[::-1], lambda: np.ascontiguousarray(self._cast(author.read(stored)).T)
+            stored, self.dtype, shape[::-1], lambda: np.ascontiguousarray(self._cast(author, stored).T)
         )
         return Rows(author.op("MatMul", x.values, weight), x.scale)
 
-    def _cast(self, values: NDArray[Any]) -> NDArray[Any]:
-        return values.astype(np.float32).astype(self.dtype.numpy())
+    def _cast(self, author: Author, name: str) -> NDArray[Any]:
+        return cast(author.read(name), self.dtype, name)
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,23 @@ class Int8Encoding:
         zero_point = author.constant("activation_zero_point", np.array(ACTIVATION_ZERO_POINT, np.uint8))
         product = author.op("MatMulIntegerToFloat", x.values, weight, one, scale, zero_point, domain=MICROSOFT)
         return Rows(product, x.scale)
+
+
+def cast(values: NDArray[Any], dtype: ir.DataType, name: str) -> NDArray[Any]:
+    """Values in another floating-point type.
+
+    Raises:
+        ExportError: one of them is beyond the type's range.
+    """
+    with np.errstate(over="ignore"):
+        converted: NDArray[Any] = values.astype(np.float32).astype(dtype.numpy())
+    if not np.isfinite(converted).all():
+        largest = np.abs(values.astype(np.float32)).max()
+        raise ExportError(
+            f"{name} has values up to {largest:g}, beyond float16, which fp16 uses for all tensors and int8 for the "
+            "token table; leave that precision out of --precision"
+        )
+    return converted
 
 
 def quantize_columns(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

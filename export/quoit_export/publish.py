@@ -1,47 +1,25 @@
 """From an open checkpoint to a published artifact, all or nothing.
 
-Variants are written into a hidden folder beside the output, measured, and recorded one by one in its
-`partial.json`; an interrupted export that is run again goes on after the last recorded variant. Only when all
-are measured is the manifest written and the folder renamed to its final name. This module does not know how a
-graph is made (`graph`) or measured (`parity`).
+Variants are written into a hidden folder beside the output (`staging`), measured there, and published together.
+This module does not know how a graph is made (`graph`) or measured (`parity`).
 """
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 import onnx_ir as ir
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
-from quoit.artifact import (
-    FORMAT,
-    TOKENIZER,
-    Artifact,
-    FileRecord,
-    Manifest,
-    Parity,
-    Precision,
-    Variant,
-    read_artifact,
-    record_file,
-    write_manifest,
-)
+from quoit.artifact import Artifact, FileRecord, Manifest, Parity, Precision, Variant, read_artifact
 from quoit.errors import ArtifactError
-from quoit_export.checkpoint import MIN_MRL_DIM, Checkpoint
+from quoit_export.checkpoint import Checkpoint
 from quoit_export.errors import ExportError, ParityError
-from quoit_export.graph import author_graph
 from quoit_export.parity import FLOORS, Vectors, compare, passes, transformers_vectors, variant_vectors
-
-GRAPH = "model.onnx"
-PARTIAL = "partial.json"
-PAGE = 4096
-"""Tensors of at least a page start at a page, so that they can be mapped where they lie."""
+from quoit_export.staging import Staging, bare_manifest, is_same, restore, variant_model
 
 SPARE_BYTES = 64 << 20
 
@@ -65,38 +43,35 @@ class Request:
     overwrite: bool = False
 
 
-class Partial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """partial.json: what an export that has not ended yet has finished, and of which source."""
-
-    created_by: str
-    weights_sha256: str
-    files: dict[Precision, tuple[FileRecord, ...]]
-
-
 def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
     """Exports a checkpoint into a folder that holds either a whole artifact or none.
 
-    Variants of the same source that the folder already has are kept.
+    Variants that the folder already has of the same checkpoint are kept.
 
     Raises:
         ExportError: the folder holds something else, another export writes it, or the disk is too small.
         ParityError: a variant is below its floor, and `keep_rejected` was not asked for.
     """
     out = request.out.absolute()
+    if checkpoint.folder.resolve().is_relative_to(out.resolve()):
+        raise ExportError(f"{out} holds the checkpoint itself; name another folder")
     out.parent.mkdir(parents=True, exist_ok=True)
+    bare = bare_manifest(checkpoint)
     with _lock(out):
-        kept = _kept_variants(checkpoint, request)
+        restore(out)
+        kept = _kept_variants(bare, request)
         missing = [precision for precision in request.precisions if precision not in kept]
         if not missing:
             return read_artifact(out)
-        staging = Staging.open(out.with_name(f".{out.name}.partial"), checkpoint)
+        staging = Staging.open(out.with_name(f".{out.name}.partial"), checkpoint, bare)
         # fp32 is what the others are measured against, wanted or not.
         needed: list[Precision] = ["fp32", *(p for p in missing if p != "fp32")]
-        _check_disk(out, [_model(checkpoint, p) for p in needed if p not in staging.partial.files])
+        _check_disk(out, [variant_model(checkpoint, p) for p in needed if p not in staging.partial.files])
         for precision in needed:
             staging.write_variant(checkpoint, precision)
-        manifest = staging.manifest(checkpoint, _measure(checkpoint, staging, needed, request))
-        failed = [name for name in missing if not manifest.variants[name].accepted]
+        measured = _measure(checkpoint, staging, needed, request)
+        manifest = _with_variants(staging, measured)
+        failed = [name for name in needed if not manifest.variants[name].accepted]
         if failed and not request.keep_rejected:
             staging.forget(failed)
             raise ParityError(_explain(failed, manifest))
@@ -104,6 +79,15 @@ def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
         ordered: dict[Precision, Variant] = {name: variants[name] for name in FLOORS if name in variants}
         staging.publish(msgspec.structs.replace(manifest, variants=ordered), out, kept)
     return read_artifact(out)
+
+
+def _with_variants(staging: Staging, measured: dict[Precision, tuple[Parity, ...]]) -> Manifest:
+    """The manifest with the variants in `measured`."""
+    variants: dict[Precision, Variant] = {
+        name: Variant(staging.partial.files[name], parity, all(map(passes, parity)))
+        for name, parity in measured.items()
+    }
+    return msgspec.structs.replace(staging.partial.bare, variants=variants)
 
 
 def _explain(failed: list[Precision], manifest: Manifest) -> str:
@@ -122,18 +106,22 @@ def _explain(failed: list[Precision], manifest: Manifest) -> str:
 
 @contextmanager
 def _lock(out: Path) -> Iterator[None]:
-    file = out.with_name(f".{out.name}.lock")
+    """Keeps other exports away from a folder; leaves no lock file behind."""
+    lock = FileLock(out.with_name(f".{out.name}.lock"), timeout=0)
     try:
-        with FileLock(file, timeout=0):
-            yield
+        lock.acquire()
     except Timeout as error:
         raise ExportError(f"another export is writing {out}; wait for it, or name another folder") from error
-    except PermissionError as error:
+    except OSError as error:
         raise ExportError(f"cannot write beside {out}: {error}; name a folder you may write to") from error
-    file.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
-def _kept_variants(checkpoint: Checkpoint, request: Request) -> dict[Precision, Variant]:
+def _kept_variants(bare: Manifest, request: Request) -> dict[Precision, Variant]:
     """The variants that the output folder already has and that stay."""
     out = request.out
     if request.overwrite or not out.exists():
@@ -141,23 +129,32 @@ def _kept_variants(checkpoint: Checkpoint, request: Request) -> dict[Precision, 
     if out.is_dir() and not any(out.iterdir()):
         return {}
     try:
-        manifest = read_artifact(out).manifest
+        artifact = read_artifact(out)
     except ArtifactError as error:
         raise ExportError(f"{out} holds something else ({error}); name another folder, or use --overwrite") from error
-    if manifest.source.weights_sha256 != checkpoint.source.weights_sha256 or manifest.created_by != _creator():
+    manifest = artifact.manifest
+    try:
+        for record in _records(manifest):
+            artifact.path(record)
+    except ArtifactError as error:
+        raise ExportError(f"{out} is incomplete ({error}); name another folder, or use --overwrite") from error
+    if not is_same(manifest, bare):
         raise ExportError(
-            f"{out} holds an artifact of {manifest.source.id} made by {manifest.created_by}; name another folder, "
-            "or replace it with --overwrite"
+            f"{out} holds an artifact of {manifest.source.id} made by {manifest.created_by}, and not of this "
+            "checkpoint; name another folder, or "
+            "replace it with --overwrite"
         )
-    return manifest.variants
+    return {name: variant for name, variant in manifest.variants.items() if not _is_redone(name, variant, request)}
 
 
-def _creator() -> str:
-    return f"quoit {version('quoit')}"
+def _is_redone(name: Precision, variant: Variant, request: Request) -> bool:
+    """Whether a variant that is there is written again: to be verified, or since it was rejected."""
+    verify = request.verify and name == "fp32" and not variant.parity
+    return verify or (name in request.precisions and not variant.accepted and not request.keep_rejected)
 
 
-def _model(checkpoint: Checkpoint, precision: Precision) -> ir.Model:
-    return author_graph(checkpoint.architecture, checkpoint.max_tokens, precision, checkpoint.tensor)
+def _records(manifest: Manifest) -> list[FileRecord]:
+    return [manifest.tokenizer, *(record for variant in manifest.variants.values() for record in variant.files)]
 
 
 def _check_disk(out: Path, models: list[ir.Model]) -> None:
@@ -176,7 +173,7 @@ def _measure(
 ) -> dict[Precision, tuple[Parity, ...]]:
     """The parity of every variant; fp32 alone has none unless it is verified."""
     unmeasured: dict[Precision, tuple[Parity, ...]] = dict.fromkeys(needed, ())
-    artifact = Artifact(staging.folder, staging.manifest(checkpoint, unmeasured))
+    artifact = Artifact(staging.folder, _with_variants(staging, unmeasured))
     found: dict[Precision, tuple[Parity, ...]] = {}
     reference: Vectors = variant_vectors(artifact, "fp32")
     if request.verify:
@@ -187,108 +184,3 @@ def _measure(
             vectors = variant_vectors(artifact, precision)
             found[precision] = (compare(vectors, reference, "fp32", FLOORS[precision]),)
     return unmeasured | found
-
-
-@dataclass
-class Staging:
-    """The hidden folder in which an artifact grows."""
-
-    folder: Path
-    partial: Partial
-
-    @classmethod
-    def open(cls, folder: Path, checkpoint: Checkpoint) -> "Staging":
-        """Takes up the folder that an interrupted export of this source left, or makes a new one."""
-        weights = checkpoint.source.weights_sha256
-        fresh = Partial(_creator(), weights, {})
-        try:
-            found = msgspec.json.decode((folder / PARTIAL).read_bytes(), type=Partial)
-        except (OSError, msgspec.MsgspecError):
-            found = None
-        if found is None or (found.created_by, found.weights_sha256) != (fresh.created_by, weights):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            shutil.copyfile(checkpoint.tokenizer_file, folder / TOKENIZER)
-            found = fresh
-        staging = cls(folder, found)
-        staging._record(found)
-        return staging
-
-    def write_variant(self, checkpoint: Checkpoint, precision: Precision) -> None:
-        """Writes one variant, tensor by tensor, unless an earlier run finished it."""
-        if precision in self.partial.files:
-            return
-        folder = self.folder / precision
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        model = _model(checkpoint, precision)
-        with tqdm(desc=f"writing {precision}", unit=" tensors", disable=None) as bar:
-
-            def advance(_: ir.TensorProtocol, info: ir.external_data.CallbackInfo) -> None:
-                bar.total = info.total
-                bar.update()
-
-            ir.save(
-                model,
-                folder / GRAPH,
-                external_data=f"{GRAPH}.data",
-                callback=advance,
-                max_workers=1,
-                alignment=PAGE,
-                align_threshold=PAGE,
-            )
-        records = tuple(record_file(self.folder, file) for file in sorted(folder.iterdir()))
-        self._record(msgspec.structs.replace(self.partial, files={**self.partial.files, precision: records}))
-
-    def forget(self, precisions: list[Precision]) -> None:
-        """Drops variants, so that the next export writes them anew."""
-        rest = {name: files for name, files in self.partial.files.items() if name not in precisions}
-        self._record(msgspec.structs.replace(self.partial, files=rest))
-
-    def manifest(self, checkpoint: Checkpoint, parity: dict[Precision, tuple[Parity, ...]]) -> Manifest:
-        """The manifest of the variants in `parity`."""
-        variants: dict[Precision, Variant] = {
-            name: Variant(self.partial.files[name], measured, all(map(passes, measured)))
-            for name, measured in parity.items()
-        }
-        return Manifest(
-            format=FORMAT,
-            created_by=_creator(),
-            task=checkpoint.task,
-            architecture=checkpoint.architecture,
-            min_dim=min(MIN_MRL_DIM, checkpoint.architecture.hidden_size),
-            max_tokens=checkpoint.max_tokens,
-            prompts=checkpoint.prompts,
-            end_token_id=checkpoint.end_token_id,
-            tokenizer=record_file(self.folder, self.folder / TOKENIZER),
-            source=checkpoint.source,
-            variants=variants,
-        )
-
-    def publish(self, manifest: Manifest, out: Path, kept: dict[Precision, Variant]) -> None:
-        """Writes the manifest and gives the folder its final name."""
-        for variant in kept.values():
-            for record in variant.files:
-                target = self.folder / record.path
-                target.parent.mkdir(exist_ok=True)
-                target.unlink(missing_ok=True)
-                os.link(out / record.path, target)
-        for name in set(self.partial.files) - set(manifest.variants):
-            shutil.rmtree(self.folder / name)
-        write_manifest(self.folder, manifest)
-        (self.folder / PARTIAL).unlink()
-        if out.exists():
-            old = out.with_name(f".{out.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
-            out.rename(old)
-            self.folder.rename(out)
-            shutil.rmtree(old)
-        else:
-            self.folder.rename(out)
-
-    def _record(self, partial: Partial) -> None:
-        """Replaces partial.json in one step."""
-        draft = self.folder / f"{PARTIAL}.new"
-        draft.write_bytes(msgspec.json.encode(partial))
-        draft.replace(self.folder / PARTIAL)
-        self.partial = partial

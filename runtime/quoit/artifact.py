@@ -202,7 +202,7 @@ def read_artifact(folder: str | Path) -> Artifact:
                 "or install the quoit that wrote it"
             )
         manifest = msgspec.convert(found, Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(f"{file} is damaged: {error}; export the artifact again") from error
     return Artifact(folder, manifest)
 

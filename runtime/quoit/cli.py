@@ -16,7 +16,7 @@ from quoit.artifact import Precision, read_artifact
 from quoit.doctor import examine
 from quoit.embedder import Embedder
 from quoit.errors import InputError, QuoitError
-from quoit.files import READERS, STANDARD_INPUT, VectorWriter, read_texts
+from quoit.files import KINDS, STANDARD_INPUT, VectorWriter, read_texts
 from quoit.pooling import Dtype
 from quoit.prompts import document_prompt, query_prompt
 from quoit.session import ProviderRequest
@@ -98,7 +98,7 @@ def _add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _add_input(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--input-format", choices=sorted(READERS), help="default: the file's suffix, txt for -")
+    parser.add_argument("--input-format", choices=KINDS, help="default: the file's suffix, txt for -")
     parser.add_argument("--column", default="text", help="the text's column or key (default: text)")
 
 
@@ -167,14 +167,17 @@ def run_embed(options: argparse.Namespace) -> int:
 
 def _load_ranges(file: Path) -> np.ndarray:
     try:
-        ranges: np.ndarray = np.load(file, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        with file.open("rb") as source:
+            ranges: np.ndarray = np.lib.format.read_array(source, allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
         raise InputError(f"{file} is no readable .npy file: {error}; make it with calibration_ranges") from error
     return ranges
 
 
 def run_similarity(options: argparse.Namespace) -> int:
     """`quoit similarity`."""
+    if options.top < 1:
+        raise InputError(f"--top {options.top} shows nothing; use a number from 1 on")
     texts = list(read_texts(options.file, kind=options.input_format, column=options.column))
     embedder = _load(options)
     start = time.perf_counter()

@@ -55,7 +55,7 @@ def examine(artifact: Artifact, precision: Precision | None, provider: ProviderR
         choice = choose(artifact, provider, precision)
         yield Finding("provider", True, f"{choice.provider}: {choice.provider_reason}")
         yield Finding("precision", True, f"{choice.precision}: {choice.precision_reason}")
-        yield _check_int8()
+        yield _check_int8(needed=choice.provider == "cpu" and choice.precision == "int8")
         start = time.perf_counter()
         embedder = Embedder(artifact, precision=choice.precision, provider=choice.provider)
         first = embedder.encode_query(["warm-up"])
@@ -88,10 +88,10 @@ def _check_files(artifact: Artifact) -> Iterator[Finding]:
     yield Finding("files", True, f"{len(records)} files, {total / 1e6:,.1f} MB, every SHA-256 as recorded")
 
 
-def _check_int8() -> Finding:
+def _check_int8(*, needed: bool) -> Finding:
     if int8_is_exact():
         return Finding("int8 arithmetic", True, "products of uint8 and int8 are summed exactly on this CPU")
-    return Finding("int8 arithmetic", False, "sums of int8 products saturate on this CPU; use precision fp32")
+    return Finding("int8 arithmetic", not needed, "sums of int8 products saturate on this CPU; use precision fp32")
 
 
 def _check_batch(embedder: Embedder) -> Finding:

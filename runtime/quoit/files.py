@@ -38,31 +38,33 @@ def read_texts(source: str, *, kind: str | None = None, column: str = "text") ->
         InputError: the file is absent, of an unknown kind, or a record has no text; its line is named.
     """
     kind = kind or ("txt" if source == STANDARD_INPUT else Path(source).suffix.lstrip(".").lower())
-    if kind not in READERS:
-        raise InputError(
-            f"{source} has the unknown kind {kind!r}; name one of {', '.join(READERS)} with --input-format"
-        )
+    if kind not in KINDS:
+        raise InputError(f"{source} has the unknown kind {kind!r}; name one of {', '.join(KINDS)} with --input-format")
     if source != STANDARD_INPUT and not Path(source).is_file():
         raise InputError(f"{source} is no file; check the path, or use - for standard input")
-    if kind == "parquet":
-        if source == STANDARD_INPUT:
-            raise InputError("parquet cannot be read from standard input; name a file")
-        yield from _read_parquet(source, column)
-        return
-    with _open_text(source) as lines:
+    if kind != "parquet":
+        return _read_lines(source, kind, column)
+    if source == STANDARD_INPUT:
+        raise InputError("parquet cannot be read from standard input; name a file")
+    return _read_parquet(source, column)
+
+
+def _read_lines(source: str, kind: str, column: str) -> Iterator[str]:
+    # A lone carriage return is part of a text; the csv module wants to see line ends as they are.
+    with _open_text(source, newline="" if kind == "csv" else "\n") as lines:
         try:
-            yield from READERS[kind](lines, source, column)
+            yield from LINE_READERS[kind](lines, source, column)
         except UnicodeDecodeError as error:
             raise InputError(f"{source} is not UTF-8: {error}; convert it first") from error
 
 
 @contextmanager
-def _open_text(source: str) -> Iterator[IO[str]]:
+def _open_text(source: str, newline: str) -> Iterator[IO[str]]:
+    """Text without its byte order mark; `newline` as in `open`."""
     if source == STANDARD_INPUT:
-        # csv wants to see line ends as they are; so do texts that hold other line separators than \n.
-        yield io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8", newline="")
+        yield io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline=newline)
     else:
-        with Path(source).open(encoding="utf-8", newline="") as file:
+        with Path(source).open(encoding="utf-8-sig", newline=newline) as file:
             yield file
 
 
@@ -77,7 +79,7 @@ def _read_jsonl(lines: IO[str], source: str, column: str) -> Iterator[str]:
             continue
         try:
             found = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{source}, line {number} is not JSON: {error}; correct it") from error
         yield _text_of(found, f"{source}, line {number}", column)
 
@@ -103,7 +105,14 @@ def _read_parquet(source: str, column: str) -> Iterator[str]:
     if column not in file.schema_arrow.names:
         raise InputError(f"{source} has no column {column!r}, but {file.schema_arrow.names}; name one with --column")
     row = 0
-    for batch in file.iter_batches(columns=[column]):
+    batches = file.iter_batches(columns=[column])
+    while True:
+        try:
+            batch = next(batches, None)
+        except Exception as error:  # as above
+            raise InputError(f"{source} is damaged after row {row}: {error}; check it") from error
+        if batch is None:
+            return
         for value in batch.column(0).to_pylist():
             row += 1
             yield _text_of(value, f"{source}, row {row}", column)
@@ -129,12 +138,12 @@ def _pyarrow_parquet() -> Any:
     return parquet
 
 
-READERS: dict[str, Callable[[IO[str], str, str], Iterator[str]]] = {
+LINE_READERS: dict[str, Callable[[IO[str], str, str], Iterator[str]]] = {
     "txt": _read_txt,
     "jsonl": _read_jsonl,
     "csv": _read_csv,
-    "parquet": lambda _, source, column: _read_parquet(source, column),
 }
+KINDS = (*LINE_READERS, "parquet")
 
 
 class Sink(Protocol):
@@ -158,6 +167,8 @@ class VectorWriter:
             raise InputError(
                 f"{destination} has the unknown suffix {destination.suffix!r}; end it in one of {', '.join(SINKS)}"
             )
+        if destination.is_dir():
+            raise InputError(f"{destination} is a folder; name a file")
         if not destination.parent.is_dir() or not os.access(destination.parent, os.W_OK):
             raise InputError(f"{destination.parent} is no folder that can be written; make it, or name another")
         self.destination = destination

@@ -66,7 +66,10 @@ class Output:
                 f"dtype {self.dtype!r} needs ranges; pass ranges=calibration_ranges(sample) with float32 vectors "
                 f"of dim {dim} from your own texts"
             )
-        ranges = np.asarray(self.ranges)
+        try:
+            ranges = np.asarray(self.ranges, np.float32)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"ranges are no numbers ({error}); make them with calibration_ranges(sample)") from error
         if ranges.shape != (2, dim) or not np.isfinite(ranges).all() or (ranges[0] >= ranges[1]).any():
             raise InputError(
                 f"ranges of shape {ranges.shape} must be finite, [2, {dim}], and rise from row 0 to row 1; make "

@@ -103,8 +103,8 @@ def onnxruntime_version() -> str:
 
 
 INT8_PROBE = base64.b64decode(
-    "CAo6bAouCgFhCgFiEgF5GhRub2RlX01hdE11bEludGVnZXJfMCINTWF0TXVsSW50ZWdlchIBZ1oVCgFhEhAKDggCEgoKAxIBTQoDEgFLWhUK"
-    "AWISEAoOCAMSCgoDEgFLCgMSAU5iCQoBeRIECgIIBkIECgAQFA=="
+    "CAo6eAouCgFhCgFiEgF5GhRub2RlX01hdE11bEludGVnZXJfMCINTWF0TXVsSW50ZWdlchIBZ1oVCgFhEhAKDggCEgoKAxIBTQoDEgFLWhUK"
+    "AWISEAoOCAMSCgoDEgFLCgMSAU5iFQoBeRIQCg4IBhIKCgMSAU0KAxIBTkIECgAQFA=="
 )
 """An ONNX model of one node, y = MatMulInteger(a uint8 [M, K], b int8 [K, N])."""
 
@@ -148,7 +148,13 @@ class Session:
                 "dot products), and this one saturates; use precision='fp32'"
             )
         files = artifact.variant(choice.precision).files
-        graph = next(record for record in files if record.path.endswith(".onnx"))
+        graphs = [record for record in files if record.path.endswith(".onnx")]
+        if len(graphs) != 1:
+            raise ArtifactError(
+                f"the {choice.precision} variant of {artifact.folder} names {len(graphs)} .onnx files instead of one; "
+                "export the artifact again"
+            )
+        graph = graphs[0]
         others = [record for record in files if record is not graph]
         path = artifact.verify(graph)
         for record in others:

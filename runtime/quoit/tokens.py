@@ -44,7 +44,7 @@ class TextTokenizer:
         tokenizer.encode_special_tokens = True
         tokenizer.enable_truncation(max_tokens)
         appended = tokenizer.encode("").ids
-        largest = tokenizer.get_vocab_size(with_added_tokens=True) - 1
+        largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
         if appended != [end_token_id] or largest >= vocab_size:
             raise ArtifactError(
                 f"{file} appends {appended} and has ids up to {largest}, the model expects [{end_token_id}] and "

@@ -253,7 +253,9 @@ def test_another_source_is_replaced_only_when_asked_to(
     other_model = make_model(seed=5, hidden_size=32, num_hidden_layers=1)
     other = open_checkpoint(str(save_checkpoint(tmp_path / "other", tokenizer_file, other_model)))
     before = contents(published.folder)
-    with pytest.raises(ExportError, match=r"holds an artifact of model made by quoit .*--overwrite"):
+    with pytest.raises(
+        ExportError, match=r"holds an artifact of model made by quoit .*, and not of this checkpoint; .*--overwrite"
+    ):
         publish(other, Request(published.folder, ("fp32",)))
     assert contents(published.folder) == before
     replaced = publish(other, Request(published.folder, ("fp32",), overwrite=True))

@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from quoit import InputError
 from quoit import files as quoit_files
-from quoit.files import READERS, SINKS, VectorWriter, read_texts
+from quoit.files import KINDS, SINKS, VectorWriter, read_texts
 
 Array = NDArray[Any]
 SUFFIXES = sorted(SINKS)
@@ -178,7 +178,7 @@ def test_a_named_kind_comes_before_the_suffix(tmp_path: Path) -> None:
         read(tmp_path / "texts.txt", "a\n", kind="yaml")
 
 
-@pytest.mark.parametrize("kind", sorted(READERS))
+@pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_missing_file_is_refused(tmp_path: Path, kind: str) -> None:
     for path in (tmp_path / f"absent.{kind}", tmp_path):
         with pytest.raises(InputError, match=f"^{re.escape(str(path))} is no file; check the path"):
@@ -338,7 +338,7 @@ def test_an_existing_destination_is_replaced_by_a_whole_run(tmp_path: Path, suff
 def test_a_destination_that_cannot_be_replaced_leaves_no_draft(tmp_path: Path, suffix: str) -> None:
     folder = tmp_path / f"vectors{suffix}"
     folder.mkdir()
-    with pytest.raises(OSError, match=re.escape(str(folder))), VectorWriter(folder) as writer:
+    with pytest.raises(InputError, match=re.escape(f"{folder} is a folder")), VectorWriter(folder) as writer:
         writer.write(make_vectors("float32", 3))
     assert list(tmp_path.iterdir()) == [folder]
 
@@ -358,6 +358,6 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_kind_that_is_offered_is_tested() -> None:
-    assert sorted(READERS) == ["csv", "jsonl", "parquet", "txt"]
+    assert sorted(KINDS) == ["csv", "jsonl", "parquet", "txt"]
     assert SUFFIXES == [".jsonl", ".npy", ".parquet"]
     assert quoit_files.STANDARD_INPUT == "-"

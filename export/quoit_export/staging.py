@@ -1,0 +1,174 @@
+"""The hidden folder in which an artifact grows, until it is whole and takes its name.
+
+Variants are recorded one by one in `partial.json`; an interrupted export that is run again goes on after the
+last recorded one. This module does not know which variants are good enough.
+"""
+
+import os
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import onnx_ir as ir
+from tqdm import tqdm
+
+from quoit.artifact import (
+    FORMAT,
+    TOKENIZER,
+    FileRecord,
+    Manifest,
+    Precision,
+    Variant,
+    hash_file,
+    record_file,
+    write_manifest,
+)
+from quoit_export.checkpoint import MIN_MRL_DIM, Checkpoint
+from quoit_export.errors import ExportError
+from quoit_export.graph import author_graph
+
+GRAPH = "model.onnx"
+PARTIAL = "partial.json"
+PAGE = 4096
+"""Tensors of at least a page start at a page, so that they can be mapped where they lie."""
+
+
+class Partial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """partial.json: what an export that has not ended yet has finished, and what it is an export of."""
+
+    bare: Manifest
+    files: dict[Precision, tuple[FileRecord, ...]]
+
+
+def bare_manifest(checkpoint: Checkpoint) -> Manifest:
+    """The manifest that an artifact of this checkpoint has, without its variants.
+
+    Two checkpoints with the same one give the same artifact, so it tells whether earlier work can be taken up.
+    """
+    file = checkpoint.tokenizer_file
+    return Manifest(
+        format=FORMAT,
+        created_by=f"quoit {version('quoit')}",
+        task=checkpoint.task,
+        architecture=checkpoint.architecture,
+        min_dim=min(MIN_MRL_DIM, checkpoint.architecture.hidden_size),
+        max_tokens=checkpoint.max_tokens,
+        prompts=checkpoint.prompts,
+        end_token_id=checkpoint.end_token_id,
+        tokenizer=FileRecord(TOKENIZER, file.stat().st_size, hash_file(file)),
+        source=checkpoint.source,
+        variants={},
+    )
+
+
+def is_same(found: Manifest, bare: Manifest) -> bool:
+    """Whether two manifests describe the same artifact, wherever the weights were fetched from."""
+    source = msgspec.structs.replace(found.source, id=bare.source.id, revision=bare.source.revision)
+    return msgspec.structs.replace(found, source=source, variants={}) == bare
+
+
+def variant_model(checkpoint: Checkpoint, precision: Precision) -> ir.Model:
+    """The graph of one variant, its tensors still promises."""
+    return author_graph(checkpoint.architecture, checkpoint.max_tokens, precision, checkpoint.tensor)
+
+
+def _old(out: Path) -> Path:
+    """Where the artifact that is being replaced waits until the new one has its name."""
+    return out.with_name(f".{out.name}.old")
+
+
+def restore(out: Path) -> None:
+    """Undoes a replacement that was killed between its two renames."""
+    if not out.exists() and _old(out).exists():
+        _old(out).rename(out)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@dataclass
+class Staging:
+    """The hidden folder in which an artifact grows."""
+
+    folder: Path
+    partial: Partial
+
+    @classmethod
+    def open(cls, folder: Path, checkpoint: Checkpoint, bare: Manifest) -> "Staging":
+        """Takes up the folder that an interrupted export of the same artifact left, or makes a new one."""
+        try:
+            found = msgspec.json.decode((folder / PARTIAL).read_bytes(), type=Partial)
+        except (OSError, msgspec.MsgspecError):
+            found = None
+        if found is None or not is_same(found.bare, bare):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            shutil.copyfile(checkpoint.tokenizer_file, folder / TOKENIZER)
+            found = Partial(bare, {})
+        staging = cls(folder, found)
+        staging._record(msgspec.structs.replace(found, bare=bare))
+        return staging
+
+    def write_variant(self, checkpoint: Checkpoint, precision: Precision) -> None:
+        """Writes one variant, tensor by tensor, unless an earlier run finished it."""
+        if precision in self.partial.files:
+            return
+        folder = self.folder / precision
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        model = variant_model(checkpoint, precision)
+        with tqdm(desc=f"writing {precision}", unit=" tensors", disable=None) as bar:
+
+            def advance(_: ir.TensorProtocol, info: ir.external_data.CallbackInfo) -> None:
+                bar.total = info.total
+                bar.update()
+
+            try:
+                ir.save(
+                    model,
+                    folder / GRAPH,
+                    external_data=f"{GRAPH}.data",
+                    callback=advance,
+                    max_workers=1,
+                    alignment=PAGE,
+                    align_threshold=PAGE,
+                )
+            except OSError as error:
+                raise ExportError(f"cannot write {folder}: {error}; make room, and the same command goes on") from error
+        records = tuple(record_file(self.folder, file) for file in sorted(folder.iterdir()))
+        self._record(msgspec.structs.replace(self.partial, files={**self.partial.files, precision: records}))
+
+    def forget(self, precisions: list[Precision]) -> None:
+        """Drops variants, so that the next export writes them anew."""
+        rest = {name: files for name, files in self.partial.files.items() if name not in precisions}
+        self._record(msgspec.structs.replace(self.partial, files=rest))
+
+    def publish(self, manifest: Manifest, out: Path, kept: dict[Precision, Variant]) -> None:
+        """Writes the manifest and gives the folder its final name."""
+        for entry in self.folder.iterdir():
+            if entry.name not in {TOKENIZER, *(set(manifest.variants) - set(kept))}:
+                _remove(entry)
+        for variant in kept.values():
+            for record in variant.files:
+                target = self.folder / record.path
+                target.parent.mkdir(exist_ok=True)
+                os.link(out / record.path, target)
+        write_manifest(self.folder, manifest)
+        if out.exists():
+            _remove(_old(out))
+            out.rename(_old(out))
+        self.folder.rename(out)
+        _remove(_old(out))
+
+    def _record(self, partial: Partial) -> None:
+        """Replaces partial.json in one step."""
+        draft = self.folder / f"{PARTIAL}.new"
+        draft.write_bytes(msgspec.json.encode(partial))
+        draft.replace(self.folder / PARTIAL)
+        self.partial = partial
