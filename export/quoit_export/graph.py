@@ -18,6 +18,7 @@ This module does not know how tensors are stored (`precision`) or written (`publ
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -144,8 +145,6 @@ class Decoder:
 
     def grouped_query_attention(self, author: Author, rectangle: list[ir.Value], outputs: int) -> list[ir.Value]:
         """One GroupQueryAttention node with its RoPE tables and lengths."""
-        cos, sin = self.rope_tables()
-        longest = self.longest_row()
         return author.ops(
             "GroupQueryAttention",
             outputs,
@@ -153,25 +152,23 @@ class Decoder:
             None,
             None,
             self.inputs.row_lengths,
-            longest,
-            cos,
-            sin,
+            self.longest_row,
+            *self.rope,
             domain=MICROSOFT,
             num_heads=self.numbers.num_attention_heads,
             kv_num_heads=self.numbers.num_key_value_heads,
             do_rotary=1,
         )
 
+    @cached_property
     def longest_row(self) -> ir.Value:
-        """S as a scalar int32, made once."""
+        """S as a scalar int32."""
         author = self.author
-        if "longest_row" not in author.constants:
-            shape = author.op("Shape", self.inputs.attention_index, start=1)
-            scalar = author.op("Squeeze", shape)
-            author.constants["longest_row"] = author.op("Cast", scalar, to=ir.DataType.INT32)
-        return author.constants["longest_row"]
+        shape = author.op("Shape", self.inputs.attention_index, start=1)
+        return author.op("Cast", author.op("Squeeze", shape), to=ir.DataType.INT32)
 
-    def rope_tables(self) -> tuple[ir.Value, ir.Value]:
+    @cached_property
+    def rope(self) -> tuple[ir.Value, ir.Value]:
         """Cos and sin [max_tokens, head_dim / 2]."""
         dtype = self.encoding.dtype.numpy()
         cos, sin = rope_tables(self.numbers, self.max_tokens)

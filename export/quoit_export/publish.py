@@ -59,25 +59,27 @@ def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
     bare = bare_manifest(checkpoint)
     with _lock(out):
         restore(out)
-        kept = _kept_variants(bare, request)
-        missing = [precision for precision in request.precisions if precision not in kept]
+        present = _present_variants(bare, request)
+        kept = {name: variant for name, variant in present.items() if not _is_redone(name, variant, request)}
+        wanted = [name for name in FLOORS if name in request.precisions or name in present]
+        missing = [name for name in wanted if name not in kept]
         if not missing:
             return read_artifact(out)
         staging = Staging.open(out.with_name(f".{out.name}.partial"), checkpoint, bare)
+        staging.adopt(out, kept)
         # fp32 is what the others are measured against, wanted or not.
-        needed: list[Precision] = ["fp32", *(p for p in missing if p != "fp32")]
-        _check_disk(out, [variant_model(checkpoint, p) for p in needed if p not in staging.partial.files])
-        for precision in needed:
-            staging.write_variant(checkpoint, precision)
-        measured = _measure(checkpoint, staging, needed, request)
-        manifest = _with_variants(staging, measured)
+        needed: list[Precision] = ["fp32", *(name for name in missing if name != "fp32")]
+        _check_disk(out, [variant_model(checkpoint, name) for name in needed if name not in staging.partial.files])
+        for name in needed:
+            staging.write_variant(checkpoint, name)
+        manifest = _with_variants(staging, _measure(checkpoint, staging, needed, request))
         failed = [name for name in needed if not manifest.variants[name].accepted]
         if failed and not request.keep_rejected:
             staging.forget(failed)
             raise ParityError(_explain(failed, manifest))
-        variants = kept | {name: manifest.variants[name] for name in missing}
-        ordered: dict[Precision, Variant] = {name: variants[name] for name in FLOORS if name in variants}
-        staging.publish(msgspec.structs.replace(manifest, variants=ordered), out, kept)
+        variants = manifest.variants | kept
+        ordered: dict[Precision, Variant] = {name: variants[name] for name in wanted}
+        staging.publish(msgspec.structs.replace(manifest, variants=ordered), out)
     return read_artifact(out)
 
 
@@ -121,8 +123,8 @@ def _lock(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def _kept_variants(bare: Manifest, request: Request) -> dict[Precision, Variant]:
-    """The variants that the output folder already has and that stay."""
+def _present_variants(bare: Manifest, request: Request) -> dict[Precision, Variant]:
+    """The variants that the output folder already has, of this checkpoint."""
     out = request.out
     if request.overwrite or not out.exists():
         return {}
@@ -141,10 +143,9 @@ def _kept_variants(bare: Manifest, request: Request) -> dict[Precision, Variant]
     if not is_same(manifest, bare):
         raise ExportError(
             f"{out} holds an artifact of {manifest.source.id} made by {manifest.created_by}, and not of this "
-            "checkpoint; name another folder, or "
-            "replace it with --overwrite"
+            "checkpoint; name another folder, or replace it with --overwrite"
         )
-    return {name: variant for name, variant in manifest.variants.items() if not _is_redone(name, variant, request)}
+    return manifest.variants
 
 
 def _is_redone(name: Precision, variant: Variant, request: Request) -> bool:
@@ -169,7 +170,7 @@ def _check_disk(out: Path, models: list[ir.Model]) -> None:
 
 
 def _measure(
-    checkpoint: Checkpoint, staging: "Staging", needed: list[Precision], request: Request
+    checkpoint: Checkpoint, staging: Staging, needed: list[Precision], request: Request
 ) -> dict[Precision, tuple[Parity, ...]]:
     """The parity of every variant; fp32 alone has none unless it is verified."""
     unmeasured: dict[Precision, tuple[Parity, ...]] = dict.fromkeys(needed, ())

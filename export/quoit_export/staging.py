@@ -115,6 +115,15 @@ class Staging:
         staging._record(msgspec.structs.replace(found, bare=bare))
         return staging
 
+    def adopt(self, out: Path, kept: dict[Precision, Variant]) -> None:
+        """Takes the variants that stay from the published folder, without copying them."""
+        for name, variant in kept.items():
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            (self.folder / name).mkdir()
+            for record in variant.files:
+                os.link(out / record.path, self.folder / record.path)
+            self._record(msgspec.structs.replace(self.partial, files={**self.partial.files, name: variant.files}))
+
     def write_variant(self, checkpoint: Checkpoint, precision: Precision) -> None:
         """Writes one variant, tensor by tensor, unless an earlier run finished it."""
         if precision in self.partial.files:
@@ -149,16 +158,11 @@ class Staging:
         rest = {name: files for name, files in self.partial.files.items() if name not in precisions}
         self._record(msgspec.structs.replace(self.partial, files=rest))
 
-    def publish(self, manifest: Manifest, out: Path, kept: dict[Precision, Variant]) -> None:
-        """Writes the manifest and gives the folder its final name."""
+    def publish(self, manifest: Manifest, out: Path) -> None:
+        """Writes the manifest, drops what it does not name, and gives the folder its final name."""
         for entry in self.folder.iterdir():
-            if entry.name not in {TOKENIZER, *(set(manifest.variants) - set(kept))}:
+            if entry.name not in {TOKENIZER, *manifest.variants}:
                 _remove(entry)
-        for variant in kept.values():
-            for record in variant.files:
-                target = self.folder / record.path
-                target.parent.mkdir(exist_ok=True)
-                os.link(out / record.path, target)
         write_manifest(self.folder, manifest)
         if out.exists():
             _remove(_old(out))

@@ -17,6 +17,7 @@ from quoit.doctor import examine
 from quoit.embedder import Embedder
 from quoit.errors import InputError, QuoitError
 from quoit.files import KINDS, STANDARD_INPUT, VectorWriter, read_texts
+from quoit.machine import usable_cores
 from quoit.pooling import Dtype
 from quoit.prompts import document_prompt, query_prompt
 from quoit.session import ProviderRequest
@@ -26,6 +27,7 @@ USAGE_ERROR = 2
 INTERRUPTED = 130
 MODEL_VARIABLE = "QUOIT_MODEL"
 SHOWN_CHARACTERS = 100
+MOST_WORKERS = 8
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,6 +71,9 @@ def _add_embed(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     embed.add_argument("--no-normalize", action="store_true", help="leave the vectors' lengths as they are")
     _add_model(embed)
+    embed.add_argument(
+        "--workers", type=int, help=f"batches computed at a time (default: one a core, {MOST_WORKERS} at most)"
+    )
     embed.set_defaults(run=run_embed)
 
 
@@ -115,7 +120,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-tokens", type=int, help="cut longer texts to so many tokens")
 
 
-def _load(options: argparse.Namespace) -> Embedder:
+def _load(options: argparse.Namespace, workers: int = 1) -> Embedder:
     if not options.model:
         raise InputError(f"no artifact was named; use --model FOLDER, or set {MODEL_VARIABLE}")
     return Embedder(
@@ -124,6 +129,7 @@ def _load(options: argparse.Namespace) -> Embedder:
         provider=options.provider,
         threads=options.threads,
         max_tokens=options.max_tokens,
+        workers=workers,
     )
 
 
@@ -131,7 +137,8 @@ def run_embed(options: argparse.Namespace) -> int:
     """`quoit embed`."""
     texts = read_texts(options.file, kind=options.input_format, column=options.column)
     with VectorWriter(options.output) as writer:
-        embedder = _load(options)
+        workers = min(options.threads or usable_cores(), MOST_WORKERS) if options.workers is None else options.workers
+        embedder = _load(options, workers)
         prompts = embedder.pipeline.artifact.manifest.prompts
         if options.query or options.instruction is not None:
             prompt = query_prompt(prompts, options.instruction)

@@ -55,6 +55,7 @@ class Embedder:
         threads: int | None = None,
         max_tokens: int | None = None,
         batch_tokens: int | None = None,
+        workers: int = 1,
     ) -> None:
         """Loads an artifact that `quoit-export` wrote.
 
@@ -66,7 +67,9 @@ class Embedder:
             threads: by default one for each core this process may use.
             max_tokens: longer texts are cut to this many tokens, end token included; by default the model's
                 limit.
-            batch_tokens: distinct tokens computed at a time; by default what suits the provider.
+            batch_tokens: distinct tokens of one batch; by default what suits the provider.
+            workers: batches computed at a time, each on `threads // workers` threads. More of them give more
+                throughput on many texts, and one text alone takes longer.
 
         Raises:
             ArtifactError: the artifact is absent, damaged, or rejected by its parity gate.
@@ -81,6 +84,7 @@ class Embedder:
             threads=threads,
             max_tokens=max_tokens,
             batch_tokens=batch_tokens,
+            workers=workers,
         )
 
     @property

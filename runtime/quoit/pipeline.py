@@ -1,6 +1,8 @@
 """Token ids to states in input order: the part that embedding and reranking have in common."""
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -8,8 +10,9 @@ from typing import Self
 import numpy as np
 
 from quoit.artifact import Artifact, Precision, Task, read_artifact
-from quoit.batches import Limits, plan_batches
+from quoit.batches import Batch, Limits, plan_batches
 from quoit.errors import ArtifactError, InputError
+from quoit.machine import usable_cores
 from quoit.session import ProviderName, ProviderRequest, Session, States, choose
 from quoit.tokens import TextTokenizer
 
@@ -20,6 +23,11 @@ LIMITS: dict[ProviderName, Limits] = {
 """Default limits of a batch. On a CPU larger batches gain a few percent and cost memory, and attention in tiles
 overtakes the full score matrix near 350 tokens; see bench/LOG.md."""
 
+LEAST_SHARED_TOKENS = 64
+"""Matrix products on fewer rows than this are slow for a token."""
+
+BATCHES_AHEAD = 2
+MOST_THREADS = 1 << 10
 MIN_TOKENS = 2
 """A text's first token and the end token."""
 
@@ -28,12 +36,13 @@ Advance = Callable[[int], object]
 
 @dataclass(frozen=True)
 class Pipeline:
-    """An artifact's tokenizer and session, and how large a batch may be."""
+    """An artifact's tokenizer and session, how large a batch may be, and how many run at a time."""
 
     artifact: Artifact
     tokenizer: TextTokenizer
     session: Session
     limits: Limits
+    workers: int = 1
 
     @classmethod
     def load(
@@ -46,6 +55,7 @@ class Pipeline:
         threads: int | None = None,
         max_tokens: int | None = None,
         batch_tokens: int | None = None,
+        workers: int = 1,
     ) -> Self:
         """Opens an artifact for a task; the arguments are those of `quoit.Embedder`."""
         artifact = path if isinstance(path, Artifact) else read_artifact(path)
@@ -65,8 +75,10 @@ class Pipeline:
             end_token_id=manifest.end_token_id,
             vocab_size=manifest.architecture.vocab_size,
         )
-        session = Session(artifact, choice, threads=check_number("threads", threads, 1, 1 << 10))
-        return cls(artifact, tokenizer, session, limits)
+        threads = check_number("threads", threads, 1, MOST_THREADS) or usable_cores()
+        check_number("workers", workers, 1, threads)
+        session = Session(artifact, choice, threads=threads // workers)
+        return cls(artifact, tokenizer, session, limits, workers)
 
     def run(self, rows: Sequence[Sequence[int]], advance: Advance) -> States:
         """The state of each row of ids, [n, hidden] float32, in the order of the rows.
@@ -76,10 +88,31 @@ class Pipeline:
             advance: told after each batch how many rows it answered.
         """
         states: States = np.empty((len(rows), self.artifact.manifest.architecture.hidden_size), np.float32)
-        for batch in plan_batches(rows, self.limits):
-            states[batch.texts] = self.session.run(batch)[batch.output_row]
+        for batch, found in self._run_batches(rows):
+            states[batch.texts] = found[batch.output_row]
             advance(len(batch.texts))
         return states
+
+    def _run_batches(self, rows: Sequence[Sequence[int]]) -> Iterator[tuple[Batch, States]]:
+        if self.workers == 1:
+            for batch in plan_batches(rows, self.limits):
+                yield batch, self.session.run(batch)
+            return
+        # Few tokens are shared out, so that no worker stands idle.
+        share = max(sum(map(len, rows)) // self.workers, LEAST_SHARED_TOKENS)
+        limits = replace(self.limits, stream_tokens=min(self.limits.stream_tokens, share))
+        running: deque[tuple[Batch, Future[States]]] = deque()
+        with ThreadPoolExecutor(self.workers) as pool:
+            try:
+                for batch in plan_batches(rows, limits):
+                    running.append((batch, pool.submit(self.session.run, batch)))
+                    if len(running) > BATCHES_AHEAD * self.workers:
+                        first, states = running.popleft()
+                        yield first, states.result()
+                for batch, states in running:
+                    yield batch, states.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
 
 
 def check_number(name: str, value: int | None, least: int, most: int) -> int | None:

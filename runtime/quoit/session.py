@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from quoit.artifact import Artifact, Precision
 from quoit.batches import Batch
 from quoit.errors import ArtifactError, InputError, ProviderError
-from quoit.machine import usable_cores
 
 ProviderName = Literal["cpu", "cuda"]
 ProviderRequest = Literal["cpu", "cuda", "auto"]
@@ -128,20 +127,20 @@ def int8_is_exact() -> bool:
 class Session:
     """A loaded variant of an artifact."""
 
-    def __init__(self, artifact: Artifact, choice: Choice, *, threads: int | None = None) -> None:
+    def __init__(self, artifact: Artifact, choice: Choice, *, threads: int) -> None:
         """Loads the model while its hash is checked in another thread.
 
         Args:
             artifact: where the model lies.
             choice: the provider and precision that `choose` decided.
-            threads: onnxruntime's intra-op threads; by default one for each core this process may use.
+            threads: onnxruntime's intra-op threads.
 
         Raises:
             ArtifactError: a file is missing, damaged, or no model that onnxruntime can load.
             ProviderError: the provider cannot run here.
         """
         self.choice = choice
-        self.threads = threads or usable_cores()
+        self.threads = threads
         if choice.provider == "cpu" and choice.precision == "int8" and not int8_is_exact():
             raise ProviderError(
                 "precision 'int8' needs a CPU that sums int8 products exactly (AVX512-VNNI, AVX-VNNI, AMX or ARM "

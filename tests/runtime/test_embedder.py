@@ -239,6 +239,8 @@ def test_an_output_that_cannot_be_given_is_refused(embedders: Embedders, options
         ({"max_tokens": 40_000}, "max_tokens 40000"),
         ({"threads": 0}, "threads 0 must be"),
         ({"batch_tokens": -5}, "batch_tokens -5 must be"),
+        ({"threads": 2, "workers": 3}, "workers 3 must be a whole number from 1 to 2"),
+        ({"workers": 0}, "workers 0 must be"),
         ({"provider": "tpu"}, "provider 'tpu' is unknown"),
         ({"precision": "fp8"}, "precision 'fp8' is unknown"),
     ],
@@ -246,6 +248,13 @@ def test_an_output_that_cannot_be_given_is_refused(embedders: Embedders, options
 def test_an_argument_out_of_bounds_is_refused(artifact: Artifact, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Embedder(artifact.folder, **arguments)
+
+
+def test_workers_change_nothing_but_the_speed(artifact: Artifact, embedders: Embedders) -> None:
+    texts = mixed_texts()[:150]
+    embedder = Embedder(artifact.folder, precision="int8", provider="cpu", threads=4, workers=3, batch_tokens=100)
+    assert embedder.pipeline.session.threads == 1
+    np.testing.assert_array_equal(embedder.encode(texts), embedders("int8").encode(texts))
 
 
 def test_batch_tokens_change_nothing_but_the_batches(artifact: Artifact, embedders: Embedders) -> None:

@@ -246,9 +246,10 @@ def test_int8_alone_is_refused_where_its_sums_saturate(artifact: Artifact) -> No
 
 
 def test_threads_are_the_sessions(artifact: Artifact) -> None:
-    choice = choose(artifact, "cpu", "fp32")
-    assert Session(artifact, choice, threads=1).threads == 1
-    assert Session(artifact, choice).threads >= 1
+    assert Session(artifact, choose(artifact, "cpu", "fp32"), threads=3).threads == 3
+    assert Embedder(artifact, precision="fp32", provider="cpu").pipeline.session.threads == usable_cores()
+    shared = Embedder(artifact, precision="fp32", provider="cpu", threads=5, workers=2)
+    assert shared.pipeline.session.threads == 2
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
