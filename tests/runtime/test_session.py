@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from quoit import ArtifactError, Embedder, InputError, ProviderError
 from quoit.artifact import Artifact, FileRecord, Precision, Variant, record_file
+from quoit.machine import usable_cores
 from quoit.session import INT8_PROBE, Session, choose, int8_is_exact, onnxruntime_version
 from quoit_export.parity import parity_texts
 from support import Embedders
