@@ -16,6 +16,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+from tqdm import tqdm
 
 from quoit.artifact import TOKENIZER, Architecture, Source, Task, hash_file
 from quoit_export.configuration import (
@@ -126,7 +127,8 @@ def open_checkpoint(name: str, *, revision: str | None = None, task: Task | None
     _check_tensors(numbers, files, folder)
     if task == "embedding":
         check_modules(folder)
-    hashes = [hash_file(file) for file in sorted({file for file, _ in files.values()})]
+    shards = sorted({file for file, _ in files.values()})
+    hashes = [hash_file(file) for file in tqdm(shards, desc="hashing", unit=" files", disable=None)]
     weights = hashlib.sha256("".join(hashes).encode()).hexdigest()
     return Checkpoint(
         folder=folder,
