@@ -10,11 +10,19 @@ ORDINARY_TOKENS = 100_000
 
 @dataclass(frozen=True)
 class Workload:
-    """Rows of token ids, each ending in the end token, and how many of them make a batch for a padding system."""
+    """Rows of token ids, each ending in the end token.
+
+    Attributes:
+        name: what tables call it.
+        rows: the ids.
+        padded_batch: how many rows make a batch for a padding system.
+        every: it is measured in every so-manieth round; long workloads average over noise by themselves.
+    """
 
     name: str
     rows: list[list[int]]
     padded_batch: int
+    every: int = 1
 
     @property
     def tokens(self) -> int:
@@ -31,7 +39,7 @@ def log_normal(count: int, seed: int) -> Workload:
     """Rows of log-normal length (median 60 tokens, sigma 0.9, 4 to 512): many short texts, a few long ones."""
     generator = np.random.default_rng(seed)
     lengths = np.clip(generator.lognormal(np.log(60), 0.9, count), 4, 512).astype(int)
-    return Workload(f"mix of {count}", _rows(lengths.tolist(), seed), padded_batch=8)
+    return Workload(f"mix of {count}", _rows(lengths.tolist(), seed), padded_batch=8, every=4)
 
 
 def _rows(lengths: list[int], seed: int) -> list[list[int]]:
