@@ -14,7 +14,7 @@ import msgspec
 import onnx_ir as ir
 from filelock import FileLock, Timeout
 
-from quoit.artifact import Artifact, FileRecord, Manifest, Parity, Precision, Variant, read_artifact
+from quoit.artifact import Artifact, Manifest, Parity, Precision, Variant, read_artifact
 from quoit.errors import ArtifactError
 from quoit_export.checkpoint import Checkpoint
 from quoit_export.errors import ExportError, ParityError
@@ -136,7 +136,7 @@ def _present_variants(bare: Manifest, request: Request) -> dict[Precision, Varia
         raise ExportError(f"{out} holds something else ({error}); name another folder, or use --overwrite") from error
     manifest = artifact.manifest
     try:
-        for record in _records(manifest):
+        for record in manifest.records():
             artifact.path(record)
     except ArtifactError as error:
         raise ExportError(f"{out} is incomplete ({error}); name another folder, or use --overwrite") from error
@@ -152,10 +152,6 @@ def _is_redone(name: Precision, variant: Variant, request: Request) -> bool:
     """Whether a variant that is there is written again: to be verified, or since it was rejected."""
     verify = request.verify and name == "fp32" and not variant.parity
     return verify or (name in request.precisions and not variant.accepted and not request.keep_rejected)
-
-
-def _records(manifest: Manifest) -> list[FileRecord]:
-    return [manifest.tokenizer, *(record for variant in manifest.variants.values() for record in variant.files)]
 
 
 def _check_disk(out: Path, models: list[ir.Model]) -> None:

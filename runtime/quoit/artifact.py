@@ -91,6 +91,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: Source
     variants: dict[Precision, Variant]
 
+    def records(self) -> list[FileRecord]:
+        """Every file of the artifact but the manifest itself."""
+        return [self.tokenizer, *(record for variant in self.variants.values() for record in variant.files)]
+
 
 @dataclass(frozen=True)
 class Artifact:

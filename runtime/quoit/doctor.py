@@ -76,8 +76,7 @@ def _features() -> str:
 
 
 def _check_files(artifact: Artifact) -> Iterator[Finding]:
-    manifest = artifact.manifest
-    records = [manifest.tokenizer, *(record for variant in manifest.variants.values() for record in variant.files)]
+    records = artifact.manifest.records()
     for record in records:
         try:
             artifact.verify(record)
