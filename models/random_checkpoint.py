@@ -1,9 +1,9 @@
-"""Writes a Qwen3-Embedding checkpoint with random weights and the genuine Qwen3 tokenizer.
+"""Writes a Qwen3-Embedding or Qwen3-Reranker checkpoint with random weights and the genuine Qwen3 tokenizer.
 
-    python models/random_checkpoint.py OUT [--shape tiny|0.6b] [--seed 0]
+    python models/random_checkpoint.py OUT [--task embedding|rerank] [--shape tiny|0.6b] [--seed 0]
 
 Random weights show that everything fits together, and how fast and large it is. They mean nothing: the
-similarities of such a model say nothing about the texts. Tensors are written one at a time.
+similarities and scores of such a model say nothing about the texts. Tensors are written one at a time.
 """
 
 import argparse
@@ -11,19 +11,22 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from quoit.artifact import Architecture
+from quoit.artifact import Architecture, Task
 from quoit_export.checkpoint import tensor_shapes
 from qwen3_tokenizer import build_tokenizer
 
 TASK = "Given a web search query, retrieve relevant passages that answer the query"
 PROMPTS = {"query": f"Instruct: {TASK}\nQuery:", "document": ""}
 SHARD_BYTES = 500 << 20
+MAX_TOKENS: dict[Task, int] = {"embedding": 32_768, "rerank": 40_960}
+"""`max_position_embeddings` of the official 0.6B checkpoints."""
 
 SHAPES = {
     "tiny": Architecture(
@@ -83,24 +86,27 @@ def write_shards(folder: Path, tensors: Iterator[tuple[str, NDArray[np.generic]]
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
 
 
-def write_checkpoint(folder: Path, numbers: Architecture, seed: int = 0, max_tokens: int = 32_768) -> None:
-    """Writes a whole checkpoint: configuration, shards, tokenizer, prompts and modules."""
+def write_checkpoint(folder: Path, numbers: Architecture, task: Task = "embedding", seed: int = 0) -> None:
+    """Writes a whole checkpoint: configuration, shards, tokenizer, and for embedding the prompts and modules."""
     folder.mkdir(parents=True)
+    embedding = task == "embedding"
     sizes = {name: getattr(numbers, name) for name in numbers.__struct_fields__}
     config = {
-        "architectures": ["Qwen3Model"],
+        "architectures": ["Qwen3Model" if embedding else "Qwen3ForCausalLM"],
         "model_type": "qwen3",
         "hidden_act": "silu",
         "attention_bias": False,
-        "max_position_embeddings": max_tokens,
+        "max_position_embeddings": MAX_TOKENS[task],
         "torch_dtype": "bfloat16",
         "tie_word_embeddings": True,
         **sizes,
     }
     write_json(folder / "config.json", config)
-    write_sentence_transformers_files(folder)
-    build_tokenizer().save(str(folder / "tokenizer.json"))
-    write_shards(folder, make_tensors(numbers, seed))
+    if embedding:
+        write_sentence_transformers_files(folder)
+    build_tokenizer(end_token=embedding).save(str(folder / "tokenizer.json"))
+    prefix = "" if embedding else "model."
+    write_shards(folder, ((prefix + name, values) for name, values in make_tensors(numbers, seed)))
 
 
 def write_sentence_transformers_files(folder: Path) -> None:
@@ -131,19 +137,20 @@ def write_json(file: Path, content: object) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Write a random Qwen3-Embedding checkpoint.")
+    parser = argparse.ArgumentParser(description="Write a checkpoint with random weights.")
     parser.add_argument("out", type=Path)
+    parser.add_argument("--task", choices=get_args(Task), default="embedding")
     parser.add_argument("--shape", choices=sorted(SHAPES), default="tiny")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if not options.out.exists():
         draft = options.out.with_name(f".{options.out.name}.partial")
         shutil.rmtree(draft, ignore_errors=True)
-        write_checkpoint(draft, SHAPES[options.shape], options.seed)
+        write_checkpoint(draft, SHAPES[options.shape], options.task, options.seed)
         draft.rename(options.out)
     elif not (options.out / "config.json").is_file():
         parser.error(f"{options.out} exists and is no checkpoint; name another folder")
-    print(f"{options.out}: a Qwen3-Embedding checkpoint with RANDOM weights; similarities will mean NOTHING")
+    print(f"{options.out}: a checkpoint for {options.task} with RANDOM weights; similarities and scores will mean NOTHING")
 
 
 if __name__ == "__main__":

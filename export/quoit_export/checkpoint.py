@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
-from quoit.artifact import TOKENIZER, Architecture, Source, Task, hash_file
+from quoit.artifact import TOKENIZER, Architecture, Contract, RerankContract, Source, Task, hash_file
 from quoit_export.configuration import (
     check_modules,
+    is_classifier,
     read_architecture,
-    read_end_token_id,
+    read_contract,
     read_json,
     read_max_tokens,
-    read_prompts,
     recognise_task,
 )
 from quoit_export.errors import CheckpointError
@@ -33,23 +33,27 @@ from quoit_export.errors import CheckpointError
 HUB_FILES = ("*.json", "*.safetensors")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 FLOAT_DTYPES = ("BF16", "F16", "F32")
-MIN_MRL_DIM = 32
-"""The smallest dimension of the Matryoshka range that the Qwen3-Embedding model cards give."""
+SCORE = "score.weight"
+LM_HEAD = "lm_head.weight"
+EMBEDDINGS = "embed_tokens.weight"
 
 LAYER_NORMS = ("input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An open checkpoint. Tensor names have no `model.` prefix here, whatever the files call them."""
+    """An open checkpoint. Tensor names have no `model.` prefix here, whatever the files call them.
+
+    `score_tensor` is what a reranker's score is made of: a classification head [1, hidden], or the vocabulary's head
+    [vocab, hidden] with its rows for the answers.
+    """
 
     folder: Path
     source: Source
-    task: Task
+    contract: Contract
     architecture: Architecture
     max_tokens: int
-    prompts: dict[str, str]
-    end_token_id: int
+    score_tensor: str | None
     files: dict[str, tuple[Path, str]]
 
     def tensor(self, name: str) -> NDArray[Any]:
@@ -58,10 +62,26 @@ class Checkpoint:
         Raises:
             CheckpointError: it cannot be read, or holds NaN or infinity.
         """
+        return self._read(name, slice(None))
+
+    def score_weight(self) -> NDArray[np.float32]:
+        """The vector [hidden] whose product with a pair's state is its score, logit(yes) - logit(no)."""
+        contract = self.contract
+        if self.score_tensor is None or not isinstance(contract, RerankContract):
+            raise CheckpointError(f"{self.folder} is for embedding and has no score; export it with --task embedding")
+        if contract.yes_token_id is None or contract.no_token_id is None:
+            return self._read(self.score_tensor, 0).astype(np.float32)
+        yes, no = (
+            self._read(self.score_tensor, row).astype(np.float32) for row in (contract.yes_token_id, contract.no_token_id)
+        )
+        difference: NDArray[np.float32] = yes - no
+        return difference
+
+    def _read(self, name: str, rows: int | slice) -> NDArray[Any]:
         file, stored = self.files[name]
         try:
             with safe_open(file, "np") as shard:
-                values: NDArray[Any] = shard.get_tensor(stored)
+                values: NDArray[Any] = shard.get_slice(stored)[rows] if isinstance(rows, int) else shard.get_tensor(stored)
         except SafetensorError as error:
             raise CheckpointError(f"cannot read {stored} from {file}: {error}; fetch it again") from error
         if not np.isfinite(values).all():
@@ -95,7 +115,7 @@ def linear_shapes(numbers: Architecture) -> dict[str, tuple[int, int]]:
 def tensor_shapes(numbers: Architecture) -> dict[str, tuple[int, ...]]:
     """Every tensor the graph needs, and its shape."""
     shapes: dict[str, tuple[int, ...]] = {
-        "embed_tokens.weight": (numbers.vocab_size, numbers.hidden_size),
+        EMBEDDINGS: (numbers.vocab_size, numbers.hidden_size),
         "norm.weight": (numbers.hidden_size,),
     }
     for layer in range(numbers.num_hidden_layers):
@@ -124,7 +144,8 @@ def open_checkpoint(name: str, *, revision: str | None = None, task: Task | None
     numbers = read_architecture(config, folder)
     files = _index_tensors(folder)
     task = task or recognise_task(folder, config, files)
-    _check_tensors(numbers, files, folder)
+    score_tensor = _score_tensor(config) if task == "rerank" else None
+    _check_tensors(needed_shapes(numbers, score_tensor), files, folder)
     if task == "embedding":
         check_modules(folder)
     shards = sorted({file for file, _ in files.values()})
@@ -133,11 +154,10 @@ def open_checkpoint(name: str, *, revision: str | None = None, task: Task | None
     return Checkpoint(
         folder=folder,
         source=Source(id=_source_id(name, folder), revision=revision, weights_sha256=weights),
-        task=task,
+        contract=read_contract(folder, config, task, numbers),
         architecture=numbers,
         max_tokens=read_max_tokens(config, folder),
-        prompts=read_prompts(folder),
-        end_token_id=read_end_token_id(folder, numbers.vocab_size),
+        score_tensor=score_tensor,
         files={plain_name(stored): (file, stored) for stored, (file, _) in files.items()},
     )
 
@@ -197,10 +217,22 @@ def _index_tensors(folder: Path) -> dict[str, tuple[Path, Any]]:
     return found
 
 
-def _check_tensors(numbers: Architecture, files: dict[str, tuple[Path, Any]], folder: Path) -> None:
+def _score_tensor(config: dict[str, Any]) -> str:
+    """What a reranker's score is made of; `Qwen3Config` leaves the vocabulary's head untied by default."""
+    if is_classifier(config):
+        return SCORE
+    return EMBEDDINGS if config.get("tie_word_embeddings", False) else LM_HEAD
+
+
+def needed_shapes(numbers: Architecture, score_tensor: str | None) -> dict[str, tuple[int, ...]]:
+    """Every tensor an export needs, and its shape; a classification head has one label."""
+    heads = {SCORE: (1, numbers.hidden_size), LM_HEAD: (numbers.vocab_size, numbers.hidden_size)}
+    return tensor_shapes(numbers) | ({score_tensor: heads[score_tensor]} if score_tensor in heads else {})
+
+
+def _check_tensors(needed: dict[str, tuple[int, ...]], files: dict[str, tuple[Path, Any]], folder: Path) -> None:
     """Every needed tensor is there with the shape the configuration implies, and none is left over."""
     found = {plain_name(stored): header for stored, (_, header) in files.items()}
-    needed = tensor_shapes(numbers)
     missing = [name for name in needed if name not in found]
     if missing:
         raise CheckpointError(
@@ -218,7 +250,7 @@ def _check_tensors(numbers: Architecture, files: dict[str, tuple[Path, Any]], fo
                 f"{folder}: {name} is stored as {dtype}; quoit reads {', '.join(FLOAT_DTYPES)}: use the "
                 "original weights"
             )
-    extra = [name for name in found if name not in needed and name not in ("lm_head.weight", "score.weight")]
+    extra = [name for name in found if name not in needed and name not in (LM_HEAD, SCORE)]
     if extra:
         raise CheckpointError(
             f"{folder} holds {len(extra)} tensors that a dense Qwen3 model does not have: {_some(extra)}; "

@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 from typing import get_args
 
-from quoit.artifact import Artifact, Precision, Task
+from quoit.artifact import Artifact, Measure, Precision, Task
 from quoit.errors import QuoitError
 from quoit_export.checkpoint import open_checkpoint
-from quoit_export.errors import CheckpointError
 from quoit_export.publish import Request, publish
 
+SAMPLES: dict[Measure, str] = {"cosine": "texts", "agreement": "pairs", "spearman": "queries"}
 USAGE_ERROR = 2
 INTERRUPTED = 130
 
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """The command line's arguments."""
     parser = argparse.ArgumentParser(
-        prog="quoit-export", description="Export a Qwen3-Embedding checkpoint to an ONNX artifact."
+        prog="quoit-export", description="Export a Qwen3-Embedding or Qwen3-Reranker checkpoint to an ONNX artifact."
     )
     parser.add_argument("checkpoint", help="a checkpoint folder, or a hub id such as Qwen/Qwen3-Embedding-0.6B")
     parser.add_argument("out", type=Path, help="the artifact folder to write")
@@ -59,11 +59,6 @@ def run(options: argparse.Namespace) -> int:
     """Exports, and says what was written."""
     start = time.perf_counter()
     checkpoint = open_checkpoint(options.checkpoint, revision=options.revision, task=options.task)
-    if checkpoint.task != "embedding":
-        raise CheckpointError(
-            f"{options.checkpoint} is a reranker, which this version recognises but does not export; use a "
-            "Qwen3-Embedding checkpoint"
-        )
     request = Request(
         out=options.out,
         precisions=tuple(dict.fromkeys(options.precision)),
@@ -78,14 +73,17 @@ def run(options: argparse.Namespace) -> int:
 def describe(artifact: Artifact, seconds: float) -> None:
     """Prints the variants of an artifact with their sizes and parity."""
     manifest = artifact.manifest
-    print(f"{artifact.folder}: {manifest.source.id}, {manifest.architecture.hidden_size} dimensions, {seconds:.1f} s")
+    print(
+        f"{artifact.folder}: {manifest.source.id}, {manifest.task}, {manifest.architecture.hidden_size} dimensions, "
+        f"{seconds:.1f} s"
+    )
     for name, variant in manifest.variants.items():
         size = sum(record.bytes for record in variant.files) / 1e6
         print(f"  {name:5} {size:9,.1f} MB{'' if variant.accepted else '  REJECTED'}")
         for parity in variant.parity:
             print(
-                f"        cosine to {parity.reference}: mean {parity.cosine_mean:.6f}, least {parity.cosine_min:.6f} "
-                f"of {parity.texts} texts (floor {parity.floor})"
+                f"        {parity.measure} to {parity.reference}: mean {parity.mean:.6f}, least {parity.least:.6f} "
+                f"of {parity.samples} {SAMPLES[parity.measure]} (floor {parity.floor})"
             )
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint's JSON files say: architecture, task, prompts, end token.
+"""What a checkpoint's JSON files say: architecture, task, and the contract of that task.
 
 Reads what transformers 4 and 5 and sentence-transformers write, and refuses what the graph could not
 represent. This module does not know about tensors' values.
@@ -11,8 +11,16 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from quoit.artifact import TOKENIZER, Architecture, Task
+from quoit.artifact import TOKENIZER, Architecture, Contract, EmbeddingContract, RerankContract, Task
+from quoit.prompts import DEFAULT_TASK, RERANK_PREFIX, RERANK_SUFFIX
 from quoit_export.errors import CheckpointError
+
+MIN_MRL_DIM = 32
+"""The smallest dimension of the Matryoshka range that the Qwen3-Embedding model cards give."""
+
+ANSWERS = ("yes", "no")
+CLASSIFIER = "Qwen3ForSequenceClassification"
+GENERATOR = "Qwen3ForCausalLM"
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -98,7 +106,7 @@ def recognise_task(folder: Path, config: dict[str, Any], stored_names: Collectio
     if pooled or (bare and "lm_head.weight" not in stored_names):
         return "embedding"
     architectures = config.get("architectures") or []
-    if "Qwen3ForCausalLM" in architectures or "Qwen3ForSequenceClassification" in architectures:
+    if GENERATOR in architectures or CLASSIFIER in architectures:
         return "rerank"
     raise CheckpointError(
         f"{folder} may be an embedding model or a reranker (architectures {architectures!r}); say which with "
@@ -148,25 +156,60 @@ def read_prompts(folder: Path) -> dict[str, str]:
     return prompts
 
 
-def read_end_token_id(folder: Path, vocab_size: int) -> int:
+def is_classifier(config: dict[str, Any]) -> bool:
+    """Whether the score comes from a classification head, and not from the logits of two tokens."""
+    return CLASSIFIER in (config.get("architectures") or [])
+
+
+def read_contract(folder: Path, config: dict[str, Any], task: Task, numbers: Architecture) -> Contract:
+    """What surrounds a text, by the checkpoint's tokenizer and prompts."""
+    tokenizer = read_tokenizer(folder / TOKENIZER, numbers.vocab_size)
+    if task == "embedding":
+        return EmbeddingContract(
+            prompts=read_prompts(folder),
+            end_token_id=read_end_token_id(tokenizer, folder),
+            min_dim=min(MIN_MRL_DIM, numbers.hidden_size),
+        )
+    yes, no = (None, None) if is_classifier(config) else (read_answer_id(tokenizer, folder, word) for word in ANSWERS)
+    return RerankContract(
+        prefix=RERANK_PREFIX, suffix=RERANK_SUFFIX, instruction=DEFAULT_TASK, yes_token_id=yes, no_token_id=no
+    )
+
+
+def read_end_token_id(tokenizer: Tokenizer, folder: Path) -> int:
     """The id that the tokenizer's own post-processor appends to every text."""
-    file = folder / TOKENIZER
+    ids = tokenizer.encode("").ids
+    if len(ids) != 1 or tokenizer.encode("a").ids[-1] != ids[0]:
+        raise CheckpointError(
+            f"{folder / TOKENIZER} appends {len(ids)} tokens to a text instead of one end token behind it; "
+            "Qwen3-Embedding pools the state of an appended <|endoftext|>: use its tokenizer.json"
+        )
+    return int(ids[0])
+
+
+def read_answer_id(tokenizer: Tokenizer, folder: Path, word: str) -> int:
+    """The id of an answer, which must be a single token."""
+    ids = tokenizer.encode(word, add_special_tokens=False).ids
+    if len(ids) != 1:
+        raise CheckpointError(
+            f"{folder / TOKENIZER} makes {len(ids)} tokens of {word!r}, and a reranker answers with one; use "
+            "Qwen3-Reranker's tokenizer.json"
+        )
+    return int(ids[0])
+
+
+def read_tokenizer(file: Path, vocab_size: int) -> Tokenizer:
+    """The tokenizer, after a check that the model has an embedding for each of its ids."""
     if not file.is_file():
-        raise CheckpointError(f"{file} is missing; {folder} is not a complete checkpoint")
+        raise CheckpointError(f"{file} is missing; {file.parent} is not a complete checkpoint")
     tokenizer = _load_tokenizer(file)
-    largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
     if largest >= vocab_size:
         raise CheckpointError(
             f"{file} has token ids up to {largest}, but the model has {vocab_size} embeddings; they belong to "
             "different models"
         )
-    ids = tokenizer.encode("").ids
-    if len(ids) != 1 or tokenizer.encode("a").ids[-1] != ids[0]:
-        raise CheckpointError(
-            f"{file} appends {len(ids)} tokens to a text instead of one end token behind it; Qwen3-Embedding pools the "
-            "state of an appended <|endoftext|>: use its tokenizer.json"
-        )
-    return int(ids[0])
+    return tokenizer
 
 
 def _load_tokenizer(file: Path) -> Tokenizer:

@@ -11,14 +11,16 @@ Inputs
     stream_slot      [T] int64     where in the flattened [R*S] attention output a stream row's result lies
     last_row         [N] int64     the stream row of each text's last token
     tiled_attention  [] bool       attention in tiles with bounded memory, instead of a full score matrix
-Output
+Output, one of
     embedding        [N, hidden] float32  after the final norm, not normalised to unit length
+    score            [N] float32          logit(yes) - logit(no)
 
 This module does not know how tensors are stored (`precision`) or written (`publish`).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,8 @@ from numpy.typing import NDArray
 from quoit.artifact import Architecture, Precision
 from quoit_export.checkpoint import linear_shapes
 from quoit_export.precision import ENCODINGS, MICROSOFT, Author, Encoding, ReadTensor, Rows, cast
+
+ReadVector = Callable[[], NDArray[np.float32]]
 
 OPSET = 20
 IR_VERSION = 10
@@ -57,7 +61,9 @@ def make_inputs() -> Inputs:
     )
 
 
-def author_graph(architecture: Architecture, max_tokens: int, precision: Precision, read: ReadTensor) -> ir.Model:
+def author_graph(
+    architecture: Architecture, max_tokens: int, precision: Precision, read: ReadTensor, score: ReadVector | None = None
+) -> ir.Model:
     """The model of one precision, its tensors still promises that `read` keeps when they are written.
 
     Args:
@@ -65,18 +71,16 @@ def author_graph(architecture: Architecture, max_tokens: int, precision: Precisi
         max_tokens: the longest sequence; sizes the RoPE tables.
         precision: how linear layers and the token table are stored.
         read: a tensor by its name in the checkpoint.
+        score: for a reranker, the vector [hidden] whose product with a state is the score.
     """
     inputs = make_inputs()
     decoder = Decoder(Author(read), architecture, ENCODINGS[precision], inputs, max_tokens)
-    hidden = decoder.run()
-    embedding = decoder.author.op("Cast", hidden, to=ir.DataType.FLOAT)
-    embedding.name = "embedding"
-    embedding.shape = ir.Shape(["N", architecture.hidden_size])
-    embedding.dtype = ir.DataType.FLOAT
+    state = decoder.author.op("Cast", decoder.run(), to=ir.DataType.FLOAT)
+    output = decoder.embedding(state) if score is None else decoder.score(state, score)
     tape = decoder.author.tape
     graph = ir.Graph(
         list(vars(inputs).values()),
-        [embedding],
+        [output],
         nodes=tape.nodes,
         initializers=tape.initializers,
         opset_imports={"": OPSET, MICROSOFT: 1},
@@ -116,6 +120,20 @@ class Decoder:
             normed, residual = self.add_norm(residual, self.mlp(normed, tokens, f"{name}.mlp"), following)
         return normed
 
+    def embedding(self, state: ir.Value) -> ir.Value:
+        """The output of an embedding model: the states themselves, [N, hidden]."""
+        return name_output(state, "embedding", ["N", self.numbers.hidden_size])
+
+    def score(self, state: ir.Value, read: ReadVector) -> ir.Value:
+        """The output of a reranker: the states' products with one vector, [N], in float32.
+
+        A sum along each row, since a matrix product of other kernels for other N could round otherwise.
+        """
+        author = self.author
+        weight = author.weight("score.weight", ir.DataType.FLOAT, (self.numbers.hidden_size,), read)
+        axis = author.constant("last_axis", np.array([-1], np.int64))
+        return name_output(author.op("ReduceSum", author.op("Mul", state, weight), axis, keepdims=0), "score", ["N"])
+
     def attention(self, x: ir.Value, slots: ir.Value, name: str) -> ir.Value:
         """[T, hidden] -> the heads' outputs for the stream rows in `slots`, [len(slots), heads * head_dim]."""
         author, heads, kv_heads = self.author, self.numbers.num_attention_heads, self.numbers.num_key_value_heads
@@ -133,17 +151,23 @@ class Decoder:
     def choose_attention(self, rectangle: list[ir.Value]) -> ir.Value:
         """Causal attention over [R, S, heads * head_dim], as `tiled_attention` asks.
 
-        onnxruntime's CPU kernel works in tiles where the node names its present outputs, and on the full
-        score matrix, faster on short rows, where it does not.
+        onnxruntime's CPU kernel works in tiles, with memory in proportion to S, where the node names its present
+        outputs and computes in float32, and else on the full score matrix, faster on short rows. A float16 graph
+        therefore computes its tiles in float32; its other branch is CUDA's too, and names them for that.
         """
+        own, single = self.encoding.dtype, ir.DataType.FLOAT
         branches: dict[str, Any] = {}
-        for branch, outputs in (("then_branch", 3), ("else_branch", 1)):
+        for branch, dtype, outputs in (("then_branch", single, 3), ("else_branch", own, 1 if own == single else 3)):
             inner = self.author.branch()
-            results = self.grouped_query_attention(inner, rectangle, outputs)
-            branches[branch] = ir.Graph([], results[:1], nodes=inner.tape.nodes, name=branch)
+            inputs = rectangle if dtype == own else [inner.op("Cast", x, to=dtype) for x in rectangle]
+            context = self.grouped_query_attention(inner, inputs, self.rope(dtype), outputs)
+            result = context if dtype == own else inner.op("Cast", context, to=own)
+            branches[branch] = ir.Graph([], [result], nodes=inner.tape.nodes, name=branch)
         return self.author.op("If", self.inputs.tiled_attention, **branches)
 
-    def grouped_query_attention(self, author: Author, rectangle: list[ir.Value], outputs: int) -> list[ir.Value]:
+    def grouped_query_attention(
+        self, author: Author, rectangle: list[ir.Value], rope: tuple[ir.Value, ir.Value], outputs: int
+    ) -> ir.Value:
         """One GroupQueryAttention node with its RoPE tables and lengths."""
         return author.ops(
             "GroupQueryAttention",
@@ -153,12 +177,12 @@ class Decoder:
             None,
             self.inputs.row_lengths,
             self.longest_row,
-            *self.rope,
+            *rope,
             domain=MICROSOFT,
             num_heads=self.numbers.num_attention_heads,
             kv_num_heads=self.numbers.num_key_value_heads,
             do_rotary=1,
-        )
+        )[0]
 
     @cached_property
     def longest_row(self) -> ir.Value:
@@ -167,12 +191,11 @@ class Decoder:
         shape = author.op("Shape", self.inputs.attention_index, start=1)
         return author.op("Cast", author.op("Squeeze", shape), to=ir.DataType.INT32)
 
-    @cached_property
-    def rope(self) -> tuple[ir.Value, ir.Value]:
+    def rope(self, dtype: ir.DataType) -> tuple[ir.Value, ir.Value]:
         """Cos and sin [max_tokens, head_dim / 2]."""
-        dtype = self.encoding.dtype.numpy()
-        cos, sin = rope_tables(self.numbers, self.max_tokens)
-        return self.author.constant("rope_cos", cos.astype(dtype)), self.author.constant("rope_sin", sin.astype(dtype))
+        cos, sin = (table.astype(dtype.numpy()) for table in rope_tables(self.numbers, self.max_tokens))
+        name = dtype.name.lower()
+        return self.author.constant(f"rope_cos_{name}", cos), self.author.constant(f"rope_sin_{name}", sin)
 
     def mlp(self, x: ir.Value, tokens: ir.Value, name: str) -> ir.Value:
         """SwiGLU: down(silu(gate(x)) * up(x))."""
@@ -230,6 +253,13 @@ class Decoder:
         return self.author.weight(stored, dtype, (width,), lambda: cast(read(stored), dtype, stored))
 
 
+def name_output(value: ir.Value, name: str, shape: list[int | str]) -> ir.Value:
+    """A float32 value as an output of the graph."""
+    value.name, value.shape, value.dtype = name, ir.Shape(shape), ir.DataType.FLOAT
+    return value
+
+
+@cache
 def rope_tables(numbers: Architecture, max_tokens: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Cos and sin of position x frequency, [max_tokens, head_dim / 2] float32.
 

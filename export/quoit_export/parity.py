@@ -1,8 +1,8 @@
-"""How far a variant's vectors are from its reference's, and the floor below which it is not published.
+"""How far a variant's answers are from its reference's, and the floor below which it is not published.
 
-Vectors come from the runtime itself, on a fixed set of texts in some thirty languages, code and symbols; the
-reference of fp16 and int8 is fp32, and that of fp32 is transformers. This module does not know what makes a
-variant better.
+Answers come from the runtime itself, on a fixed set of texts in some thirty languages, code and symbols; the
+reference of fp16 and int8 is fp32, and that of fp32 is transformers. An embedding model's answers are vectors, a
+reranker's are scores. This module does not know what makes a variant better.
 """
 
 import sys
@@ -13,15 +13,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quoit.artifact import Artifact, Parity, Precision
+from quoit.artifact import Artifact, EmbeddingContract, Measure, Parity, Precision
 from quoit.embedder import Embedder
+from quoit.prompts import Pair
+from quoit.reranker import Reranker
 from quoit_export.checkpoint import Checkpoint
 from quoit_export.errors import ParityError
 
-Vectors = NDArray[np.float32]
+Answers = NDArray[np.float32]
 
-FLOORS: dict[Precision, float] = {"fp32": 0.99999, "fp16": 0.9995, "int8": 0.98}
-"""The least cosine similarity to the reference that any of the texts may have."""
+FLOORS: dict[Precision, dict[Measure, float]] = {
+    "fp32": {"cosine": 0.99999, "agreement": 1 - 1e-5, "spearman": 0.9999},
+    "fp16": {"cosine": 0.9995, "agreement": 0.99, "spearman": 0.99},
+    "int8": {"cosine": 0.98, "agreement": 0.9, "spearman": 0.8},
+}
+"""The least that any sample may have, by what is measured; see `quoit.artifact.Parity`."""
+
+DIGITS = 7
+QUERIES = 4
+DOCUMENTS = 32
 
 
 def parity_texts() -> list[str]:
@@ -30,59 +40,94 @@ def parity_texts() -> list[str]:
     return file.read_text(encoding="utf-8").splitlines()
 
 
-def variant_vectors(artifact: Artifact, precision: Precision) -> Vectors:
-    """The texts' vectors from a variant, [n, hidden] unit rows, on the CPU provider."""
-    embedder = Embedder(artifact, precision=precision, provider="cpu")
-    vectors: Vectors = embedder.encode(parity_texts(), show_progress=sys.stderr.isatty())
-    return vectors
+def parity_pairs() -> list[Pair]:
+    """QUERIES x DOCUMENTS pairs of the fixed texts, query by query."""
+    texts = parity_texts()
+    step = len(texts) // QUERIES
+    return [(query, document) for query in texts[: QUERIES * step : step] for document in texts[:DOCUMENTS]]
 
 
-def transformers_vectors(checkpoint: Checkpoint, artifact: Artifact) -> Vectors:
-    """The texts' vectors from transformers' `Qwen3Model` in float32, one text at a time.
+def variant_answers(artifact: Artifact, precision: Precision) -> Answers:
+    """A variant's unit vectors of the texts [n, hidden], or logits of the pairs [QUERIES, DOCUMENTS], on the CPU."""
+    progress = sys.stderr.isatty()
+    if isinstance(artifact.manifest.contract, EmbeddingContract):
+        embedder = Embedder(artifact, precision=precision, provider="cpu")
+        vectors: Answers = embedder.encode(parity_texts(), show_progress=progress)
+        return vectors
+    reranker = Reranker(artifact, precision=precision, provider="cpu")
+    logits = reranker.predict(parity_pairs(), activation="logit", show_progress=progress)
+    return logits.reshape(QUERIES, DOCUMENTS)
+
+
+def transformers_answers(checkpoint: Checkpoint, artifact: Artifact) -> Answers:
+    """The same from transformers in float32, one row of token ids at a time.
 
     Raises:
         ParityError: torch or transformers is not installed.
     """
     try:
         import torch
-        from transformers import Qwen3Model
+        from transformers import AutoModelForSequenceClassification, Qwen3ForCausalLM, Qwen3Model
         from transformers.utils import logging
     except ImportError as error:
         raise ParityError(f"--verify needs torch and transformers ({error}); `pip install 'quoit[verify]'`") from error
+    from quoit.prompts import render_pairs
     from quoit.tokens import TextTokenizer
 
     if not sys.stderr.isatty():
         disable: Callable[[], None] = logging.disable_progress_bar
         disable()
-    manifest = artifact.manifest
-    tokenizer = TextTokenizer.load(
-        artifact.path(manifest.tokenizer),
-        max_tokens=manifest.max_tokens,
-        end_token_id=manifest.end_token_id,
-        vocab_size=manifest.architecture.vocab_size,
+    tokenizer = TextTokenizer.load(artifact.path(artifact.manifest.tokenizer), artifact.manifest)
+    contract = checkpoint.contract
+
+    def answers(kind: Any, texts: list[str], answer: Callable[[Any], Any]) -> Answers:
+        model = kind.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()
+        rows = [torch.from_numpy(row.astype(np.int64))[None] for row in tokenizer.encode(texts).ids]
+        with torch.inference_mode():
+            found: Answers = torch.stack([answer(model(input_ids=row)) for row in rows]).numpy()
+        return found
+
+    if isinstance(contract, EmbeddingContract):
+        vectors = answers(Qwen3Model, parity_texts(), lambda output: output.last_hidden_state[0, -1])
+        unit: Answers = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit
+    pairs = list(render_pairs(parity_pairs(), contract.instruction, "\n"))
+    if contract.yes_token_id is None:
+        logits = answers(AutoModelForSequenceClassification, pairs, lambda output: output.logits[0, 0])
+    else:
+        yes, no = contract.yes_token_id, contract.no_token_id
+        logits = answers(Qwen3ForCausalLM, pairs, lambda output: output.logits[0, -1, yes] - output.logits[0, -1, no])
+    return logits.reshape(QUERIES, DOCUMENTS)
+
+
+def compare(found: Answers, reference: Answers, name: str, precision: Precision, task: str) -> tuple[Parity, ...]:
+    """What a precision's answers to a task have in common with the reference's; see `Parity` for the measures."""
+    pairs: dict[Measure, NDArray[np.float64]]
+    left, right = found.astype(np.float64), reference.astype(np.float64)
+    if task == "embedding":
+        pairs = {"cosine": np.einsum("nd,nd->n", left, right)}
+    else:
+        pairs = {"agreement": 1 - np.abs(sigmoid(left) - sigmoid(right)).ravel(), "spearman": spearman(left, right)}
+    return tuple(
+        Parity(
+            measure=measure,
+            reference=name,
+            samples=len(values),
+            mean=round(float(values.mean()), DIGITS),
+            least=round(float(values.min()), DIGITS),
+            floor=FLOORS[precision][measure],
+        )
+        for measure, values in pairs.items()
     )
-    model: Any = Qwen3Model.from_pretrained(checkpoint.folder, dtype=torch.float32)
-    model.eval()
-    rows = tokenizer.encode(parity_texts()).ids
-    with torch.inference_mode():
-        states = [model(input_ids=torch.tensor([ids])).last_hidden_state[0, -1].numpy() for ids in rows]
-    vectors = np.stack(states)
-    unit: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return unit
 
 
-def compare(vectors: Vectors, reference: Vectors, name: str, floor: float) -> Parity:
-    """Cosine similarity of unit rows to those of a reference."""
-    cosines = np.einsum("nd,nd->n", vectors.astype(np.float64), reference.astype(np.float64))
-    return Parity(
-        reference=name,
-        texts=len(cosines),
-        cosine_mean=round(float(cosines.mean()), 7),
-        cosine_min=round(float(cosines.min()), 7),
-        floor=floor,
-    )
+def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """P(yes)."""
+    probabilities: NDArray[np.float64] = np.exp(-np.logaddexp(0, -logits))
+    return probabilities
 
 
-def passes(parity: Parity) -> bool:
-    """Whether every text is at or above the floor."""
-    return parity.cosine_min >= parity.floor
+def spearman(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rank correlation of each row of [q, n] with the other's; scores without ties, as floats of a model are."""
+    ranks = [scores.argsort(axis=1).argsort(axis=1) for scores in (left, right)]
+    return np.array([np.corrcoef(one, other)[0, 1] for one, other in zip(*ranks, strict=True)])

@@ -18,7 +18,7 @@ from quoit.artifact import Artifact, Manifest, Parity, Precision, Variant, read_
 from quoit.errors import ArtifactError
 from quoit_export.checkpoint import Checkpoint
 from quoit_export.errors import ExportError, ParityError
-from quoit_export.parity import FLOORS, Vectors, compare, passes, transformers_vectors, variant_vectors
+from quoit_export.parity import FLOORS, compare, transformers_answers, variant_answers
 from quoit_export.staging import Staging, bare_manifest, is_same, restore, variant_model
 
 SPARE_BYTES = 64 << 20
@@ -86,7 +86,7 @@ def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
 def _with_variants(staging: Staging, measured: dict[Precision, tuple[Parity, ...]]) -> Manifest:
     """The manifest with the variants in `measured`."""
     variants: dict[Precision, Variant] = {
-        name: Variant(staging.partial.files[name], parity, all(map(passes, parity)))
+        name: Variant(staging.partial.files[name], parity, all(one.passes for one in parity))
         for name, parity in measured.items()
     }
     return msgspec.structs.replace(staging.partial.bare, variants=variants)
@@ -94,11 +94,11 @@ def _with_variants(staging: Staging, measured: dict[Precision, tuple[Parity, ...
 
 def _explain(failed: list[Precision], manifest: Manifest) -> str:
     lines = [
-        f"{name}: cosine to {parity.reference} is {parity.cosine_min:.5f} at least and {parity.cosine_mean:.5f} "
+        f"{name}: {parity.measure} to {parity.reference} is {parity.least:.5f} at least and {parity.mean:.5f} "
         f"on average, the floor is {parity.floor}"
         for name in failed
         for parity in manifest.variants[name].parity
-        if not passes(parity)
+        if not parity.passes
     ]
     return (
         f"nothing was published, {'; '.join(lines)}. Leave out --precision {' '.join(failed)}, or look into it "
@@ -171,13 +171,13 @@ def _measure(
     """The parity of every variant; fp32 alone has none unless it is verified."""
     unmeasured: dict[Precision, tuple[Parity, ...]] = dict.fromkeys(needed, ())
     artifact = Artifact(staging.folder, _with_variants(staging, unmeasured))
+    task = artifact.manifest.task
     found: dict[Precision, tuple[Parity, ...]] = {}
-    reference: Vectors = variant_vectors(artifact, "fp32")
+    reference = variant_answers(artifact, "fp32")
     if request.verify:
-        oracle = transformers_vectors(checkpoint, artifact)
-        found["fp32"] = (compare(reference, oracle, "transformers fp32", FLOORS["fp32"]),)
+        oracle = transformers_answers(checkpoint, artifact)
+        found["fp32"] = compare(reference, oracle, "transformers fp32", "fp32", task)
     for precision in needed:
         if precision != "fp32":
-            vectors = variant_vectors(artifact, precision)
-            found[precision] = (compare(vectors, reference, "fp32", FLOORS[precision]),)
+            found[precision] = compare(variant_answers(artifact, precision), reference, "fp32", precision, task)
     return unmeasured | found

@@ -25,7 +25,7 @@ from quoit.artifact import (
     record_file,
     write_manifest,
 )
-from quoit_export.checkpoint import MIN_MRL_DIM, Checkpoint
+from quoit_export.checkpoint import Checkpoint
 from quoit_export.errors import ExportError
 from quoit_export.graph import author_graph
 
@@ -51,12 +51,9 @@ def bare_manifest(checkpoint: Checkpoint) -> Manifest:
     return Manifest(
         format=FORMAT,
         created_by=f"quoit {version('quoit')}",
-        task=checkpoint.task,
+        contract=checkpoint.contract,
         architecture=checkpoint.architecture,
-        min_dim=min(MIN_MRL_DIM, checkpoint.architecture.hidden_size),
         max_tokens=checkpoint.max_tokens,
-        prompts=checkpoint.prompts,
-        end_token_id=checkpoint.end_token_id,
         tokenizer=FileRecord(TOKENIZER, file.stat().st_size, hash_file(file)),
         source=checkpoint.source,
         variants={},
@@ -71,7 +68,8 @@ def is_same(found: Manifest, bare: Manifest) -> bool:
 
 def variant_model(checkpoint: Checkpoint, precision: Precision) -> ir.Model:
     """The graph of one variant, its tensors still promises."""
-    return author_graph(checkpoint.architecture, checkpoint.max_tokens, precision, checkpoint.tensor)
+    score = None if checkpoint.score_tensor is None else checkpoint.score_weight
+    return author_graph(checkpoint.architecture, checkpoint.max_tokens, precision, checkpoint.tensor, score)
 
 
 def _old(out: Path) -> Path:

@@ -11,19 +11,21 @@ This module checks names, sizes and hashes. It does not know what is in a graph 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
 from quoit.errors import ArtifactError
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "quoit.json"
 TOKENIZER = "tokenizer.json"
 MAX_MANIFEST_BYTES = 1 << 20
 
 Precision = Literal["fp32", "fp16", "int8"]
 Task = Literal["embedding", "rerank"]
+Measure = Literal["cosine", "agreement", "spearman"]
+TokenId = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
@@ -51,13 +53,23 @@ class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Cosine similarity of a variant's vectors to those of `reference`, over `texts` texts."""
+    """How close a variant's answers are to those of `reference`; 1 is the same.
 
+    `measure` is `cosine` of vectors, over texts; `agreement`, one minus the distance of P(yes), over pairs; or
+    `spearman`, the rank correlation of scores, over queries.
+    """
+
+    measure: Measure
     reference: str
-    texts: int
-    cosine_mean: float
-    cosine_min: float
+    samples: int
+    mean: float
+    least: float
     floor: float
+
+    @property
+    def passes(self) -> bool:
+        """Whether every sample is at or above the floor."""
+        return self.least >= self.floor
 
 
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,20 +88,63 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weights_sha256: Digest
 
 
+class EmbeddingContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="task", tag="embedding"):
+    """What surrounds a text, and what its vector may be cut to.
+
+    Attributes:
+        prompts: by name, as in sentence-transformers; `query` and `document` are known to quoit.
+        end_token_id: appended to every text; its state is the embedding.
+        min_dim: the smallest dimension of the Matryoshka range.
+    """
+
+    prompts: dict[str, str]
+    end_token_id: TokenId
+    min_dim: Positive
+
+
+class RerankContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="task", tag="rerank"):
+    """What surrounds a query and a document; special tokens count as such in `prefix` and `suffix` alone.
+
+    Attributes:
+        prefix: before the instruction, the query and the document.
+        suffix: behind them; the state of its last token gives the score.
+        instruction: where the caller gives none.
+        yes_token_id, no_token_id: whose logits the score is the difference of; None where the checkpoint had
+            its score as one vector.
+    """
+
+    prefix: str
+    suffix: str
+    instruction: str
+    yes_token_id: TokenId | None
+    no_token_id: TokenId | None
+
+
+Contract = EmbeddingContract | RerankContract
+SomeContract = TypeVar("SomeContract", EmbeddingContract, RerankContract)
+TASKS: dict[type[EmbeddingContract] | type[RerankContract], tuple[Task, str]] = {
+    EmbeddingContract: ("embedding", "Embedder"),
+    RerankContract: ("rerank", "Reranker"),
+}
+"""The task of each contract, and the class that serves it."""
+
+
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """quoit.json."""
 
     format: int
     created_by: str
-    task: Task
+    contract: Contract
     architecture: Architecture
-    min_dim: Positive
     max_tokens: Positive
-    prompts: dict[str, str]
-    end_token_id: Annotated[int, msgspec.Meta(ge=0)]
     tokenizer: FileRecord
     source: Source
     variants: dict[Precision, Variant]
+
+    @property
+    def task(self) -> Task:
+        """What the artifact is for."""
+        return TASKS[type(self.contract)][0]
 
     def records(self) -> list[FileRecord]:
         """Every file of the artifact but the manifest itself."""
@@ -102,6 +157,20 @@ class Artifact:
 
     folder: Path
     manifest: Manifest
+
+    def contract(self, kind: type[SomeContract]) -> SomeContract:
+        """The artifact's contract, when it is of a kind.
+
+        Raises:
+            ArtifactError: the artifact is for another task.
+        """
+        found = self.manifest.contract
+        if not isinstance(found, kind):
+            task, server = TASKS[type(found)]
+            raise ArtifactError(
+                f"{self.folder} is for {task}, not for {TASKS[kind][0]}; open it with quoit.{server}, or name another"
+            )
+        return found
 
     def variant(self, precision: Precision) -> Variant:
         """The variant of a precision.
@@ -117,7 +186,7 @@ class Artifact:
                 f"with `quoit-export CHECKPOINT {self.folder} --precision {precision}`"
             )
         if not variant.accepted:
-            failed = "; ".join(_describe(p) for p in variant.parity if p.cosine_min < p.floor)
+            failed = "; ".join(_describe(p) for p in variant.parity if not p.passes)
             raise ArtifactError(
                 f"the {precision} variant of {self.folder} was rejected at export ({failed}); use another "
                 f"precision of {', '.join(self.accepted()) or 'a new export'}"
@@ -166,7 +235,7 @@ class Artifact:
 
 
 def _describe(parity: Parity) -> str:
-    return f"cosine to {parity.reference} {parity.cosine_min:.5f}, below {parity.floor}"
+    return f"{parity.measure} to {parity.reference} {parity.least:.5f}, below {parity.floor}"
 
 
 def hash_file(path: Path) -> str:
@@ -209,6 +278,11 @@ def read_artifact(folder: str | Path) -> Artifact:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(f"{file} is damaged: {error}; export the artifact again") from error
     return Artifact(folder, manifest)
+
+
+def open_artifact(artifact: str | Path | Artifact) -> Artifact:
+    """An artifact from its folder, or as it is."""
+    return artifact if isinstance(artifact, Artifact) else read_artifact(artifact)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -11,15 +11,19 @@ Lengths are in tokens. T stream rows, R sequences, S tokens in the longest of th
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import log2
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ids = NDArray[np.int64]
+Row = Sequence[int] | NDArray[np.integer[Any]]
 Key = bytes
 """A row's ids as big-endian uint32, so that comparing bytes compares ids."""
 
 ID_BYTES = 4
+CLASSES_PER_DOUBLING = 4
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,11 @@ class Batch:
     output_row: Ids
 
 
-def plan_batches(rows: Sequence[Sequence[int]], limits: Limits) -> Iterator[Batch]:
+def plan_batches(rows: Sequence[Row], limits: Limits) -> Iterator[Batch]:
     """Batches that together answer every row once, longest rows first.
+
+    Rows of about the same length are neighbours, and among them those that begin alike: so the rectangle has
+    little padding, and several queries' documents still meet those of their own query.
 
     Args:
         rows: the token ids of each text, none empty.
@@ -75,9 +82,9 @@ def plan_batches(rows: Sequence[Sequence[int]], limits: Limits) -> Iterator[Batc
     texts_of: dict[Key, list[int]] = {}
     for position, row in enumerate(rows):
         texts_of.setdefault(np.asarray(row, ">u4").tobytes(), []).append(position)
-    by_length = sorted(texts_of, key=lambda key: (-len(key), key))
+    order = sorted(texts_of, key=lambda key: (_length(key) < limits.tiled_from, -_length_class(key), key))
     group = _Group(limits)
-    for key in by_length:
+    for key in order:
         if not group.admits(key):
             yield _pack(group, texts_of)
             group = _Group(limits)
@@ -96,11 +103,11 @@ class _Group:
         self.longest = 0
 
     def admits(self, key: Key) -> bool:
-        """Whether a row no longer than those here may join them."""
+        """Whether a row may join those here."""
         if not self.keys:
             return True
         limits = self.limits
-        rectangle = (len(self.keys) + 1) * self.longest
+        rectangle = (len(self.keys) + 1) * max(self.longest, _length(key))
         return (
             self.is_tiled == (_length(key) >= limits.tiled_from)
             and rectangle <= limits.rectangle_tokens
@@ -127,6 +134,11 @@ class _Group:
 
 def _length(key: Key) -> int:
     return len(key) // ID_BYTES
+
+
+def _length_class(key: Key) -> int:
+    """Rows of one class differ in length by a fifth at most."""
+    return round(CLASSES_PER_DOUBLING * log2(_length(key)))
 
 
 def common_prefix(left: Key, right: Key) -> int:

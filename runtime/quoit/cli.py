@@ -139,7 +139,7 @@ def run_embed(options: argparse.Namespace) -> int:
     with VectorWriter(options.output) as writer:
         workers = min(options.threads or usable_cores(), MOST_WORKERS) if options.workers is None else options.workers
         embedder = _load(options, workers)
-        prompts = embedder.pipeline.artifact.manifest.prompts
+        prompts = embedder.contract.prompts
         if options.query or options.instruction is not None:
             prompt = query_prompt(prompts, options.instruction)
         else:

@@ -8,30 +8,26 @@ from typing import Unpack
 import numpy as np
 from tqdm import tqdm
 
-from quoit.artifact import Artifact, Precision
-from quoit.pipeline import Advance, Pipeline
+from quoit.artifact import Artifact, EmbeddingContract, open_artifact
+from quoit.pipeline import Advance, Pipeline, RunOptions
 from quoit.pooling import Output, OutputOptions, Vectors, finish
 from quoit.prompts import check_text, document_prompt, query_prompt, render
-from quoit.session import ProviderRequest
-
-WINDOW_TEXTS = 8192
-WINDOW_CHARACTERS = 8 << 20
-"""Texts are taken in windows of at most so many texts and about so many characters, and sorted within."""
+from quoit.tokens import Truncation
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """The vectors of one window of texts, in input order, and what they took.
+    """The vectors of consecutive texts, in input order, and what they took.
 
     Attributes:
         vectors: [n, dim].
         tokens: the texts' tokens, end tokens included, before sharing of prefixes.
-        truncated: how many of the texts were cut to `max_tokens`.
+        truncation: how many of the texts were cut to `max_tokens`, and by how much.
     """
 
     vectors: Vectors
     tokens: int
-    truncated: int
+    truncation: Truncation
 
 
 class Embedder:
@@ -46,46 +42,22 @@ class Embedder:
     One embedder may be used from several threads.
     """
 
-    def __init__(
-        self,
-        path: str | Path | Artifact,
-        *,
-        precision: Precision | None = None,
-        provider: ProviderRequest = "auto",
-        threads: int | None = None,
-        max_tokens: int | None = None,
-        batch_tokens: int | None = None,
-        workers: int = 1,
-    ) -> None:
+    def __init__(self, path: str | Path | Artifact, **options: Unpack[RunOptions]) -> None:
         """Loads an artifact that `quoit-export` wrote.
 
         Args:
             path: the artifact folder.
-            precision: `fp32`, `fp16` or `int8`; by default the fastest the provider runs: int8 on a CPU, fp16
-                on CUDA.
-            provider: `cpu`, `cuda`, or `auto` for CUDA where onnxruntime offers it.
-            threads: by default one for each core this process may use.
-            max_tokens: longer texts are cut to this many tokens, end token included; by default the model's
-                limit.
-            batch_tokens: distinct tokens of one batch; by default what suits the provider.
-            workers: batches computed at a time, each on `threads // workers` threads. More of them give more
-                throughput on many texts, and one text alone takes longer.
+            **options: `precision`, `provider`, `threads`, `max_tokens`, `batch_tokens` and `workers`, see
+                `quoit.pipeline.RunOptions`.
 
         Raises:
-            ArtifactError: the artifact is absent, damaged, or rejected by its parity gate.
+            ArtifactError: the artifact is absent, damaged, for reranking, or rejected by its parity gate.
             ProviderError: onnxruntime or the provider asked for cannot run here.
             InputError: an argument is out of bounds.
         """
-        self.pipeline = Pipeline.load(
-            path,
-            "embedding",
-            precision=precision,
-            provider=provider,
-            threads=threads,
-            max_tokens=max_tokens,
-            batch_tokens=batch_tokens,
-            workers=workers,
-        )
+        artifact = open_artifact(path)
+        self.contract = artifact.contract(EmbeddingContract)
+        self.pipeline = Pipeline.load(artifact, **options)
 
     @property
     def dim(self) -> int:
@@ -117,7 +89,7 @@ class Embedder:
         self, texts: str | Sequence[str], *, show_progress: bool = False, **output: Unpack[OutputOptions]
     ) -> Vectors:
         """Like `encode`, behind the checkpoint's document prompt (empty for Qwen3-Embedding)."""
-        return self._encode(document_prompt(self._prompts), texts, show_progress, Output(**output))
+        return self._encode(document_prompt(self.contract.prompts), texts, show_progress, Output(**output))
 
     def encode_query(
         self,
@@ -128,7 +100,7 @@ class Embedder:
         **output: Unpack[OutputOptions],
     ) -> Vectors:
         r"""Like `encode`, behind the checkpoint's query prompt, or `Instruct: {instruction}\nQuery:`."""
-        prompt = query_prompt(self._prompts, instruction)
+        prompt = query_prompt(self.contract.prompts, instruction)
         return self._encode(prompt, texts, show_progress, Output(**output))
 
     def encode_stream(
@@ -147,6 +119,7 @@ class Embedder:
             [n, dim] for the next n texts.
         """
         for encoded in self.encode_windows(texts, prompt=prompt, **output):
+            self.pipeline.report(encoded.truncation)
             yield encoded.vectors
 
     def encode_windows(
@@ -157,7 +130,7 @@ class Embedder:
         advance: Advance = lambda _: None,
         **output: Unpack[OutputOptions],
     ) -> Iterator[Encoded]:
-        """Like `encode_stream`, with the number of tokens and of truncated texts beside the vectors.
+        """Like `encode_stream`, with the number of tokens and what was cut beside the vectors; logs nothing.
 
         Args:
             texts: any iterable of strings.
@@ -167,10 +140,6 @@ class Embedder:
         """
         return self._run(prompt, texts, Output(**output), advance)
 
-    @property
-    def _prompts(self) -> dict[str, str]:
-        return self.pipeline.artifact.manifest.prompts
-
     def _encode(self, prompt: str, texts: str | Sequence[str], show_progress: bool, output: Output) -> Vectors:
         if isinstance(texts, str):
             one: Vectors = self._encode(prompt, [texts], show_progress, output)[0]
@@ -178,35 +147,14 @@ class Embedder:
         for index, text in enumerate(texts):
             check_text(text, f"text {index}")
         with tqdm(total=len(texts), unit=" texts", disable=not show_progress) as bar:
-            windows = [encoded.vectors for encoded in self._run(prompt, texts, output, bar.update)]
-        return np.concatenate(windows) if windows else finish(np.empty((0, self.dim), np.float32), output)
+            windows = list(self._run(prompt, texts, output, bar.update))
+        self.pipeline.report(sum((encoded.truncation for encoded in windows), Truncation()))
+        if not windows:
+            return finish(np.empty((0, self.dim), np.float32), output)
+        return np.concatenate([encoded.vectors for encoded in windows])
 
     def _run(self, prompt: str, texts: Iterable[str], output: Output, advance: Advance) -> Iterator[Encoded]:
         """The pipeline: prompts, tokens, batches and session, pooling."""
-        output.check(min_dim=self.pipeline.artifact.manifest.min_dim, hidden_size=self.dim)
-        for window in take_windows(render(prompt, texts)):
-            rows = self.pipeline.tokenizer.encode(window)
-            states = self.pipeline.run(rows.ids, advance)
-            yield Encoded(finish(states, output), sum(map(len, rows.ids)), rows.truncated)
-
-
-def take_windows(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Consecutive lists of at most WINDOW_TEXTS texts and about WINDOW_CHARACTERS characters.
-
-    Where the iterable raises, the texts it gave before are a last window, and then the error goes on.
-    """
-    window: list[str] = []
-    characters = 0
-    try:
-        for text in texts:
-            window.append(text)
-            characters += len(text)
-            if len(window) == WINDOW_TEXTS or characters >= WINDOW_CHARACTERS:
-                yield window
-                window, characters = [], 0
-    except Exception:
-        if window:
-            yield window
-        raise
-    if window:
-        yield window
+        output.check(min_dim=self.contract.min_dim, hidden_size=self.dim)
+        for window in self.pipeline.windows(render(prompt, texts), advance):
+            yield Encoded(finish(window.answers, output), window.tokens, window.truncation)

@@ -1,37 +1,77 @@
-"""Token ids to states in input order: the part that embedding and reranking have in common."""
+"""Texts to answers in input order: the part that embedding and reranking have in common."""
 
+import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Self
+from typing import Self, TypedDict, Unpack
 
 import numpy as np
 
-from quoit.artifact import Artifact, Precision, Task, read_artifact
-from quoit.batches import Batch, Limits, plan_batches
-from quoit.errors import ArtifactError, InputError
+from quoit.artifact import Artifact, Precision
+from quoit.batches import Batch, Limits, Row, plan_batches
+from quoit.errors import InputError
 from quoit.machine import usable_cores
-from quoit.session import ProviderName, ProviderRequest, Session, States, choose
-from quoit.tokens import TextTokenizer
+from quoit.session import Answers, Choice, ProviderRequest, Session, choose
+from quoit.tokens import TextTokenizer, Truncation
 
-LIMITS: dict[ProviderName, Limits] = {
-    "cpu": Limits(stream_tokens=512, rectangle_tokens=2048, tiled_from=385),
-    "cuda": Limits(stream_tokens=32_768, rectangle_tokens=65_536, tiled_from=1),
-}
-"""Default limits of a batch. On a CPU larger batches gain a few percent and cost memory, and attention in tiles
-overtakes the full score matrix near 350 tokens; see bench/LOG.md."""
+NEVER = 1 << 62
+CPU_LIMITS = Limits(stream_tokens=512, rectangle_tokens=2048, tiled_from=385)
+"""Larger batches gain a few percent and cost memory, and attention in tiles overtakes the full score matrix near 350
+tokens; see bench/LOG.md."""
+CUDA_LIMITS = Limits(stream_tokens=32_768, rectangle_tokens=65_536, tiled_from=1)
 
 LEAST_SHARED_TOKENS = 64
 """Matrix products on fewer rows than this are slow for a token."""
 
+WINDOW_TEXTS = 2048
+WINDOW_CHARACTERS = 8 << 20
+"""Texts are taken in windows of at most so many texts and about so many characters, and sorted within."""
+
 BATCHES_AHEAD = 2
 MOST_THREADS = 1 << 10
-MIN_TOKENS = 2
-"""A text's first token and the end token."""
 
 Advance = Callable[[int], object]
+
+logger = logging.getLogger("quoit")
+
+
+class RunOptions(TypedDict, total=False):
+    """How an artifact runs.
+
+    Keys:
+        precision: `fp32`, `fp16` or `int8`; by default the fastest the provider runs: int8 on a CPU, fp16 on CUDA.
+        provider: `cpu`, `cuda`, or `auto` for CUDA where onnxruntime offers it.
+        threads: by default one for each core this process may use.
+        max_tokens: longer texts are cut to this many tokens, those that surround every text included; by default
+            the model's limit. What was cut is logged as a warning of the logger `quoit`.
+        batch_tokens: distinct tokens of one batch; by default what suits the provider.
+        workers: batches computed at a time, each on `threads // workers` threads. More of them give more throughput
+            on many texts, and one text alone takes longer.
+    """
+
+    precision: Precision | None
+    provider: ProviderRequest
+    threads: int | None
+    max_tokens: int | None
+    batch_tokens: int | None
+    workers: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """The answers to consecutive texts, in input order, and what they took.
+
+    Attributes:
+        answers: [n, hidden] states or [n] scores, float32.
+        tokens: the texts' tokens, those around them included, before sharing of prefixes.
+        truncation: what was cut.
+    """
+
+    answers: Answers
+    tokens: int
+    truncation: Truncation
 
 
 @dataclass(frozen=True)
@@ -45,55 +85,54 @@ class Pipeline:
     workers: int = 1
 
     @classmethod
-    def load(
-        cls,
-        path: str | Path | Artifact,
-        task: Task,
-        *,
-        precision: Precision | None = None,
-        provider: ProviderRequest = "auto",
-        threads: int | None = None,
-        max_tokens: int | None = None,
-        batch_tokens: int | None = None,
-        workers: int = 1,
-    ) -> Self:
-        """Opens an artifact for a task; the arguments are those of `quoit.Embedder`."""
-        artifact = path if isinstance(path, Artifact) else read_artifact(path)
-        manifest = artifact.manifest
-        if manifest.task != task:
-            raise ArtifactError(f"{artifact.folder} is a {manifest.task} artifact, not {task}; use another one")
-        longest = check_number("max_tokens", max_tokens, MIN_TOKENS, manifest.max_tokens) or manifest.max_tokens
-        choice = choose(artifact, provider, precision)
-        limits = LIMITS[choice.provider]
-        tokens = check_number("batch_tokens", batch_tokens, 1, 1 << 20)
+    def load(cls, artifact: Artifact, **options: Unpack[RunOptions]) -> Self:
+        """Opens an artifact.
+
+        Raises:
+            ArtifactError: it is damaged, or the variant was rejected by its parity gate.
+            ProviderError: onnxruntime or the provider asked for cannot run here.
+            InputError: an option is out of bounds.
+        """
+        choice = choose(artifact, options.get("provider", "auto"), options.get("precision"))
+        limits = default_limits(choice)
+        tokens = check_number("batch_tokens", options.get("batch_tokens"), 1, 1 << 20)
         if tokens is not None:
             ratio = limits.rectangle_tokens // limits.stream_tokens
             limits = replace(limits, stream_tokens=tokens, rectangle_tokens=ratio * tokens)
-        tokenizer = TextTokenizer.load(
-            artifact.verify(manifest.tokenizer),
-            max_tokens=longest,
-            end_token_id=manifest.end_token_id,
-            vocab_size=manifest.architecture.vocab_size,
-        )
-        threads = check_number("threads", threads, 1, MOST_THREADS) or usable_cores()
-        check_number("workers", workers, 1, threads)
+        file = artifact.verify(artifact.manifest.tokenizer)
+        tokenizer = TextTokenizer.load(file, artifact.manifest, max_tokens=options.get("max_tokens"))
+        threads = check_number("threads", options.get("threads"), 1, MOST_THREADS) or usable_cores()
+        workers = check_number("workers", options.get("workers"), 1, threads) or 1
         session = Session(artifact, choice, threads=threads // workers)
         return cls(artifact, tokenizer, session, limits, workers)
 
-    def run(self, rows: Sequence[Sequence[int]], advance: Advance) -> States:
-        """The state of each row of ids, [n, hidden] float32, in the order of the rows.
+    def windows(self, texts: Iterable[str], advance: Advance) -> Iterator[Window]:
+        """The answers to rendered texts, in bounded memory.
+
+        Where the iterable raises, the texts before that are answered first.
+
+        Args:
+            texts: with their prompts, as `quoit.prompts` renders them.
+            advance: told after each batch how many texts it answered.
+        """
+        for window in take_windows(texts):
+            rows = self.tokenizer.encode(window)
+            yield Window(self.run(rows.ids, advance), sum(map(len, rows.ids)), rows.truncation)
+
+    def run(self, rows: Sequence[Row], advance: Advance) -> Answers:
+        """The answer to each row of ids, [n, *answer_shape] float32, in the order of the rows.
 
         Args:
             rows: token ids, none empty.
             advance: told after each batch how many rows it answered.
         """
-        states: States = np.empty((len(rows), self.artifact.manifest.architecture.hidden_size), np.float32)
+        answers: Answers = np.empty((len(rows), *self.session.answer_shape), np.float32)
         for batch, found in self._run_batches(rows):
-            states[batch.texts] = found[batch.output_row]
+            answers[batch.texts] = found[batch.output_row]
             advance(len(batch.texts))
-        return states
+        return answers
 
-    def _run_batches(self, rows: Sequence[Sequence[int]]) -> Iterator[tuple[Batch, States]]:
+    def _run_batches(self, rows: Sequence[Row]) -> Iterator[tuple[Batch, Answers]]:
         if self.workers == 1:
             for batch in plan_batches(rows, self.limits):
                 yield batch, self.session.run(batch)
@@ -101,18 +140,53 @@ class Pipeline:
         # Few tokens are shared out, so that no worker stands idle.
         share = max(sum(map(len, rows)) // self.workers, LEAST_SHARED_TOKENS)
         limits = replace(self.limits, stream_tokens=min(self.limits.stream_tokens, share))
-        running: deque[tuple[Batch, Future[States]]] = deque()
+        running: deque[tuple[Batch, Future[Answers]]] = deque()
         with ThreadPoolExecutor(self.workers) as pool:
             try:
                 for batch in plan_batches(rows, limits):
                     running.append((batch, pool.submit(self.session.run, batch)))
                     if len(running) > BATCHES_AHEAD * self.workers:
-                        first, states = running.popleft()
-                        yield first, states.result()
-                for batch, states in running:
-                    yield batch, states.result()
+                        first, answers = running.popleft()
+                        yield first, answers.result()
+                for batch, answers in running:
+                    yield batch, answers.result()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+
+    def report(self, truncation: Truncation) -> None:
+        """Logs a warning where texts were cut."""
+        if truncation.texts:
+            logger.warning("%s", truncation.describe(self.tokenizer.max_tokens))
+
+
+def default_limits(choice: Choice) -> Limits:
+    """What one batch may hold on a provider."""
+    if choice.provider == "cpu":
+        return CPU_LIMITS
+    # The tiles of an fp16 graph compute in float32, for CPUs; CUDA's own float16 kernel needs none.
+    return replace(CUDA_LIMITS, tiled_from=NEVER) if choice.precision == "fp16" else CUDA_LIMITS
+
+
+def take_windows(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Consecutive lists of at most WINDOW_TEXTS texts and about WINDOW_CHARACTERS characters.
+
+    Where the iterable raises, the texts it gave before are a last window, and then the error goes on.
+    """
+    window: list[str] = []
+    characters = 0
+    try:
+        for text in texts:
+            window.append(text)
+            characters += len(text)
+            if len(window) == WINDOW_TEXTS or characters >= WINDOW_CHARACTERS:
+                yield window
+                window, characters = [], 0
+    except Exception:
+        if window:
+            yield window
+        raise
+    if window:
+        yield window
 
 
 def check_number(name: str, value: int | None, least: int, most: int) -> int | None:

@@ -1,16 +1,29 @@
-r"""The text that is put before a query or a document.
+r"""The text that is put around a query or a document.
 
 Qwen3-Embedding wants `Instruct: {task}\nQuery:{query}` for queries, with no space after `Query:`, and
 documents as they are (model card, Qwen/Qwen3-Embedding-0.6B). The checkpoint's own
-`config_sentence_transformers.json` decides where it has prompts. This module does not know about tokens.
+`config_sentence_transformers.json` decides where it has prompts. Qwen3-Reranker wants instruction, query and
+document as three labelled fields, between a prefix and a suffix with special tokens (model card,
+Qwen/Qwen3-Reranker-0.6B). This module does not know about tokens.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal, get_args
 
 from quoit.errors import InputError
 
 DEFAULT_TASK = "Given a web search query, retrieve relevant passages that answer the query"
 INSTRUCTION_TEMPLATE = "Instruct: {instruction}\nQuery:"
+
+RERANK_PREFIX = (
+    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
+    'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+)
+RERANK_SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+
+Separator = Literal["\n", "\n\n"]
+Pair = tuple[str, str]
+PAIR = 2
 
 
 def query_prompt(prompts: Mapping[str, str], instruction: str | None) -> str:
@@ -34,6 +47,26 @@ def render(prompt: str, texts: Iterable[str]) -> Iterator[str]:
     """
     for index, text in enumerate(texts):
         yield prompt + check_text(text, f"text {index}")
+
+
+def render_pairs(pairs: Iterable[Pair], instruction: str, separator: Separator) -> Iterator[str]:
+    """The three fields of each pair as one text, the document last.
+
+    Raises:
+        TypeError: an item is no pair of strings; its index is named.
+        InputError: an unknown separator, or a string with a lone surrogate.
+    """
+    if separator not in get_args(Separator):
+        raise InputError(f"separator {separator!r} is unknown; choose one of {get_args(Separator)}")
+    head = f"<Instruct>: {check_text(instruction, 'instruction')}{separator}<Query>: "
+    for index, pair in enumerate(pairs):
+        if not isinstance(pair, (tuple, list)) or len(pair) != PAIR:
+            raise TypeError(f"pair {index} is {type(pair).__name__} {pair!r:.80}; make it (query, document)")
+        query, document = (check_text(text, f"the {name} of pair {index}") for text, name in zip(pair, FIELDS, strict=True))
+        yield f"{head}{query}{separator}<Document>: {document}"
+
+
+FIELDS = ("query", "document")
 
 
 def check_text(text: object, name: str) -> str:

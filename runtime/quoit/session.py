@@ -1,7 +1,7 @@
-"""One onnxruntime session: a batch in, states out. The only module that imports onnxruntime.
+"""One onnxruntime session: a batch in, answers out. The only module that imports onnxruntime.
 
 A session never changes provider behind the caller's back: what was asked for runs, or an error says why not.
-This module does not know what the states mean.
+This module does not know what the answers mean: states to be pooled, or scores.
 """
 
 import base64
@@ -20,7 +20,7 @@ from quoit.errors import ArtifactError, InputError, ProviderError
 
 ProviderName = Literal["cpu", "cuda"]
 ProviderRequest = Literal["cpu", "cuda", "auto"]
-States = NDArray[np.float32]
+Answers = NDArray[np.float32]
 
 ONNX_NAMES: dict[ProviderName, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 PREFERRED: dict[ProviderName, tuple[Precision, ...]] = {
@@ -190,8 +190,13 @@ class Session:
             )
         return session
 
-    def run(self, batch: Batch) -> States:
-        """The states of a batch's distinct texts, [N, hidden] float32. Safe to call from several threads."""
+    @property
+    def answer_shape(self) -> tuple[int, ...]:
+        """The shape of one text's answer: [hidden] for a state, [] for a score."""
+        return tuple(self._session.get_outputs()[0].shape[1:])
+
+    def run(self, batch: Batch) -> Answers:
+        """The answers to a batch's distinct texts, [N, *answer_shape] float32. Safe to call from several threads."""
         feed = {
             "input_ids": batch.input_ids,
             "attention_index": batch.attention_index,
@@ -200,5 +205,5 @@ class Session:
             "last_row": batch.last_row,
             "tiled_attention": np.array(batch.tiled_attention),
         }
-        states: States = self._session.run(None, feed)[0]
-        return states
+        answers: Answers = self._session.run(None, feed)[0]
+        return answers

@@ -1,66 +1,171 @@
 """Texts to token ids, with the artifact's own tokenizer.
 
-The tokenizer's post-processor appends the end token, and truncation keeps it. Special tokens written in a
-text are plain text. This module does not know about prompts or batches.
+A text's own ids stand between those that its task wants: an embedding model's end token behind them, a
+reranker's template around them. Truncation cuts the text's own ids at their end and never those. Special
+tokens written in a text are plain text. This module does not know about prompts or batches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from tokenizers import Tokenizer
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
 
-from quoit.errors import ArtifactError, InputError
+from quoit.artifact import Contract, EmbeddingContract, Manifest
+from quoit.errors import ArtifactError, InputError, QuoitError
+
+Ids = NDArray[np.uint32]
+
+CHUNK_CHARACTERS = 1 << 20
+"""Texts are given to `tokenizers` so many characters at a time: it needs up to 350 bytes for each."""
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """What cutting to `max_tokens` took away.
+
+    Attributes:
+        texts: how many texts were cut.
+        tokens: how many tokens they lost in all. Of a text too long to be read to its end, only those that
+            were read count.
+        longest: the most tokens that one text lost.
+    """
+
+    texts: int = 0
+    tokens: int = 0
+    longest: int = 0
+
+    def __add__(self, other: "Truncation") -> "Truncation":
+        return Truncation(self.texts + other.texts, self.tokens + other.tokens, max(self.longest, other.longest))
+
+    def describe(self, max_tokens: int) -> str:
+        """What was cut, in words; nothing where nothing was."""
+        if not self.texts:
+            return ""
+        return f"{self.texts:,} cut to {max_tokens:,} tokens, by {self.longest:,} at most and {self.tokens:,} in all"
 
 
 @dataclass(frozen=True)
 class TokenRows:
-    """The ids of each text, end token included, and how many texts were cut to `max_tokens`."""
+    """The ids of each text, those around it included, and what truncation did."""
 
-    ids: list[list[int]]
-    truncated: int
+    ids: list[Ids]
+    truncation: Truncation
 
 
 @dataclass(frozen=True)
 class TextTokenizer:
-    """A loaded tokenizer that truncates to `max_tokens`, end token included."""
+    """A loaded tokenizer.
+
+    Attributes:
+        tokenizer: knows the vocabulary.
+        max_tokens: the most ids of a row.
+        before: ids that precede a text's own.
+        after: ids that follow them.
+        max_characters: no more of a text is read; more tokens than `max_tokens` come from so many characters.
+    """
 
     tokenizer: Tokenizer
     max_tokens: int
+    before: Ids
+    after: Ids
+    max_characters: int
 
     @classmethod
-    def load(cls, file: Path, *, max_tokens: int, end_token_id: int, vocab_size: int) -> Self:
+    def load(cls, file: Path, manifest: Manifest, *, max_tokens: int | None = None) -> Self:
         """Reads a tokenizer.json and checks that it belongs to the model.
+
+        Args:
+            file: the tokenizer.json.
+            manifest: of the artifact it lies in.
+            max_tokens: the most ids of a row; by default the model's limit.
 
         Raises:
             ArtifactError: the file is damaged, appends another end token, or has ids beyond the vocabulary.
+            InputError: `max_tokens` is above the model's limit, or leaves no room for a text.
         """
-        try:
+        with refusing(ArtifactError, f"{file} is no readable tokenizer", "export the artifact again"):
             tokenizer = Tokenizer.from_file(str(file))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise ArtifactError(f"{file} is no readable tokenizer: {error}; export the artifact again") from error
-        tokenizer.no_padding()
-        tokenizer.encode_special_tokens = True
-        tokenizer.enable_truncation(max_tokens)
-        appended = tokenizer.encode("").ids
-        largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
-        if appended != [end_token_id] or largest >= vocab_size:
+            tokenizer.no_padding()
+            tokenizer.no_truncation()
+            vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+            appended = tokenizer.encode("").ids
+            before, after = _surroundings(tokenizer, manifest.contract)
+        largest, vocab_size = max(vocabulary.values(), default=0), manifest.architecture.vocab_size
+        if isinstance(manifest.contract, EmbeddingContract) and appended != after.tolist() or largest >= vocab_size:
             raise ArtifactError(
-                f"{file} appends {appended} and has ids up to {largest}, the model expects [{end_token_id}] and "
-                f"ids below {vocab_size}: it belongs to another model; export the artifact again"
+                f"{file} appends {appended} and has ids up to {largest}, the model expects {after.tolist()} and ids "
+                f"below {vocab_size}: it belongs to another model; export the artifact again"
             )
-        return cls(tokenizer, max_tokens)
+        tokenizer.encode_special_tokens = True
+        longest = manifest.max_tokens if max_tokens is None else max_tokens
+        least = len(before) + len(after) + 1
+        if isinstance(longest, bool) or not isinstance(longest, int) or not least <= longest <= manifest.max_tokens:
+            raise InputError(
+                f"max_tokens {longest!r} must be a whole number from {least}, one more than surround every text, to "
+                f"{manifest.max_tokens}"
+            )
+        return cls(tokenizer, longest, before, after, longest * max(map(len, vocabulary), default=1))
 
     def encode(self, texts: Sequence[str]) -> TokenRows:
-        """The ids of each text: at least the end token, at most `max_tokens`.
+        """The ids of each text, at most `max_tokens`.
+
+        A text of more than `max_characters` is read up to there: no token has more characters than the longest
+        of the vocabulary, so what is kept lies before.
 
         Raises:
             InputError: the tokenizer cannot encode a text.
         """
-        try:
-            encodings = self.tokenizer.encode_batch_fast(list(texts))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise InputError(f"the tokenizer cannot encode these texts: {error}; check their characters") from error
-        truncated = sum(bool(encoding.overflowing) for encoding in encodings)
-        return TokenRows([encoding.ids for encoding in encodings], truncated)
+        room = self.max_tokens - len(self.before) - len(self.after)
+        rows: list[Ids] = []
+        lost: list[int] = []
+        for encoding in self._encodings(texts):
+            own = encoding.ids
+            lost.append(max(len(own) - room, 0))
+            rows.append(np.concatenate([self.before, np.array(own[:room], np.uint32), self.after]))
+        cut = [tokens for tokens in lost if tokens]
+        return TokenRows(rows, Truncation(len(cut), sum(cut), max(cut, default=0)))
+
+    def _encodings(self, texts: Sequence[str]) -> Iterator[Encoding]:
+        for chunk in self._chunks(texts):
+            with refusing(InputError, "the tokenizer cannot encode these texts", "check their characters"):
+                encodings = self.tokenizer.encode_batch_fast(chunk, add_special_tokens=False)
+            yield from encodings
+
+    def _chunks(self, texts: Sequence[str]) -> Iterator[list[str]]:
+        chunk: list[str] = []
+        characters = 0
+        for text in texts:
+            chunk.append(text[: self.max_characters])
+            characters += len(chunk[-1])
+            if characters >= CHUNK_CHARACTERS:
+                yield chunk
+                chunk, characters = [], 0
+        if chunk:
+            yield chunk
+
+
+@contextmanager
+def refusing(kind: type[QuoitError], what: str, remedy: str) -> Iterator[None]:
+    """Turns what `tokenizers` raises into an error of ours: bare Exception, and BaseException where Rust panics."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise kind(f"{what}: {error}; {remedy}") from error
+
+
+def _surroundings(tokenizer: Tokenizer, contract: Contract) -> tuple[Ids, Ids]:
+    """The ids before and after a text's own."""
+    if isinstance(contract, EmbeddingContract):
+        return np.empty(0, np.uint32), np.array([contract.end_token_id], np.uint32)
+    template = [tokenizer.encode(text, add_special_tokens=False).ids for text in (contract.prefix, contract.suffix)]
+    # What the template is made of is special in a text too, such as <think>, which the vocabulary calls ordinary.
+    added = tokenizer.get_added_tokens_decoder()
+    tokenizer.add_special_tokens([added[number].content for number in {*template[0], *template[1]} & {*added}])
+    return np.array(template[0], np.uint32), np.array(template[1], np.uint32)

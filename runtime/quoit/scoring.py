@@ -1,0 +1,59 @@
+"""Scores of pairs: from the difference of two logits to P(yes), and their order.
+
+The graph gives logit(yes) - logit(no). Over those two answers, softmax is the sigmoid of the difference
+(model card, Qwen/Qwen3-Reranker-0.6B). This module does not know about texts.
+"""
+
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quoit.errors import ComputeError, InputError
+
+Scores = NDArray[np.float32]
+Activation = Literal["sigmoid", "logit"]
+
+
+def check_activation(activation: Activation) -> None:
+    """Refuses an unknown activation.
+
+    Raises:
+        InputError: it is neither `sigmoid` nor `logit`.
+    """
+    if activation not in get_args(Activation):
+        raise InputError(f"activation {activation!r} is unknown; choose one of {', '.join(get_args(Activation))}")
+
+
+def check_finite(logits: Scores) -> Scores:
+    """The logits themselves.
+
+    Raises:
+        ComputeError: one is NaN or infinite.
+    """
+    if not np.isfinite(logits).all():
+        row = int(np.flatnonzero(~np.isfinite(logits))[0])
+        raise ComputeError(
+            f"the model gave {logits[row]} for pair {row} of {len(logits)}; use another precision, and `quoit doctor` "
+            "to check the artifact"
+        )
+    return logits
+
+
+def activate(logits: Scores, activation: Activation) -> Scores:
+    """`sigmoid`: P(yes) in 0..1; `logit`: the difference as it is. [n] -> [n]."""
+    if activation == "logit":
+        return logits
+    return np.exp(-np.logaddexp(0, -logits.astype(np.float64))).astype(np.float32)
+
+
+def best_first(scores: NDArray[np.floating], top_k: int | None) -> NDArray[np.int64]:
+    """The positions of the `top_k` highest scores, best first; equals keep their order.
+
+    Raises:
+        InputError: `top_k` is no whole number from 1 on.
+    """
+    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
+        raise InputError(f"top_k {top_k!r} must be a whole number from 1 on, or None for all")
+    order: NDArray[np.int64] = np.argsort(-scores, kind="stable")[:top_k]
+    return order
