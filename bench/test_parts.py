@@ -13,7 +13,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from quoit import Embedder
 from quoit.artifact import Artifact, Precision
 from quoit.batches import plan_batches
-from quoit.pipeline import LIMITS
+from quoit.pipeline import CPU_LIMITS
 from quoit.pooling import Output, finish
 from quoit_export.checkpoint import open_checkpoint
 from quoit_export.parity import parity_texts
@@ -45,11 +45,11 @@ def test_tokenization(benchmark: BenchmarkFixture, artifact: Artifact) -> None:
 
 
 def test_packing(benchmark: BenchmarkFixture) -> None:
-    run(benchmark, lambda: list(plan_batches(MIX.rows, LIMITS["cpu"])), texts=len(MIX.rows), tokens=MIX.tokens)
+    run(benchmark, lambda: list(plan_batches(MIX.rows, CPU_LIMITS)), texts=len(MIX.rows), tokens=MIX.tokens)
 
 
 def test_session(benchmark: BenchmarkFixture, embedder: Embedder) -> None:
-    batch = next(plan_batches(MIX.rows, LIMITS["cpu"]))
+    batch = next(plan_batches(MIX.rows, CPU_LIMITS))
     run(benchmark, lambda: embedder.pipeline.session.run(batch), tokens=len(batch.input_ids))
 
 

@@ -150,7 +150,9 @@ def main() -> None:
         draft.rename(options.out)
     elif not (options.out / "config.json").is_file():
         parser.error(f"{options.out} exists and is no checkpoint; name another folder")
-    print(f"{options.out}: a checkpoint for {options.task} with RANDOM weights; similarities and scores will mean NOTHING")
+    print(
+        f"{options.out}: a checkpoint for {options.task} with RANDOM weights; similarities and scores will mean NOTHING"
+    )
 
 
 if __name__ == "__main__":

@@ -72,7 +72,8 @@ class Checkpoint:
         if contract.yes_token_id is None or contract.no_token_id is None:
             return self._read(self.score_tensor, 0).astype(np.float32)
         yes, no = (
-            self._read(self.score_tensor, row).astype(np.float32) for row in (contract.yes_token_id, contract.no_token_id)
+            self._read(self.score_tensor, row).astype(np.float32)
+            for row in (contract.yes_token_id, contract.no_token_id)
         )
         difference: NDArray[np.float32] = yes - no
         return difference
@@ -81,7 +82,9 @@ class Checkpoint:
         file, stored = self.files[name]
         try:
             with safe_open(file, "np") as shard:
-                values: NDArray[Any] = shard.get_slice(stored)[rows] if isinstance(rows, int) else shard.get_tensor(stored)
+                values: NDArray[Any] = (
+                    shard.get_slice(stored)[rows] if isinstance(rows, int) else shard.get_tensor(stored)
+                )
         except SafetensorError as error:
             raise CheckpointError(f"cannot read {stored} from {file}: {error}; fetch it again") from error
         if not np.isfinite(values).all():

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from quoit.artifact import Artifact, EmbeddingContract, Measure, Parity, Precision
 from quoit.embedder import Embedder
-from quoit.prompts import Pair
+from quoit.prompts import Pair, render_pairs
 from quoit.reranker import Reranker
+from quoit.tokens import Ids, TextTokenizer
 from quoit_export.checkpoint import Checkpoint
 from quoit_export.errors import ParityError
 
@@ -47,6 +48,15 @@ def parity_pairs() -> list[Pair]:
     return [(query, document) for query in texts[: QUERIES * step : step] for document in texts[:DOCUMENTS]]
 
 
+def parity_rows(artifact: Artifact) -> list[Ids]:
+    """The token ids that the answers are made of: of the texts, or of the pairs."""
+    tokenizer = TextTokenizer.load(artifact.path(artifact.manifest.tokenizer), artifact.manifest)
+    contract = artifact.manifest.contract
+    if isinstance(contract, EmbeddingContract):
+        return tokenizer.encode(parity_texts()).ids
+    return tokenizer.encode(list(render_pairs(parity_pairs(), contract.instruction, "\n"))).ids
+
+
 def variant_answers(artifact: Artifact, precision: Precision) -> Answers:
     """A variant's unit vectors of the texts [n, hidden], or logits of the pairs [QUERIES, DOCUMENTS], on the CPU."""
     progress = sys.stderr.isatty()
@@ -67,36 +77,31 @@ def transformers_answers(checkpoint: Checkpoint, artifact: Artifact) -> Answers:
     """
     try:
         import torch
-        from transformers import AutoModelForSequenceClassification, Qwen3ForCausalLM, Qwen3Model
+        from transformers import Qwen3ForCausalLM, Qwen3ForSequenceClassification, Qwen3Model
         from transformers.utils import logging
     except ImportError as error:
         raise ParityError(f"--verify needs torch and transformers ({error}); `pip install 'quoit[verify]'`") from error
-    from quoit.prompts import render_pairs
-    from quoit.tokens import TextTokenizer
-
     if not sys.stderr.isatty():
         disable: Callable[[], None] = logging.disable_progress_bar
         disable()
-    tokenizer = TextTokenizer.load(artifact.path(artifact.manifest.tokenizer), artifact.manifest)
     contract = checkpoint.contract
 
-    def answers(kind: Any, texts: list[str], answer: Callable[[Any], Any]) -> Answers:
+    def answers(kind: Any, answer: Callable[[Any], Any]) -> Answers:
         model = kind.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()
-        rows = [torch.from_numpy(row.astype(np.int64))[None] for row in tokenizer.encode(texts).ids]
+        rows = [torch.from_numpy(row.astype(np.int64))[None] for row in parity_rows(artifact)]
         with torch.inference_mode():
             found: Answers = torch.stack([answer(model(input_ids=row)) for row in rows]).numpy()
         return found
 
     if isinstance(contract, EmbeddingContract):
-        vectors = answers(Qwen3Model, parity_texts(), lambda output: output.last_hidden_state[0, -1])
+        vectors = answers(Qwen3Model, lambda output: output.last_hidden_state[0, -1])
         unit: Answers = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit
-    pairs = list(render_pairs(parity_pairs(), contract.instruction, "\n"))
     if contract.yes_token_id is None:
-        logits = answers(AutoModelForSequenceClassification, pairs, lambda output: output.logits[0, 0])
+        logits = answers(Qwen3ForSequenceClassification, lambda output: output.logits[0, 0])
     else:
         yes, no = contract.yes_token_id, contract.no_token_id
-        logits = answers(Qwen3ForCausalLM, pairs, lambda output: output.logits[0, -1, yes] - output.logits[0, -1, no])
+        logits = answers(Qwen3ForCausalLM, lambda output: output.logits[0, -1, yes] - output.logits[0, -1, no])
     return logits.reshape(QUERIES, DOCUMENTS)
 
 

@@ -5,21 +5,20 @@ This module does not know how a graph is made (`graph`) or measured (`parity`).
 """
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import onnx_ir as ir
-from filelock import FileLock, Timeout
 
 from quoit.artifact import Artifact, Manifest, Parity, Precision, Variant, read_artifact
-from quoit.errors import ArtifactError
+from quoit.errors import ArtifactError, ComputeError
+from quoit.writers import locked
 from quoit_export.checkpoint import Checkpoint
+from quoit_export.diagnosis import first_nonfinite
 from quoit_export.errors import ExportError, ParityError
-from quoit_export.parity import FLOORS, compare, transformers_answers, variant_answers
-from quoit_export.staging import Staging, bare_manifest, is_same, restore, variant_model
+from quoit_export.parity import FLOORS, Answers, compare, parity_rows, transformers_answers, variant_answers
+from quoit_export.staging import GRAPH, Staging, bare_manifest, is_same, restore, variant_model
 
 SPARE_BYTES = 64 << 20
 
@@ -57,7 +56,7 @@ def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
         raise ExportError(f"{out} holds the checkpoint itself; name another folder")
     out.parent.mkdir(parents=True, exist_ok=True)
     bare = bare_manifest(checkpoint)
-    with _lock(out):
+    with locked(out, ExportError):
         restore(out)
         present = _present_variants(bare, request)
         kept = {name: variant for name, variant in present.items() if not _is_redone(name, variant, request)}
@@ -104,23 +103,6 @@ def _explain(failed: list[Precision], manifest: Manifest) -> str:
         f"nothing was published, {'; '.join(lines)}. Leave out --precision {' '.join(failed)}, or look into it "
         "with --keep-rejected, which the runtime refuses to run"
     )
-
-
-@contextmanager
-def _lock(out: Path) -> Iterator[None]:
-    """Keeps other exports away from a folder; leaves no lock file behind."""
-    lock = FileLock(out.with_name(f".{out.name}.lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise ExportError(f"another export is writing {out}; wait for it, or name another folder") from error
-    except OSError as error:
-        raise ExportError(f"cannot write beside {out}: {error}; name a folder you may write to") from error
-    try:
-        yield
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
 
 
 def _present_variants(bare: Manifest, request: Request) -> dict[Precision, Variant]:
@@ -173,11 +155,25 @@ def _measure(
     artifact = Artifact(staging.folder, _with_variants(staging, unmeasured))
     task = artifact.manifest.task
     found: dict[Precision, tuple[Parity, ...]] = {}
-    reference = variant_answers(artifact, "fp32")
+    reference = _answers(staging, artifact, "fp32")
     if request.verify:
         oracle = transformers_answers(checkpoint, artifact)
         found["fp32"] = compare(reference, oracle, "transformers fp32", "fp32", task)
     for precision in needed:
         if precision != "fp32":
-            found[precision] = compare(variant_answers(artifact, precision), reference, "fp32", precision, task)
+            found[precision] = compare(_answers(staging, artifact, precision), reference, "fp32", precision, task)
     return unmeasured | found
+
+
+def _answers(staging: Staging, artifact: Artifact, precision: Precision) -> Answers:
+    """A variant's answers; where one is not finite, the error names the layer."""
+    try:
+        return variant_answers(artifact, precision)
+    except ComputeError as error:
+        record = next(file for file in artifact.manifest.variants[precision].files if file.path.endswith(GRAPH))
+        layer = first_nonfinite(artifact.path(record), parity_rows(artifact)) or "the final norm"
+        staging.forget([precision])
+        raise ParityError(
+            f"nothing was published, {precision} gives values that are not finite, first in {layer}; use another "
+            "precision, or a checkpoint that stays within float32"
+        ) from error

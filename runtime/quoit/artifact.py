@@ -168,7 +168,8 @@ class Artifact:
         if not isinstance(found, kind):
             task, server = TASKS[type(found)]
             raise ArtifactError(
-                f"{self.folder} is for {task}, not for {TASKS[kind][0]}; open it with quoit.{server}, or name another"
+                f"{self.folder} is made for {task}, and {TASKS[kind][0]} was asked for; open it with quoit.{server}, "
+                "or name another artifact"
             )
         return found
 
@@ -225,10 +226,10 @@ class Artifact:
             ArtifactError: see `path`; or the hash differs.
         """
         path = self.path(record)
-        digest = hash_file(path)
-        if digest != record.sha256:
+        found = hash_file(path)
+        if found != record.sha256:
             raise ArtifactError(
-                f"{path} is damaged: its SHA-256 is {digest[:12]}…, {record.sha256[:12]}… expected; copy or "
+                f"{path} is damaged: its SHA-256 is {found[:12]}…, {record.sha256[:12]}… expected; copy or "
                 "export the artifact again"
             )
         return path
@@ -242,6 +243,11 @@ def hash_file(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(*parts: object) -> str:
+    """The SHA-256 of some values, in hexadecimal; they must have a repr that says all of them."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def record_file(folder: Path, path: Path) -> FileRecord:

@@ -4,15 +4,20 @@ Each check gives a line; one that fails says what to do. This module does not re
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from quoit.artifact import Artifact, Precision
+from quoit.artifact import Artifact, EmbeddingContract, Precision
 from quoit.embedder import Embedder
 from quoit.errors import QuoitError
 from quoit.machine import cpu_features, cpu_name, resident_bytes, usable_cores
+from quoit.pipeline import Pipeline
+from quoit.pooling import Vectors
+from quoit.reranker import Reranker
+from quoit.scoring import Scores
 from quoit.session import ProviderRequest, choose, int8_is_exact, onnxruntime_version
 
 GOLDEN_SOURCE = "Qwen3-Embedding-0.6B"
@@ -27,6 +32,8 @@ GOLDEN_SCORES = ((0.7646, 0.1414), (0.1355, 0.6000))
 
 GOLDEN_TOLERANCE: dict[Precision, float] = {"fp32": 0.01, "fp16": 0.01, "int8": 0.05}
 """The card's scores come from reduced precision themselves, hence one hundredth for fp32."""
+
+Answer = Callable[[list[str]], Vectors]
 
 SPEED_TEXTS = 32
 SPEED_WORDS = 60
@@ -57,13 +64,19 @@ def examine(artifact: Artifact, precision: Precision | None, provider: ProviderR
         yield Finding("precision", True, f"{choice.precision}: {choice.precision_reason}")
         yield _check_int8(needed=choice.provider == "cpu" and choice.precision == "int8")
         start = time.perf_counter()
-        embedder = Embedder(artifact, precision=choice.precision, provider=choice.provider)
-        first = embedder.encode_query(["warm-up"])
-        seconds = time.perf_counter() - start
-        yield Finding("load", True, f"first vector after {seconds:.2f} s, {first.shape[1]} dimensions")
-        yield _check_batch(embedder)
-        yield _check_golden(embedder)
-        yield _measure_speed(embedder)
+        model: Embedder | Reranker
+        if isinstance(artifact.manifest.contract, EmbeddingContract):
+            model = Embedder(artifact, precision=choice.precision, provider=choice.provider)
+            answer: Answer = model.encode_query
+        else:
+            model = Reranker(artifact, precision=choice.precision, provider=choice.provider)
+            answer = partial(_scores, model)
+        answer(["warm-up"])
+        yield Finding("load", True, f"first answer after {time.perf_counter() - start:.2f} s")
+        yield _check_batch(answer)
+        if isinstance(model, Embedder):
+            yield _check_golden(model)
+        yield _measure_speed(model.pipeline)
     except QuoitError as error:
         yield Finding("run", False, str(error))
 
@@ -93,11 +106,16 @@ def _check_int8(*, needed: bool) -> Finding:
     return Finding("int8 arithmetic", not needed, "sums of int8 products saturate on this CPU; use precision fp32")
 
 
-def _check_batch(embedder: Embedder) -> Finding:
-    """A text does not see its batch: bit for bit the same vector alone and among others."""
+def _scores(reranker: Reranker, texts: list[str]) -> Scores:
+    """The logits of texts under one query."""
+    return reranker.predict([(GOLDEN_QUERIES[0], text) for text in texts], activation="logit")
+
+
+def _check_batch(answer: Answer) -> Finding:
+    """A text does not see its batch: bit for bit the same vector or score alone and among others."""
     texts = [*GOLDEN_DOCUMENTS, *GOLDEN_QUERIES, "", "a"]
-    together = embedder.encode_query(texts)
-    alone = np.stack([embedder.encode_query(text) for text in texts])
+    together = answer(texts)
+    alone = np.concatenate([answer([text]) for text in texts])
     same = bool((together == alone).all())
     detail = "bit-identical" if same else f"differ by up to {np.abs(together - alone).max():.1e}; please report this"
     return Finding("alone and in a batch", same, detail)
@@ -117,13 +135,13 @@ def _check_golden(embedder: Embedder) -> Finding:
     return Finding("golden scores", holds, detail if holds else f"not {detail}; export the artifact again")
 
 
-def _measure_speed(embedder: Embedder) -> Finding:
+def _measure_speed(pipeline: Pipeline) -> Finding:
     """Tokens per second on made-up words of ordinary length; a rough figure, no benchmark."""
     words = " ".join(GOLDEN_DOCUMENTS).split()
     generator = np.random.default_rng(0)
     texts = [" ".join(generator.choice(words, SPEED_WORDS)) for _ in range(SPEED_TEXTS)]
     start = time.perf_counter()
-    tokens = sum(encoded.tokens for encoded in embedder.encode_windows(texts))
+    tokens = sum(window.tokens for window in pipeline.windows(texts, lambda _: None))
     seconds = time.perf_counter() - start
     memory = resident_bytes()
     used = "" if memory is None else f", {memory / 1e9:.2f} GB resident at most"

@@ -8,7 +8,7 @@ from typing import Unpack
 import numpy as np
 from tqdm import tqdm
 
-from quoit.artifact import Artifact, EmbeddingContract, open_artifact
+from quoit.artifact import Artifact, EmbeddingContract, digest, open_artifact
 from quoit.pipeline import Advance, Pipeline, RunOptions
 from quoit.pooling import Output, OutputOptions, Vectors, finish
 from quoit.prompts import check_text, document_prompt, query_prompt, render
@@ -139,6 +139,13 @@ class Embedder:
             **output: as in `encode`.
         """
         return self._run(prompt, texts, Output(**output), advance)
+
+    def fingerprint(self, prompt: str) -> str:
+        """A hash of all that decides a text's vector, but the text itself and the output's options."""
+        pipeline = self.pipeline
+        manifest, choice = pipeline.artifact.manifest, pipeline.session.choice
+        files = (manifest.tokenizer, *manifest.variants[choice.precision].files)
+        return digest([file.sha256 for file in files], choice.provider, prompt, pipeline.tokenizer.max_tokens)
 
     def _encode(self, prompt: str, texts: str | Sequence[str], show_progress: bool, output: Output) -> Vectors:
         if isinstance(texts, str):

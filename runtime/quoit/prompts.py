@@ -62,7 +62,9 @@ def render_pairs(pairs: Iterable[Pair], instruction: str, separator: Separator) 
     for index, pair in enumerate(pairs):
         if not isinstance(pair, (tuple, list)) or len(pair) != PAIR:
             raise TypeError(f"pair {index} is {type(pair).__name__} {pair!r:.80}; make it (query, document)")
-        query, document = (check_text(text, f"the {name} of pair {index}") for text, name in zip(pair, FIELDS, strict=True))
+        query, document = (
+            check_text(text, f"the {name} of pair {index}") for text, name in zip(pair, FIELDS, strict=True)
+        )
         yield f"{head}{query}{separator}<Document>: {document}"
 
 

@@ -197,13 +197,17 @@ class Session:
 
     def run(self, batch: Batch) -> Answers:
         """The answers to a batch's distinct texts, [N, *answer_shape] float32. Safe to call from several threads."""
-        feed = {
-            "input_ids": batch.input_ids,
-            "attention_index": batch.attention_index,
-            "row_lengths": batch.row_lengths,
-            "stream_slot": batch.stream_slot,
-            "last_row": batch.last_row,
-            "tiled_attention": np.array(batch.tiled_attention),
-        }
-        answers: Answers = self._session.run(None, feed)[0]
+        answers: Answers = self._session.run(None, feed(batch))[0]
         return answers
+
+
+def feed(batch: Batch) -> dict[str, NDArray[Any]]:
+    """The graph's inputs by name."""
+    return {
+        "input_ids": batch.input_ids,
+        "attention_index": batch.attention_index,
+        "row_lengths": batch.row_lengths,
+        "stream_slot": batch.stream_slot,
+        "last_row": batch.last_row,
+        "tiled_attention": np.array(batch.tiled_attention),
+    }

@@ -96,7 +96,8 @@ class TextTokenizer:
             appended = tokenizer.encode("").ids
             before, after = _surroundings(tokenizer, manifest.contract)
         largest, vocab_size = max(vocabulary.values(), default=0), manifest.architecture.vocab_size
-        if isinstance(manifest.contract, EmbeddingContract) and appended != after.tolist() or largest >= vocab_size:
+        misfits = isinstance(manifest.contract, EmbeddingContract) and appended != after.tolist()
+        if misfits or largest >= vocab_size:
             raise ArtifactError(
                 f"{file} appends {appended} and has ids up to {largest}, the model expects {after.tolist()} and ids "
                 f"below {vocab_size}: it belongs to another model; export the artifact again"

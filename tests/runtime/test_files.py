@@ -13,10 +13,10 @@ import pyarrow
 import pytest
 from numpy.typing import NDArray
 from pyarrow import parquet
+from quoit.files import KINDS, SINKS, VectorWriter, read_texts
 
 from quoit import InputError
 from quoit import files as quoit_files
-from quoit.files import KINDS, SINKS, VectorWriter, read_texts
 
 Array = NDArray[Any]
 SUFFIXES = sorted(SINKS)

@@ -1,0 +1,1 @@
+"""The commands of `quoit`, each with its arguments and what it does."""

@@ -1,0 +1,117 @@
+"""`quoit embed`: the texts of a file to a file of vectors."""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+from tqdm import tqdm
+
+from quoit.artifact import digest
+from quoit.commands.options import MODEL_VARIABLE, add_input, add_model, model_of, run_options
+from quoit.drafts import Draft, drafting
+from quoit.embedder import Embedder
+from quoit.errors import InputError
+from quoit.machine import usable_cores
+from quoit.pooling import Dtype, OutputOptions
+from quoit.prompts import document_prompt, query_prompt
+from quoit.readers import STANDARD_INPUT, read_texts
+
+if TYPE_CHECKING:
+    from quoit.commands.options import Commands
+
+MOST_WORKERS = 8
+
+
+def add_to(commands: "Commands") -> None:
+    """Adds the command."""
+    embed = commands.add_parser("embed", help="turn the texts of a file into vectors")
+    embed.add_argument("file", nargs="?", default=STANDARD_INPUT, help="texts to embed (default: standard input)")
+    embed.add_argument("-o", "--output", type=Path, required=True, help="a .npy, .parquet or .jsonl file")
+    embed.add_argument(
+        "--resume", action="store_true", help="go on where the same command was interrupted; without it, start anew"
+    )
+    add_input(embed)
+    role = embed.add_mutually_exclusive_group()
+    role.add_argument("--query", action="store_true", help="the texts are queries: put the query prompt before them")
+    role.add_argument("--plain", action="store_true", help="put no prompt before the texts (default: document prompt)")
+    embed.add_argument("--instruction", help="the task to put before queries; implies --query")
+    embed.add_argument("--dim", type=int, help="keep the first DIM dimensions")
+    embed.add_argument("--dtype", choices=get_args(Dtype), default="float32", help="type of the values")
+    embed.add_argument(
+        "--ranges", type=Path, help="a .npy file [2, DIM] of least and greatest values, for int8 and uint8"
+    )
+    embed.add_argument("--no-normalize", action="store_true", help="leave the vectors' lengths as they are")
+    add_model(embed, MODEL_VARIABLE)
+    embed.add_argument(
+        "--workers", type=int, help=f"batches computed at a time (default: one a core, {MOST_WORKERS} at most)"
+    )
+    embed.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Embeds, and says what it did."""
+    texts = read_texts(options.file, kind=options.input_format, column=options.column)
+    settings = run_options(options)
+    cores = min(options.threads or usable_cores(), MOST_WORKERS)
+    settings["workers"] = cores if options.workers is None else options.workers
+    embedder = Embedder(model_of(options), **settings)
+    prompt = _prompt(embedder, options)
+    output = OutputOptions(
+        dim=options.dim,
+        dtype=options.dtype,
+        normalize=not options.no_normalize,
+        ranges=None if options.ranges is None else _load_ranges(options.ranges),
+    )
+    like = embedder.encode([], **output)
+    job = digest(embedder.fingerprint(prompt), {**output, "ranges": str(options.ranges)}, like.shape)
+    start = time.perf_counter()
+    with drafting(options.output, job, like, resume=options.resume) as draft:
+        try:
+            _fill(draft, embedder, texts, prompt, output)
+        except (Exception, KeyboardInterrupt):
+            if draft.progress.rows:
+                hint = "the same command with --resume goes on"
+                print(f"quoit: {draft.progress.rows:,} texts are done; {hint}", file=sys.stderr)
+            raise
+    _report(draft, embedder, options.output, time.perf_counter() - start)
+    return 0
+
+
+def _fill(draft: Draft, embedder: Embedder, texts: Iterable[str], prompt: str, output: OutputOptions) -> None:
+    with tqdm(unit=" texts", initial=draft.progress.rows, disable=None) as bar:
+        windows = embedder.encode_windows(draft.remaining(texts), prompt=prompt, advance=bar.update, **output)
+        for encoded in windows:
+            draft.write(encoded.vectors, encoded.tokens, encoded.truncation)
+
+
+def _report(draft: Draft, embedder: Embedder, output: Path, seconds: float) -> None:
+    """What the whole run did; the speed is that of this part of it."""
+    done, choice = draft.progress, embedder.pipeline.session.choice
+    resumed = f", {draft.resumed.rows:,} of them before" if draft.resumed.rows else ""
+    speed = (done.tokens - draft.resumed.tokens) / seconds
+    cut = done.truncation.describe(embedder.pipeline.tokenizer.max_tokens)
+    print(
+        f"{output}: {done.rows} vectors{resumed}, of {done.tokens} tokens, in {seconds:.2f} s ({speed:,.0f} tokens/s, "
+        f"{choice.precision} on {choice.provider}){cut and ', '}{cut}",
+        file=sys.stderr,
+    )
+
+
+def _prompt(embedder: Embedder, options: argparse.Namespace) -> str:
+    prompts = embedder.contract.prompts
+    if options.query or options.instruction is not None:
+        return query_prompt(prompts, options.instruction)
+    return "" if options.plain else document_prompt(prompts)
+
+
+def _load_ranges(file: Path) -> np.ndarray:
+    try:
+        with file.open("rb") as source:
+            ranges: np.ndarray = np.lib.format.read_array(source, allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(f"{file} is no readable .npy file: {error}; make it with calibration_ranges") from error
+    return ranges

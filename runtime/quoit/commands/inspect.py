@@ -1,0 +1,67 @@
+"""`quoit info` and `quoit doctor`: what an artifact holds, and whether it works here."""
+
+import argparse
+import json
+from typing import TYPE_CHECKING, get_args
+
+from quoit.artifact import Contract, EmbeddingContract, Precision, read_artifact
+from quoit.doctor import examine
+from quoit.session import ProviderRequest
+
+if TYPE_CHECKING:
+    from quoit.commands.options import Commands
+
+FAILED = 1
+
+
+def add_to(commands: "Commands") -> None:
+    """Adds the commands."""
+    info = commands.add_parser("info", help="what an artifact holds")
+    info.add_argument("artifact")
+    info.set_defaults(run=run_info)
+
+    doctor = commands.add_parser("doctor", help="check an artifact on this machine")
+    doctor.add_argument("artifact")
+    doctor.add_argument("--precision", choices=get_args(Precision))
+    doctor.add_argument("--provider", choices=get_args(ProviderRequest), default="auto")
+    doctor.set_defaults(run=run_doctor)
+
+
+def run_info(options: argparse.Namespace) -> int:
+    """`quoit info`."""
+    manifest = read_artifact(options.artifact).manifest
+    numbers, contract = manifest.architecture, manifest.contract
+    revision = f" at {manifest.source.revision}" if manifest.source.revision else ""
+    print(f"{options.artifact}: {manifest.task} model from {manifest.source.id}{revision}, by {manifest.created_by}")
+    least = f" (use {contract.min_dim} to {numbers.hidden_size})" if isinstance(contract, EmbeddingContract) else ""
+    print(
+        f"  {numbers.num_hidden_layers} layers, {numbers.hidden_size} dimensions{least}, {manifest.max_tokens:,} "
+        f"tokens, vocabulary {numbers.vocab_size:,}"
+    )
+    for name, text in surroundings(contract).items():
+        print(f"  {name} {json.dumps(text, ensure_ascii=False)}")
+    for name, variant in manifest.variants.items():
+        size = sum(record.bytes for record in variant.files) / 1e6
+        measured = "; ".join(
+            f"{parity.measure} to {parity.reference} {parity.mean:.6f} on average, {parity.least:.6f} at least"
+            for parity in variant.parity
+        )
+        print(f"  {name:5} {size:9,.1f} MB  {measured}{'' if variant.accepted else '  REJECTED'}".rstrip())
+    return 0
+
+
+def surroundings(contract: Contract) -> dict[str, str]:
+    """The texts that an artifact puts around those of the caller, by name."""
+    if isinstance(contract, EmbeddingContract):
+        return {f"{name} prompt": prompt for name, prompt in contract.prompts.items()}
+    return {"prefix": contract.prefix, "suffix": contract.suffix, "instruction": contract.instruction}
+
+
+def run_doctor(options: argparse.Namespace) -> int:
+    """`quoit doctor`."""
+    artifact = read_artifact(options.artifact)
+    healthy = True
+    for finding in examine(artifact, options.precision, options.provider):
+        print(f"{'ok  ' if finding.holds else 'FAIL'}  {finding.name}: {finding.detail}", flush=True)
+        healthy = healthy and finding.holds
+    return 0 if healthy else FAILED

@@ -1,0 +1,67 @@
+"""Arguments that several commands have, and what they stand for."""
+
+import argparse
+import os
+from typing import TYPE_CHECKING, get_args
+
+from quoit.artifact import Precision
+from quoit.errors import InputError
+from quoit.pipeline import RunOptions
+from quoit.readers import KINDS, read_texts
+from quoit.session import ProviderRequest
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+MODEL_VARIABLE = "QUOIT_MODEL"
+RERANKER_VARIABLE = "QUOIT_RERANKER"
+
+
+def add_input(parser: argparse.ArgumentParser) -> None:
+    """How a file of texts is read."""
+    parser.add_argument("--input-format", choices=KINDS, help="default: the file's suffix, txt for -")
+    parser.add_argument("--column", default="text", help="the text's column or key (default: text)")
+
+
+def add_model(parser: argparse.ArgumentParser, variable: str) -> None:
+    """Which artifact runs."""
+    default = os.environ.get(variable)
+    parser.add_argument(
+        "-m", "--model", default=default, help=f"the artifact folder (default: the environment variable {variable})"
+    )
+    parser.set_defaults(variable=variable)
+    add_run_options(parser)
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """How it runs."""
+    parser.add_argument("--precision", choices=get_args(Precision))
+    parser.add_argument("--provider", choices=get_args(ProviderRequest), default="auto")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--max-tokens", type=int, help="cut longer texts to so many tokens")
+
+
+def model_of(options: argparse.Namespace) -> str:
+    """The artifact folder.
+
+    Raises:
+        InputError: none was named.
+    """
+    if not options.model:
+        raise InputError(f"no artifact was named; use --model FOLDER, or set {options.variable}")
+    return str(options.model)
+
+
+def run_options(options: argparse.Namespace) -> RunOptions:
+    """How it runs, as `quoit.Embedder` and `quoit.Reranker` take it."""
+    return RunOptions(
+        precision=options.precision,
+        provider=options.provider,
+        threads=options.threads,
+        max_tokens=options.max_tokens,
+    )
+
+
+def texts_of(options: argparse.Namespace, file: str) -> list[str]:
+    """All texts of a file."""
+    return list(read_texts(file, kind=options.input_format, column=options.column))

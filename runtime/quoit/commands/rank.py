@@ -1,0 +1,205 @@
+"""`quoit similarity`, `quoit search` and `quoit rerank`: the texts of files, best first."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from quoit.commands.options import (
+    MODEL_VARIABLE,
+    RERANKER_VARIABLE,
+    add_input,
+    add_model,
+    model_of,
+    run_options,
+    texts_of,
+)
+from quoit.embedder import Embedder
+from quoit.errors import InputError
+from quoit.pooling import Float32
+from quoit.prompts import Separator
+from quoit.reranker import Reranker
+from quoit.scoring import activate, best_first
+from quoit.search import VectorCache, nearest, rerank
+from quoit.tokens import Truncation
+from quoit.writers import RECORD_SUFFIXES, check_destination, write_records
+
+if TYPE_CHECKING:
+    from quoit.commands.options import Commands
+
+SHOWN = 10
+CANDIDATES = 50
+SHOWN_CHARACTERS = 100
+SEPARATORS: dict[str, Separator] = {"line": "\n", "blank-line": "\n\n"}
+
+
+def add_to(commands: "Commands") -> None:
+    """Adds the commands."""
+    similarity = commands.add_parser("similarity", help="rank the texts of a file by similarity to a query")
+    similarity.add_argument("query")
+    similarity.add_argument("file", help="texts to rank, or - for standard input")
+    similarity.set_defaults(run=run_similarity)
+
+    search = commands.add_parser("search", help="find texts in files: nearest vectors, cached, then a reranker")
+    search.add_argument("query")
+    search.add_argument("file", nargs="+", help="texts to search in, or - for standard input")
+    search.add_argument("--rerank", metavar="ARTIFACT", help="a rerank artifact that judges the nearest texts")
+    search.add_argument(
+        "--candidates", type=int, default=CANDIDATES, help=f"how many it judges (default: {CANDIDATES})"
+    )
+    search.add_argument("--cache", type=Path, help="where vectors are kept (default: the user's cache folder)")
+    search.add_argument("--no-cache", action="store_true", help="keep no vectors")
+    search.set_defaults(run=run_search)
+
+    judge = commands.add_parser("rerank", help="rank the texts of a file by how well they answer a query")
+    judge.add_argument("file", help="texts to rank, or - for standard input")
+    judge.add_argument("--query", required=True)
+    judge.add_argument(
+        "--separator",
+        choices=SEPARATORS,
+        default="line",
+        help="between instruction, query and document (default: line)",
+    )
+    judge.add_argument("--logit", action="store_true", help="show logit(yes) - logit(no) instead of P(yes)")
+    judge.set_defaults(run=run_rerank)
+
+    for parser, variable in ((similarity, MODEL_VARIABLE), (search, MODEL_VARIABLE), (judge, RERANKER_VARIABLE)):
+        add_input(parser)
+        parser.add_argument("--instruction", help="the task, instead of the checkpoint's own")
+        parser.add_argument("--top", type=int, help=f"how many (default: {SHOWN} shown, all written)")
+        parser.add_argument("-o", "--output", type=Path, help="write the ranking to a .jsonl or .parquet file too")
+        add_model(parser, variable)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A text in the ranking: where it stands, and its figures by their names."""
+
+    file: str
+    index: int
+    text: str
+    figures: dict[str, float]
+
+
+def run_similarity(options: argparse.Namespace) -> int:
+    """`quoit similarity`."""
+    check(options)
+    texts = texts_of(options, options.file)
+    embedder = Embedder(model_of(options), **run_options(options))
+    start = time.perf_counter()
+    documents = embedder.encode_document(texts, show_progress=sys.stderr.isatty())
+    query = embedder.encode_query(options.query, instruction=options.instruction)
+    hits = nearest(query, documents, options.top or len(texts))
+    seconds = time.perf_counter() - start
+    publish([Place(options.file, hit.index, texts[hit.index], {"cosine": hit.cosine}) for hit in hits], options)
+    print(f"{len(texts)} texts in {seconds:.2f} s", file=sys.stderr)
+    return 0
+
+
+def run_search(options: argparse.Namespace) -> int:
+    """`quoit search`."""
+    check(options)
+    if options.candidates < 1:
+        raise InputError(f"--candidates {options.candidates} finds nothing; use a number from 1 on")
+    files = {file: texts_of(options, file) for file in options.file}
+    origins = [(file, index) for file, texts in files.items() for index in range(len(texts))]
+    texts = [text for found in files.values() for text in found]
+    embedder = Embedder(model_of(options), **run_options(options))
+    reranker = Reranker(options.rerank, **run_options(options)) if options.rerank else None
+    start = time.perf_counter()
+    documents = np.concatenate([vectors_of(embedder, found, options) for found in files.values()])
+    query = embedder.encode_query(options.query, instruction=options.instruction)
+    top = options.top or SHOWN
+    hits = nearest(query, documents, top if reranker is None else max(options.candidates, top))
+    if reranker is not None:
+        hits = rerank(options.query, texts, hits, reranker, top, instruction=options.instruction)
+    seconds = time.perf_counter() - start
+    places = []
+    for hit in hits:
+        judged = {} if hit.score is None else {"p_yes": hit.score}
+        places.append(Place(*origins[hit.index], texts[hit.index], {**judged, "cosine": hit.cosine}))
+    publish(places, options)
+    print(f"{len(texts)} texts of {len(files)} files in {seconds:.2f} s", file=sys.stderr)
+    return 0
+
+
+def vectors_of(embedder: Embedder, texts: list[str], options: argparse.Namespace) -> Float32:
+    """The vectors of a file's texts, from the cache unless --no-cache."""
+    if options.no_cache:
+        vectors: Float32 = embedder.encode_document(texts, show_progress=sys.stderr.isatty())
+        return vectors
+    cache = VectorCache.of_user() if options.cache is None else VectorCache(options.cache)
+    return cache.documents(embedder, texts, show_progress=sys.stderr.isatty())
+
+
+def run_rerank(options: argparse.Namespace) -> int:
+    """`quoit rerank`."""
+    check(options)
+    texts = texts_of(options, options.file)
+    reranker = Reranker(model_of(options), **run_options(options))
+    start = time.perf_counter()
+    with tqdm(total=len(texts), unit=" pairs", disable=None) as bar:
+        windows = reranker.score_windows(
+            ((options.query, text) for text in texts),
+            instruction=options.instruction,
+            separator=SEPARATORS[options.separator],
+            advance=bar.update,
+        )
+        scored = list(windows)
+    seconds = time.perf_counter() - start
+    logits = np.concatenate([np.empty(0, np.float32), *(window.logits for window in scored)])
+    name = "logit" if options.logit else "p_yes"
+    scores = logits if options.logit else activate(logits, "sigmoid")
+    order = best_first(logits, options.top).tolist()
+    publish([Place(options.file, index, texts[index], {name: float(scores[index])}) for index in order], options)
+    tokens = sum(window.tokens for window in scored)
+    cut = sum((window.truncation for window in scored), Truncation()).describe(reranker.pipeline.tokenizer.max_tokens)
+    choice = reranker.pipeline.session.choice
+    print(
+        f"{len(texts)} texts, {tokens} tokens with the query, in {seconds:.2f} s ({tokens / seconds:,.0f} tokens/s, "
+        f"{choice.precision} on {choice.provider}){cut and ', '}{cut}",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuses what could not be shown or written, before any work is done.
+
+    Raises:
+        InputError: --top is below 1, or --output cannot be written.
+    """
+    if options.top is not None and options.top < 1:
+        raise InputError(f"--top {options.top} shows nothing; use a number from 1 on")
+    if options.output is not None:
+        check_destination(options.output, RECORD_SUFFIXES)
+
+
+def publish(places: Sequence[Place], options: argparse.Namespace) -> None:
+    """Prints the first of a ranking as a table, and writes all of it to --output."""
+    several = len({place.file for place in places}) > 1
+    names = list(places[0].figures) if places else []
+    print("  ".join(["rank", *(f"{name:>7}" for name in names), *(["file"] if several else []), "line", "text"]))
+    for rank, place in enumerate(places[: options.top or SHOWN], 1):
+        figures = [f"{value:7.3f}" for value in place.figures.values()]
+        where = [place.file] if several else []
+        print("  ".join([f"{rank:4}", *figures, *where, f"{place.index + 1:4}", one_line(place.text)]))
+    if options.output is not None:
+        records = [
+            {"rank": rank, "file": place.file, "index": place.index, **place.figures, "text": place.text}
+            for rank, place in enumerate(places, 1)
+        ]
+        write_records(options.output, records)
+        print(f"{options.output}: {len(records)} lines", file=sys.stderr)
+
+
+def one_line(text: str) -> str:
+    """A text as one printable line of bounded length."""
+    line = "".join(character if character.isprintable() else " " for character in text[:SHOWN_CHARACTERS])
+    return line + ("…" if len(text) > SHOWN_CHARACTERS else "")

@@ -1,0 +1,128 @@
+"""Search in a file's texts: their vectors, cached, the nearest by cosine, and a reranker over those.
+
+This module does not know how vectors and scores come about.
+"""
+
+import logging
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from platformdirs import user_cache_path
+
+from quoit.artifact import digest
+from quoit.drafts import TextHash
+from quoit.embedder import Embedder
+from quoit.pooling import Float32
+from quoit.prompts import document_prompt
+from quoit.reranker import Reranker
+from quoit.scoring import best_first
+from quoit.writers import replacing
+
+CACHE_BYTES = 4 << 30
+CACHE_FORMAT = 1
+
+logger = logging.getLogger("quoit")
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A text found: its index, its cosine similarity to the query, and P(yes) where a reranker judged it."""
+
+    index: int
+    cosine: float
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class VectorCache:
+    """Vectors of whole files on disk, by the hash of their texts and of all that decides a vector.
+
+    Attributes:
+        folder: one `.npz` for each list of texts; made when first written.
+        max_bytes: the files used longest ago are removed beyond this.
+    """
+
+    folder: Path
+    max_bytes: int = CACHE_BYTES
+
+    @classmethod
+    def of_user(cls) -> "VectorCache":
+        """The cache in the user's cache folder."""
+        return cls(user_cache_path("quoit") / "vectors")
+
+    def documents(self, embedder: Embedder, texts: Sequence[str], *, show_progress: bool = False) -> Float32:
+        """The texts' vectors as `Embedder.encode_document` gives them, [n, dim] float32."""
+        file = self.folder / f"{cache_key(embedder, texts)}.npz"
+        found = self._read(file, (len(texts), embedder.dim))
+        if found is not None:
+            return found
+        vectors: Float32 = embedder.encode_document(texts, show_progress=show_progress)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as draft, draft.open("wb") as opened:
+            np.savez(opened, vectors=vectors)
+        self._prune(keep=file)
+        return vectors
+
+    @staticmethod
+    def _read(file: Path, shape: tuple[int, int]) -> Float32 | None:
+        """What a cached file holds, or None where there is none, or none that is whole."""
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                found: Float32 = arrays["vectors"]
+            os.utime(file)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            logger.warning("%s is damaged (%s) and is made anew", file, error)
+            return None
+        whole = found.shape == shape and found.dtype == np.float32 and bool(np.isfinite(found).all())
+        return found if whole else None
+
+    def _prune(self, keep: Path) -> None:
+        """Removes the files used longest ago until the others fit; other processes may do the same."""
+        found: list[tuple[float, int, Path]] = []
+        for file in self.folder.glob("*.npz"):
+            try:
+                status = file.stat()
+            except FileNotFoundError:
+                continue
+            found.append((status.st_mtime, status.st_size, file))
+        total = sum(size for _, size, _ in found)
+        for _, size, file in sorted(found):
+            if total <= self.max_bytes:
+                return
+            if file != keep:
+                file.unlink(missing_ok=True)
+                total -= size
+
+
+def cache_key(embedder: Embedder, texts: Sequence[str]) -> str:
+    """The hash of the texts and of all that decides their vectors."""
+    hashed = TextHash()
+    for _ in hashed.follow(texts):
+        pass
+    return digest(CACHE_FORMAT, hashed.hexdigest(), embedder.fingerprint(document_prompt(embedder.contract.prompts)))
+
+
+def nearest(query: Float32, documents: Float32, top_k: int) -> list[Hit]:
+    """The documents [n, dim] nearest to a query [dim] by cosine, best first; all are unit rows."""
+    cosines = documents @ query
+    return [Hit(index, float(cosines[index])) for index in best_first(cosines, top_k).tolist()]
+
+
+def rerank(
+    query: str,
+    texts: Sequence[str],
+    hits: Sequence[Hit],
+    reranker: Reranker,
+    top_k: int,
+    instruction: str | None = None,
+) -> list[Hit]:
+    """The hits as a reranker orders them, best first."""
+    ranking = reranker.rank(query, [texts[hit.index] for hit in hits], top_k=top_k, instruction=instruction)
+    chosen = [(hits[ranked["index"]], ranked["score"]) for ranked in ranking]
+    return [Hit(hit.index, hit.cosine, score) for hit, score in chosen]

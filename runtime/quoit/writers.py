@@ -1,0 +1,128 @@
+"""Result files out, for the command line: whole under their name, or not there.
+
+Every file is written beside its destination and renamed at the end. This module does not know how its content
+came about.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from quoit.errors import InputError, QuoitError
+from quoit.pooling import Vectors
+
+ROWS_AT_A_TIME = 8192
+
+
+@contextmanager
+def replacing(destination: Path) -> Iterator[Path]:
+    """A draft beside a file, which takes the file's name when the context ends without an error."""
+    draft = destination.with_name(f".{destination.name}.{os.getpid()}.part")
+    try:
+        yield draft
+        draft.replace(destination)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, refusal: Callable[[str], QuoitError]) -> Iterator[None]:
+    """Keeps other processes away from a path; leaves no lock file behind.
+
+    Args:
+        path: what is to be written; the lock lies beside it.
+        refusal: the error to raise, made from the reason.
+    """
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise refusal(f"another process is writing {path}; wait for it, or name another") from error
+    except OSError as error:
+        raise refusal(f"cannot write beside {path}: {error}; name a folder you may write to") from error
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def check_destination(destination: Path, suffixes: Sequence[str]) -> None:
+    """Refuses a file that cannot be written, before any work is done for it.
+
+    Raises:
+        InputError: its suffix is not among `suffixes`, it is a folder, or it lies in none that can be written.
+    """
+    if destination.suffix not in suffixes:
+        raise InputError(
+            f"{destination} has the unknown suffix {destination.suffix!r}; end it in one of {', '.join(suffixes)}"
+        )
+    if destination.is_dir():
+        raise InputError(f"{destination} is a folder; name a file")
+    if not destination.parent.is_dir() or not os.access(destination.parent, os.W_OK):
+        raise InputError(f"{destination.parent} is no folder that can be written; make it, or name another")
+
+
+def write_records(destination: Path, records: Sequence[Mapping[str, object]]) -> None:
+    """Writes objects with the same keys as `.jsonl`, one a line, or as the columns of a `.parquet` file."""
+    check_destination(destination, RECORD_SUFFIXES)
+    with replacing(destination) as draft:
+        if destination.suffix == ".jsonl":
+            lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+            draft.write_text("".join(lines), encoding="utf-8")
+        else:
+            parquet = pyarrow_parquet()
+            import pyarrow
+
+            parquet.write_table(pyarrow.Table.from_pylist([dict(record) for record in records]), draft)
+
+
+def write_vectors(destination: Path, vectors: Vectors) -> None:
+    """Writes vectors [n, dim] as `.jsonl` or `.parquet`, with the columns id and vector."""
+    with replacing(destination) as draft:
+        VECTOR_WRITERS[destination.suffix](draft, vectors)
+
+
+def _write_jsonl(path: Path, vectors: Vectors) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row, vector in enumerate(vectors):
+            file.write(json.dumps({"id": row, "vector": vector.tolist()}) + "\n")
+
+
+def _write_parquet(path: Path, vectors: Vectors) -> None:
+    parquet = pyarrow_parquet()
+    import pyarrow
+
+    kind = pyarrow.list_(pyarrow.from_numpy_dtype(vectors.dtype), vectors.shape[1])
+    schema = pyarrow.schema({"id": pyarrow.int64(), "vector": kind})
+    with parquet.ParquetWriter(path, schema) as writer:
+        for start in range(0, len(vectors), ROWS_AT_A_TIME):
+            some = np.ascontiguousarray(vectors[start : start + ROWS_AT_A_TIME])
+            values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(some.ravel()), vectors.shape[1])
+            ids = pyarrow.array(range(start, start + len(some)), pyarrow.int64())
+            writer.write_table(pyarrow.Table.from_arrays([ids, values], schema=schema))
+
+
+def pyarrow_parquet() -> Any:
+    """The module pyarrow.parquet.
+
+    Raises:
+        InputError: pyarrow is not installed.
+    """
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InputError(
+            f"parquet needs pyarrow ({error}); `pip install 'quoit[parquet]'`, or use another format"
+        ) from error
+    return parquet
+
+
+VECTOR_WRITERS: dict[str, Callable[[Path, Vectors], None]] = {".jsonl": _write_jsonl, ".parquet": _write_parquet}
+RECORD_SUFFIXES = (".jsonl", ".parquet")
