@@ -140,6 +140,17 @@ def commit() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
+def describe_run(threads: int) -> dict[str, Any]:
+    """When, what, where and with what a result was measured."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "machine": {"cpu": cpu_name(), "features": cpu_features(), "threads": threads},
+        "versions": {name: version(name) for name in ("onnxruntime", "numpy", "tokenizers")}
+        | {"python": platform.python_version()},
+    }
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Export and time the 0.6B shape.")
@@ -151,12 +162,7 @@ def main() -> None:
     if not (checkpoint / "config.json").is_file():
         script = ROOT / "models" / "random_checkpoint.py"
         subprocess.run([sys.executable, str(script), str(checkpoint), "--shape", "0.6b"], check=True)
-    result: dict[str, Any] = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "machine": {"cpu": cpu_name(), "features": cpu_features(), "threads": options.threads},
-        "versions": {name: version(name) for name in ("onnxruntime", "numpy", "tokenizers")}
-        | {"python": platform.python_version()},
+    result = describe_run(options.threads) | {
         "workloads": {w.name: {"texts": len(w.rows), "tokens": w.tokens} for w in WORKLOADS},
         "export": export(checkpoint, artifact),
         "cold": {name: cold_start(artifact, name, options.threads) for name in PRECISIONS},

@@ -9,7 +9,7 @@ from typing import Self, TypedDict, Unpack
 
 import numpy as np
 
-from quoit.artifact import Artifact, Precision
+from quoit.artifact import Artifact, Precision, Task
 from quoit.batches import Batch, Limits, Row, plan_batches
 from quoit.errors import InputError
 from quoit.machine import usable_cores
@@ -20,6 +20,9 @@ NEVER = 1 << 62
 CPU_LIMITS = Limits(stream_tokens=512, rectangle_tokens=2048, tiled_from=385)
 """Larger batches gain a few percent and cost memory, and attention in tiles overtakes the full score matrix near 350
 tokens; see bench/LOG.md."""
+CPU_RERANK_LIMITS = replace(CPU_LIMITS, stream_tokens=1024, rectangle_tokens=4096)
+"""Rows that all begin alike gain from larger batches, since what they share is computed once in each."""
+
 CUDA_LIMITS = Limits(stream_tokens=32_768, rectangle_tokens=65_536, tiled_from=1)
 
 LEAST_SHARED_TOKENS = 64
@@ -94,7 +97,7 @@ class Pipeline:
             InputError: an option is out of bounds.
         """
         choice = choose(artifact, options.get("provider", "auto"), options.get("precision"))
-        limits = default_limits(choice)
+        limits = default_limits(choice, artifact.manifest.task)
         tokens = check_number("batch_tokens", options.get("batch_tokens"), 1, 1 << 20)
         if tokens is not None:
             ratio = limits.rectangle_tokens // limits.stream_tokens
@@ -159,10 +162,10 @@ class Pipeline:
             logger.warning("%s", truncation.describe(self.tokenizer.max_tokens))
 
 
-def default_limits(choice: Choice) -> Limits:
-    """What one batch may hold on a provider."""
+def default_limits(choice: Choice, task: Task) -> Limits:
+    """What one batch may hold on a provider, for a task."""
     if choice.provider == "cpu":
-        return CPU_LIMITS
+        return CPU_LIMITS if task == "embedding" else CPU_RERANK_LIMITS
     # The tiles of an fp16 graph compute in float32, for CPUs; CUDA's own float16 kernel needs none.
     return replace(CUDA_LIMITS, tiled_from=NEVER) if choice.precision == "fp16" else CUDA_LIMITS
 

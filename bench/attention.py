@@ -1,0 +1,140 @@
+"""The CPU provider's two attention kernels over length: time and memory of one GroupQueryAttention node.
+
+    python bench/attention.py [--threads 2]
+
+One sequence of the 0.6B shape (16 heads, 8 key-value heads of 128) for each length from 64 to 32,768 tokens, each in
+a process of its own: on the full score matrix, and in tiles. A length whose score matrix is above --most-gigabytes is
+not run on it. Writes bench/results/attention.json, and prints its table.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from quoit.artifact import Architecture
+from quoit.session import ONNX_NAMES, onnxruntime
+from quoit_export.graph import IR_VERSION, OPSET, Decoder, make_inputs
+from quoit_export.precision import ENCODINGS, MICROSOFT, Author
+from shape_06b import KIB, ROOT, describe_run
+
+RESULT = ROOT / "bench" / "results" / "attention.json"
+NUMBERS = Architecture(
+    hidden_size=1024,
+    intermediate_size=3072,
+    num_hidden_layers=1,
+    num_attention_heads=16,
+    num_key_value_heads=8,
+    head_dim=128,
+    vocab_size=1,
+    rms_norm_eps=1e-6,
+    rope_theta=1e6,
+)
+LENGTHS = tuple(64 << power for power in range(10))
+KERNELS = ("full", "tiled")
+LEAST_SECONDS = 1.0
+
+
+def author_node() -> ir.Model:
+    """Both kernels behind `tiled_attention`, fed with the rectangle itself."""
+    inputs = make_inputs()
+    decoder = Decoder(Author(lambda name: np.empty(0)), NUMBERS, ENCODINGS["fp32"], inputs, max(LENGTHS))
+    widths = [NUMBERS.num_attention_heads, NUMBERS.num_key_value_heads, NUMBERS.num_key_value_heads]
+    rectangle = [
+        ir.val(name, ir.DataType.FLOAT, ["R", "S", heads * NUMBERS.head_dim])
+        for name, heads in zip(("query", "key", "value"), widths, strict=True)
+    ]
+    context = decoder.choose_attention(rectangle)
+    context.name, context.dtype = "context", ir.DataType.FLOAT
+    tape = decoder.author.tape
+    graph = ir.Graph(
+        [*rectangle, inputs.row_lengths, inputs.attention_index, inputs.tiled_attention],
+        [context],
+        nodes=tape.nodes,
+        initializers=tape.initializers,
+        opset_imports={"": OPSET, MICROSOFT: 1},
+        name="attention",
+    )
+    return ir.Model(graph, ir_version=IR_VERSION)
+
+
+def measure(kernel: str, length: int, threads: int) -> None:
+    """Prints the median seconds of one run, and how much the process's peak memory grew over it, as JSON."""
+    options = onnxruntime().SessionOptions()
+    options.intra_op_num_threads = threads
+    model = ir.to_proto(author_node()).SerializeToString()
+    session = onnxruntime().InferenceSession(model, options, providers=[ONNX_NAMES["cpu"]])
+    generator = np.random.default_rng(0)
+    widths = {"query": NUMBERS.num_attention_heads, "key": NUMBERS.num_key_value_heads}
+    widths["value"] = widths["key"]
+    feed: dict[str, Any] = {
+        name: generator.standard_normal((1, length, heads * NUMBERS.head_dim), np.float32)
+        for name, heads in widths.items()
+    }
+    feed["row_lengths"] = np.array([length - 1], np.int32)
+    feed["attention_index"] = np.zeros((1, length), np.int64)
+    feed["tiled_attention"] = np.array(kernel == "tiled")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds: list[float] = []
+    while sum(seconds) < LEAST_SECONDS:
+        start = time.perf_counter()
+        session.run(None, feed)
+        seconds.append(time.perf_counter() - start)
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * KIB
+    print(json.dumps({"seconds": float(np.median(seconds)), "bytes": grown}))
+
+
+def score_bytes(length: int) -> int:
+    """The size of the full score matrix."""
+    return NUMBERS.num_attention_heads * length * length * 4
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The result as Markdown."""
+    lines = ["| tokens | full matrix | in tiles | full ÷ tiles | memory, full | memory, tiles |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        full, tiled = row["full"], row["tiled"]
+        shown = f"{full['seconds'] * 1e3:,.1f} ms" if full else "not run"
+        ratio = f"{full['seconds'] / tiled['seconds']:.2f} ×" if full else "–"
+        memory = f"{full['bytes'] / 1e6:,.0f} MB" if full else f"{score_bytes(row['tokens']) / 1e6:,.0f} MB, computed"
+        lines.append(
+            f"| {row['tokens']:,} | {shown} | {tiled['seconds'] * 1e3:,.1f} ms | {ratio} | {memory} "
+            f"| {tiled['bytes'] / 1e6:,.0f} MB |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Time the CPU provider's attention kernels over length.")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--most-gigabytes", type=float, default=8.0)
+    parser.add_argument("--one", nargs=2, metavar=("KERNEL", "TOKENS"), help="measure one, in this process")
+    options = parser.parse_args()
+    if options.one:
+        measure(options.one[0], int(options.one[1]), options.threads)
+        return
+    rows: list[dict[str, Any]] = []
+    for length in LENGTHS:
+        row: dict[str, Any] = {"tokens": length}
+        for kernel in KERNELS:
+            if kernel == "full" and score_bytes(length) > options.most_gigabytes * 1e9:
+                row[kernel] = None
+                continue
+            command = [sys.executable, str(Path(__file__)), "--threads", str(options.threads), "--one", kernel, str(length)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            row[kernel] = json.loads(done.stdout)
+        rows.append(row)
+    RESULT.write_text(json.dumps(describe_run(options.threads) | {"rows": rows}, indent=2) + "\n")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Reranking on the 0.6B shape: 100 documents under one query, with and without the shared prefix.
+
+    python bench/rerank_06b.py [--rounds 5] [--threads 2]
+
+Writes a Qwen3-Reranker-0.6B-shaped checkpoint with random weights and the genuine tokenizer below models/bench-0.6b,
+exports fp32 and int8, measures, and writes bench/results/rerank-0.6b.json. The last line is the JSON.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from quoit import Reranker
+from quoit.artifact import Artifact, Precision, read_artifact
+from quoit.pipeline import Pipeline
+from quoit.prompts import render_pairs
+from shape_06b import FOLDER, ROOT, describe_run
+
+RESULT = ROOT / "bench" / "results" / "rerank-0.6b.json"
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
+DOCUMENTS = 100
+QUERY = (
+    "how does the height of a lighthouse above the water decide how far away its light can be seen by a ship at sea on a "
+    "clear night"
+)
+
+
+def make_documents(seed: int = 0) -> list[str]:
+    """DOCUMENTS texts of 60 to 160 tokens: words of the parity texts, in random order."""
+    words = (ROOT / "export" / "quoit_export" / "parity_texts.txt").read_text(encoding="utf-8").split()
+    plain = [word for word in words if word.isascii() and word.isalpha()]
+    generator = np.random.default_rng(seed)
+    return [" ".join(generator.choice(plain, count)) for count in generator.integers(48, 112, DOCUMENTS)]
+
+
+def export() -> Artifact:
+    """The artifact, made once."""
+    checkpoint, out = FOLDER / "rerank-checkpoint", FOLDER / "rerank-artifact"
+    script = [sys.executable, str(ROOT / "models" / "random_checkpoint.py"), str(checkpoint)]
+    subprocess.run([*script, "--shape", "0.6b", "--task", "rerank"], check=True)
+    command = [sys.executable, "-m", "quoit_export.cli", str(checkpoint), str(out), "--precision", *PRECISIONS]
+    subprocess.run(command, check=True)
+    return read_artifact(out)
+
+
+def measure(artifact: Artifact, precision: Precision, threads: int, rounds: int) -> dict[str, Any]:
+    """Seconds for all documents with and without sharing, in turn; and whether the scores are the same bits."""
+    reranker = Reranker(artifact, precision=precision, provider="cpu", threads=threads)
+    pairs = [(QUERY, document) for document in make_documents()]
+    rows = reranker.pipeline.tokenizer.encode(list(render_pairs(pairs, reranker.contract.instruction, "\n"))).ids
+    documents = [len(row) - common(rows) for row in rows]
+    shared = reranker.pipeline
+    systems: dict[str, Pipeline] = {
+        "shared": shared,
+        "unshared": replace(shared, limits=replace(shared.limits, share_prefixes=False)),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in systems}
+    scores: dict[str, np.ndarray] = {}
+    for number in tqdm(range(rounds + 1), desc=precision, disable=None):
+        for name in sorted(systems, reverse=bool(number % 2)):
+            start = time.perf_counter()
+            scores[name] = systems[name].run(rows, lambda _: None)
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    took = {name: np.array(found) for name, found in seconds.items()}
+    return {
+        "prefix_tokens": common(rows),
+        "other_tokens": [min(documents), int(np.median(documents)), max(documents)],
+        "seconds": {name: round(float(np.median(found)), 3) for name, found in took.items()},
+        "speedup": round(float(np.median(took["unshared"] / took["shared"])), 3),
+        "speedups": [round(float(ratio), 3) for ratio in took["unshared"] / took["shared"]],
+        "bit_identical": bool((scores["shared"] == scores["unshared"]).all()),
+    }
+
+
+def common(rows: list[np.ndarray]) -> int:
+    """How many ids all rows begin with."""
+    shortest = min(map(len, rows))
+    same = (np.stack([row[:shortest] for row in rows]) == rows[0][:shortest]).all(axis=0)
+    return shortest if same.all() else int(same.argmin())
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Time reranking on the 0.6B shape.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    artifact = export()
+    variants = artifact.manifest.variants
+    result = describe_run(options.threads) | {
+        "documents": DOCUMENTS,
+        "parity": {name: {one.measure: [one.mean, one.least] for one in variants[name].parity} for name in PRECISIONS},
+        "sharing": {name: measure(artifact, name, options.threads, options.rounds) for name in PRECISIONS},
+    }
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
