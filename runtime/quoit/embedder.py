@@ -119,7 +119,7 @@ class Embedder:
             [n, dim] for the next n texts.
         """
         for encoded in self.encode_windows(texts, prompt=prompt, **output):
-            self.pipeline.report(encoded.truncation)
+            self.pipeline.report(encoded.truncation, len(encoded.vectors))
             yield encoded.vectors
 
     def encode_windows(
@@ -155,7 +155,7 @@ class Embedder:
             check_text(text, f"text {index}")
         with tqdm(total=len(texts), unit=" texts", disable=not show_progress) as bar:
             windows = list(self._run(prompt, texts, output, bar.update))
-        self.pipeline.report(sum((encoded.truncation for encoded in windows), Truncation()))
+        self.pipeline.report(sum((encoded.truncation for encoded in windows), Truncation()), len(texts))
         if not windows:
             return finish(np.empty((0, self.dim), np.float32), output)
         return np.concatenate([encoded.vectors for encoded in windows])

@@ -156,10 +156,10 @@ class Pipeline:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def report(self, truncation: Truncation) -> None:
-        """Logs a warning where texts were cut."""
+    def report(self, truncation: Truncation, texts: int) -> None:
+        """Logs a warning where some of the texts were cut."""
         if truncation.texts:
-            logger.warning("%s", truncation.describe(self.tokenizer.max_tokens))
+            logger.warning("of %d texts, %s", texts, truncation.describe(self.tokenizer.max_tokens))
 
 
 def default_limits(choice: Choice, task: Task) -> Limits:

@@ -167,5 +167,5 @@ class Reranker:
         with tqdm(total=len(pairs), unit=" pairs", disable=not options.get("show_progress", False)) as bar:
             windows = self.score_windows(pairs, instruction=instruction, separator=separator, advance=bar.update)
             scored = list(windows)
-        self.pipeline.report(sum((each.truncation for each in scored), Truncation()))
+        self.pipeline.report(sum((each.truncation for each in scored), Truncation()), len(pairs))
         return np.concatenate([each.logits for each in scored]) if scored else np.empty(0, np.float32)
