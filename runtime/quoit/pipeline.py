@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Self, TypedDict, Unpack
+from typing import Self, TypedDict
 
 import numpy as np
 
@@ -88,24 +88,34 @@ class Pipeline:
     workers: int = 1
 
     @classmethod
-    def load(cls, artifact: Artifact, **options: Unpack[RunOptions]) -> Self:
-        """Opens an artifact.
+    def load(
+        cls,
+        artifact: Artifact,
+        *,
+        precision: Precision | None = None,
+        provider: ProviderRequest = "auto",
+        threads: int | None = None,
+        max_tokens: int | None = None,
+        batch_tokens: int | None = None,
+        workers: int = 1,
+    ) -> Self:
+        """Opens an artifact; the options are those of `RunOptions`.
 
         Raises:
             ArtifactError: it is damaged, or the variant was rejected by its parity gate.
             ProviderError: onnxruntime or the provider asked for cannot run here.
             InputError: an option is out of bounds.
         """
-        choice = choose(artifact, options.get("provider", "auto"), options.get("precision"))
+        choice = choose(artifact, provider, precision)
         limits = default_limits(choice, artifact.manifest.task)
-        tokens = check_number("batch_tokens", options.get("batch_tokens"), 1, 1 << 20)
+        tokens = check_number("batch_tokens", batch_tokens, 1, 1 << 20)
         if tokens is not None:
             ratio = limits.rectangle_tokens // limits.stream_tokens
             limits = replace(limits, stream_tokens=tokens, rectangle_tokens=ratio * tokens)
         file = artifact.verify(artifact.manifest.tokenizer)
-        tokenizer = TextTokenizer.load(file, artifact.manifest, max_tokens=options.get("max_tokens"))
-        threads = check_number("threads", options.get("threads"), 1, MOST_THREADS) or usable_cores()
-        workers = check_number("workers", options.get("workers"), 1, threads) or 1
+        tokenizer = TextTokenizer.load(file, artifact.manifest, max_tokens=max_tokens)
+        threads = check_number("threads", threads, 1, MOST_THREADS) or usable_cores()
+        check_number("workers", workers, 1, threads)
         session = Session(artifact, choice, threads=threads // workers)
         return cls(artifact, tokenizer, session, limits, workers)
 

@@ -41,6 +41,16 @@ class ScoreOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """`ScoreOptions` with their defaults."""
+
+    instruction: str | None = None
+    separator: Separator = "\n"
+    activation: Activation = "sigmoid"
+    show_progress: bool = False
+
+
+@dataclass(frozen=True)
 class Scored:
     """The scores of consecutive pairs, in input order, and what they took.
 
@@ -113,8 +123,9 @@ class Reranker:
         check_text(query, "query")
         if isinstance(documents, str):
             raise TypeError(f"documents is one string, {documents!r:.80}; put it into a list")
-        logits = self._score([(query, document) for document in documents], options)
-        scores = activate(logits, options.get("activation", "sigmoid"))
+        scoring = Scoring(**options)
+        logits = self._score([(query, document) for document in documents], scoring)
+        scores = activate(logits, scoring.activation)
         ranking: list[Ranked] = []
         for index in best_first(logits, top_k).tolist():
             ranked: Ranked = {"index": index, "score": float(scores[index])}
@@ -135,7 +146,8 @@ class Reranker:
             InputError: an option is out of bounds, or a text cannot be encoded.
             ComputeError: the model gave a score that is not finite.
         """
-        return activate(self._score(pairs, options), options.get("activation", "sigmoid"))
+        scoring = Scoring(**options)
+        return activate(self._score(pairs, scoring), scoring.activation)
 
     def score_windows(
         self,
@@ -159,13 +171,14 @@ class Reranker:
         for window in self.pipeline.windows(texts, advance):
             yield Scored(check_finite(window.answers), window.tokens, window.truncation)
 
-    def _score(self, pairs: Sequence[Pair], options: ScoreOptions) -> Scores:
-        instruction, separator = options.get("instruction"), options.get("separator", "\n")
-        check_activation(options.get("activation", "sigmoid"))
-        for _ in render_pairs(pairs, "", separator):
+    def _score(self, pairs: Sequence[Pair], scoring: Scoring) -> Scores:
+        check_activation(scoring.activation)
+        for _ in render_pairs(pairs, "", scoring.separator):
             pass  # a pair that is none is refused before any is computed
-        with tqdm(total=len(pairs), unit=" pairs", disable=not options.get("show_progress", False)) as bar:
-            windows = self.score_windows(pairs, instruction=instruction, separator=separator, advance=bar.update)
+        with tqdm(total=len(pairs), unit=" pairs", disable=not scoring.show_progress) as bar:
+            windows = self.score_windows(
+                pairs, instruction=scoring.instruction, separator=scoring.separator, advance=bar.update
+            )
             scored = list(windows)
         self.pipeline.report(sum((each.truncation for each in scored), Truncation()), len(pairs))
         return np.concatenate([each.logits for each in scored]) if scored else np.empty(0, np.float32)
