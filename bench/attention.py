@@ -45,7 +45,7 @@ LEAST_SECONDS = 1.0
 def author_node() -> ir.Model:
     """Both kernels behind `tiled_attention`, fed with the rectangle itself."""
     inputs = make_inputs()
-    decoder = Decoder(Author(lambda name: np.empty(0)), NUMBERS, ENCODINGS["fp32"], inputs, max(LENGTHS))
+    decoder = Decoder(Author(lambda _: np.empty(0)), NUMBERS, ENCODINGS["fp32"], inputs, max(LENGTHS))
     widths = [NUMBERS.num_attention_heads, NUMBERS.num_key_value_heads, NUMBERS.num_key_value_heads]
     rectangle = [
         ir.val(name, ir.DataType.FLOAT, ["R", "S", heads * NUMBERS.head_dim])
@@ -98,7 +98,10 @@ def score_bytes(length: int) -> int:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The result as Markdown."""
-    lines = ["| tokens | full matrix | in tiles | full ÷ tiles | memory, full | memory, tiles |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| tokens | full matrix | in tiles | full ÷ tiles | memory, full | memory, tiles |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in rows:
         full, tiled = row["full"], row["tiled"]
         shown = f"{full['seconds'] * 1e3:,.1f} ms" if full else "not run"
@@ -128,7 +131,15 @@ def main() -> None:
             if kernel == "full" and score_bytes(length) > options.most_gigabytes * 1e9:
                 row[kernel] = None
                 continue
-            command = [sys.executable, str(Path(__file__)), "--threads", str(options.threads), "--one", kernel, str(length)]
+            command = [
+                sys.executable,
+                str(Path(__file__)),
+                "--threads",
+                str(options.threads),
+                "--one",
+                kernel,
+                str(length),
+            ]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             row[kernel] = json.loads(done.stdout)
         rows.append(row)

@@ -27,8 +27,8 @@ RESULT = ROOT / "bench" / "results" / "rerank-0.6b.json"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 DOCUMENTS = 100
 QUERY = (
-    "how does the height of a lighthouse above the water decide how far away its light can be seen by a ship at sea on a "
-    "clear night"
+    "how does the height of a lighthouse above the water decide how far away its light can be seen by a ship at sea "
+    "on a clear night"
 )
 
 

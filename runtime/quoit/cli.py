@@ -20,11 +20,16 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return command(options)
     except (QuoitError, OSError) as error:
-        print(f"quoit: {error}", file=sys.stderr)
+        report(str(error), error)
         return USAGE_ERROR
-    except KeyboardInterrupt:
-        print("quoit: interrupted, no output was written", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        report("interrupted, no output was written", error)
         return INTERRUPTED
+
+
+def report(message: str, error: BaseException) -> None:
+    """Prints an error as one line, with what was noted on its way."""
+    print("; ".join([f"quoit: {message}", *getattr(error, "__notes__", [])]), file=sys.stderr)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -107,8 +107,8 @@ class TextTokenizer:
         least = len(before) + len(after) + 1
         if isinstance(longest, bool) or not isinstance(longest, int) or not least <= longest <= manifest.max_tokens:
             raise InputError(
-                f"max_tokens {longest!r} must be a whole number from {least}, one more than surround every text, to "
-                f"{manifest.max_tokens}"
+                f"max_tokens {longest!r} must be a whole number from {least} to {manifest.max_tokens}; {least - 1} of "
+                "them surround every text"
             )
         return cls(tokenizer, longest, before, after, longest * max(map(len, vocabulary), default=1))
 

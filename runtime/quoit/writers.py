@@ -57,12 +57,15 @@ def check_destination(destination: Path, suffixes: Sequence[str]) -> None:
     """Refuses a file that cannot be written, before any work is done for it.
 
     Raises:
-        InputError: its suffix is not among `suffixes`, it is a folder, or it lies in none that can be written.
+        InputError: its suffix is not among `suffixes` or needs what is not installed, it is a folder, or it lies in
+            none that can be written.
     """
     if destination.suffix not in suffixes:
         raise InputError(
             f"{destination} has the unknown suffix {destination.suffix!r}; end it in one of {', '.join(suffixes)}"
         )
+    if destination.suffix == ".parquet":
+        pyarrow_parquet()
     if destination.is_dir():
         raise InputError(f"{destination} is a folder; name a file")
     if not destination.parent.is_dir() or not os.access(destination.parent, os.W_OK):

@@ -1,7 +1,7 @@
 """The public face, against transformers and against itself."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -14,13 +14,13 @@ from tokenizers import Tokenizer
 from quoit import Embedder, InputError
 from quoit.artifact import Artifact, Precision
 from quoit.batches import Limits
-from quoit.embedder import WINDOW_TEXTS, take_windows
-from quoit.pipeline import LIMITS
+from quoit.pipeline import CPU_LIMITS, WINDOW_TEXTS, take_windows
+from quoit.tokens import Truncation
 from quoit_export.parity import parity_texts
-from support import Embedders, Oracle, Vectors
+from support import Embedders, Ids, Oracle, Vectors
 
 PARITY = 2e-6
-TILED_FROM = LIMITS["cpu"].tiled_from
+TILED_FROM = CPU_LIMITS.tiled_from
 
 
 def mixed_texts() -> list[str]:
@@ -47,10 +47,15 @@ def mixed_texts() -> list[str]:
     return base + odd + special + longer
 
 
-def unit_batch(model: Any, rows: list[list[int]], pad: int) -> Vectors:
+def ids_of(embedder: Embedder, texts: list[str]) -> list[list[int]]:
+    """The texts' token ids."""
+    return [row.tolist() for row in embedder.pipeline.tokenizer.encode(texts).ids]
+
+
+def unit_batch(model: Any, rows: Sequence[Ids], pad: int) -> Vectors:
     """transformers on one left-padded batch, as Qwen3-Embedding's model card runs it."""
     width = max(map(len, rows))
-    ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows])
+    ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
     with torch.inference_mode():
         states = model(input_ids=ids, attention_mask=mask).last_hidden_state[:, -1]
@@ -61,7 +66,7 @@ def unit_batch(model: Any, rows: list[list[int]], pad: int) -> Vectors:
 def test_fp32_equals_transformers(embedders: Embedders, oracle: Oracle) -> None:
     texts = mixed_texts()
     embedder = embedders("fp32")
-    rows = embedder.pipeline.tokenizer.encode(texts).ids
+    rows = ids_of(embedder, texts)
     lengths = [len(row) for row in rows]
     assert len(texts) >= 200
     assert min(lengths) == 1
@@ -74,7 +79,7 @@ def test_fp32_equals_transformers(embedders: Embedders, oracle: Oracle) -> None:
 def test_fp32_equals_transformers_left_padded(embedders: Embedders, reference_model: Any) -> None:
     embedder = embedders("fp32")
     texts = parity_texts()[:24]
-    rows = embedder.pipeline.tokenizer.encode(texts).ids
+    rows = ids_of(embedder, texts)
     assert np.abs(embedder.encode(texts) - unit_batch(reference_model, rows, pad=151_643)).max() <= PARITY
 
 
@@ -157,7 +162,7 @@ def test_max_tokens_cuts_the_text_and_keeps_the_end_token(
     assert len(ids) > 8
     np.testing.assert_allclose(embedder.encode(text), oracle([ids[:7] + ids[-1:]])[0], atol=PARITY)
     (encoded,) = embedder.encode_windows([text, "short"])
-    assert encoded.truncated == 1
+    assert encoded.truncation == Truncation(1, len(ids) - 8, len(ids) - 8)
     assert encoded.tokens == 8 + 2
 
 
@@ -166,7 +171,8 @@ def test_32k_tokens_work(artifact: Artifact) -> None:
     embedder = Embedder(artifact.folder, precision="fp32", provider="cpu")
     (encoded,) = embedder.encode_windows(["word " * 40_000])
     assert encoded.tokens == 32_768
-    assert encoded.truncated == 1
+    assert encoded.truncation.texts == 1
+    assert encoded.truncation.longest == len(ids_of(embedder, ["word " * 30_000])[0]) + 10_000 - 32_768
     assert np.isfinite(encoded.vectors).all()
 
 

@@ -10,8 +10,9 @@ import pytest
 from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
-from quoit import ArtifactError
-from quoit.tokens import TextTokenizer
+from quoit import ArtifactError, InputError
+from quoit.artifact import FORMAT, TOKENIZER, Architecture, EmbeddingContract, FileRecord, Manifest, Source
+from quoit.tokens import TextTokenizer, Truncation
 from quoit_export.parity import parity_texts
 from qwen3_tokenizer import PLAIN_ADDED_TOKENS, SPECIAL_TOKENS
 
@@ -20,14 +21,45 @@ VOCABULARY = 151_669
 SPECIAL_IDS = range(END, END + len(SPECIAL_TOKENS))
 
 
-def load(file: Path, *, max_tokens: int = 32_768, end_token_id: int = END, vocab_size: int = VOCABULARY) -> Any:
-    return TextTokenizer.load(file, max_tokens=max_tokens, end_token_id=end_token_id, vocab_size=vocab_size)
+def make_manifest(end_token_id: int = END, vocab_size: int = VOCABULARY) -> Manifest:
+    """As much of an embedding model's manifest as a tokenizer is checked against."""
+    numbers = Architecture(
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        head_dim=16,
+        vocab_size=vocab_size,
+        rms_norm_eps=1e-6,
+        rope_theta=1e6,
+    )
+    return Manifest(
+        format=FORMAT,
+        created_by="a test",
+        contract=EmbeddingContract(prompts={}, end_token_id=end_token_id, min_dim=1),
+        architecture=numbers,
+        max_tokens=32_768,
+        tokenizer=FileRecord(TOKENIZER, 0, "0" * 64),
+        source=Source("none", None, "0" * 64),
+        variants={},
+    )
+
+
+def load(
+    file: Path, *, max_tokens: int | None = None, end_token_id: int = END, vocab_size: int = VOCABULARY
+) -> TextTokenizer:
+    return TextTokenizer.load(file, make_manifest(end_token_id, vocab_size), max_tokens=max_tokens)
+
+
+def ids(tokenizer: TextTokenizer, texts: list[str]) -> list[list[int]]:
+    """The ids of each text."""
+    return [row.tolist() for row in tokenizer.encode(texts).ids]
 
 
 @pytest.fixture(scope="module")
 def text_tokenizer(tokenizer_file: Path) -> TextTokenizer:
-    loaded: TextTokenizer = load(tokenizer_file)
-    return loaded
+    return load(tokenizer_file)
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +70,18 @@ def reference(tokenizer_file: Path) -> Any:
 
 
 def test_every_text_ends_in_the_end_token_once(text_tokenizer: TextTokenizer) -> None:
-    rows = text_tokenizer.encode(["", " ", "gravity", *parity_texts()]).ids
+    rows = ids(text_tokenizer, ["", " ", "gravity", *parity_texts()])
     assert all(row[-1] == END and row.count(END) == 1 for row in rows)
 
 
 def test_the_empty_text_is_the_end_token_alone(text_tokenizer: TextTokenizer) -> None:
-    assert text_tokenizer.encode([""]).ids == [[END]]
-    assert text_tokenizer.encode([]).ids == []
+    assert ids(text_tokenizer, [""]) == [[END]]
+    assert ids(text_tokenizer, []) == []
 
 
 def test_the_ids_are_those_of_transformers(text_tokenizer: TextTokenizer, reference: Any) -> None:
     texts = parity_texts()
-    assert text_tokenizer.encode(texts).ids == reference(texts)["input_ids"]
+    assert ids(text_tokenizer, texts) == reference(texts)["input_ids"]
 
 
 @pytest.mark.parametrize(
@@ -69,12 +101,12 @@ def test_the_ids_are_those_of_transformers(text_tokenizer: TextTokenizer, refere
     ],
 )
 def test_odd_characters_are_those_of_transformers(text_tokenizer: TextTokenizer, reference: Any, text: str) -> None:
-    assert text_tokenizer.encode([text]).ids == [reference(text)["input_ids"]]
+    assert ids(text_tokenizer, [text]) == [reference(text)["input_ids"]]
 
 
 def test_batches_do_not_change_ids(text_tokenizer: TextTokenizer) -> None:
     texts = parity_texts()
-    assert text_tokenizer.encode(texts).ids == [text_tokenizer.encode([text]).ids[0] for text in texts]
+    assert ids(text_tokenizer, texts) == [ids(text_tokenizer, [text])[0] for text in texts]
 
 
 @pytest.mark.parametrize("max_tokens", [2, 8])
@@ -82,13 +114,38 @@ def test_truncation_keeps_the_end_token_and_counts(
     tokenizer_file: Path, text_tokenizer: TextTokenizer, max_tokens: int
 ) -> None:
     texts = [" ".join(["one"] * words) for words in range(12)]
-    whole = text_tokenizer.encode(texts)
-    cut = load(tokenizer_file, max_tokens=max_tokens).encode(texts)
-    assert [len(row) for row in whole.ids] == list(range(1, 13))
-    assert whole.truncated == 0
-    expected = [row if len(row) <= max_tokens else [*row[: max_tokens - 1], END] for row in whole.ids]
-    assert cut.ids == expected
-    assert cut.truncated == sum(len(row) > max_tokens for row in whole.ids) == 12 - max_tokens
+    whole, cut = ids(text_tokenizer, texts), load(tokenizer_file, max_tokens=max_tokens)
+    assert [len(row) for row in whole] == list(range(1, 13))
+    assert text_tokenizer.encode(texts).truncation == Truncation()
+    expected = [row if len(row) <= max_tokens else [*row[: max_tokens - 1], END] for row in whole]
+    assert ids(cut, texts) == expected
+    lost = [len(row) - max_tokens for row in whole if len(row) > max_tokens]
+    assert cut.encode(texts).truncation == Truncation(len(lost), sum(lost), max(lost))
+    assert len(lost) == 12 - max_tokens
+
+
+def test_what_was_cut_is_said_in_words() -> None:
+    both = Truncation(1, 10, 10) + Truncation(2, 1500, 1200)
+    assert both == Truncation(3, 1510, 1200)
+    assert both.describe(512) == "3 cut to 512 tokens, by 1,200 at most and 1,510 in all"
+    assert Truncation().describe(512) == ""
+
+
+def test_a_text_too_long_to_be_read_whole_has_the_ids_of_its_beginning(
+    tokenizer_file: Path, text_tokenizer: TextTokenizer
+) -> None:
+    """No token has more characters than the vocabulary's longest, so the rest cannot matter."""
+    short = load(tokenizer_file, max_tokens=4)
+    assert short.max_characters == 4 * 128 == 4 * max(map(len, short.tokenizer.get_vocab()))
+    text = "word " * 10_000
+    assert len(text) > short.max_characters
+    assert ids(short, [text]) == [[*ids(text_tokenizer, [text])[0][:3], END]]
+
+
+@pytest.mark.parametrize("max_tokens", [1, 0, -1, 32_769, True, 5.0])
+def test_max_tokens_out_of_bounds_is_refused(tokenizer_file: Path, max_tokens: Any) -> None:
+    with pytest.raises(InputError, match=rf"max_tokens {max_tokens} must be a whole number from 2 to 32768; 1 of them"):
+        load(tokenizer_file, max_tokens=max_tokens)
 
 
 @pytest.mark.parametrize("token", SPECIAL_TOKENS)
@@ -96,7 +153,7 @@ def test_special_tokens_in_a_text_are_plain_text(
     text_tokenizer: TextTokenizer, tokenizer: Tokenizer, token: str
 ) -> None:
     for text in (token, f"before {token} after", token * 3):
-        (row,) = text_tokenizer.encode([text]).ids
+        (row,) = ids(text_tokenizer, [text])
         assert not set(row[:-1]) & set(SPECIAL_IDS)
         assert row[-1] == END
         assert tokenizer.decode(row[:-1]) == text
@@ -104,19 +161,19 @@ def test_special_tokens_in_a_text_are_plain_text(
 
 def test_special_tokens_are_split_as_by_transformers(text_tokenizer: TextTokenizer, reference: Any) -> None:
     texts = [f"<|im_start|>user\n{token}<|im_end|>\n" for token in SPECIAL_TOKENS]
-    assert text_tokenizer.encode(texts).ids == reference(texts, split_special_tokens=True)["input_ids"]
+    assert ids(text_tokenizer, texts) == reference(texts, split_special_tokens=True)["input_ids"]
 
 
 @pytest.mark.parametrize(("number", "token"), list(enumerate(PLAIN_ADDED_TOKENS, SPECIAL_IDS.stop)))
 def test_added_tokens_that_are_not_special_stay_single(text_tokenizer: TextTokenizer, token: str, number: int) -> None:
-    assert text_tokenizer.encode([token]).ids == [[number, END]]
-    assert text_tokenizer.encode([f"x{token}y"]).ids[0].count(number) == 1
+    assert ids(text_tokenizer, [token]) == [[number, END]]
+    assert ids(text_tokenizer, [f"x{token}y"])[0].count(number) == 1
 
 
 def test_texts_are_normalised_to_nfc(text_tokenizer: TextTokenizer) -> None:
-    composed, decomposed = text_tokenizer.encode(["caf\u00e9 \uac00", "cafe\u0301 \u1100\u1161"]).ids
+    composed, decomposed = ids(text_tokenizer, ["caf\u00e9 \uac00", "cafe\u0301 \u1100\u1161"])
     assert composed == decomposed
-    ligature, letters = text_tokenizer.encode(["\ufb01", "fi"]).ids
+    ligature, letters = ids(text_tokenizer, ["\ufb01", "fi"])
     assert ligature != letters, "NFC, not NFKC"
 
 

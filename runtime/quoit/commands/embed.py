@@ -72,10 +72,9 @@ def run(options: argparse.Namespace) -> int:
     with drafting(options.output, job, like, resume=options.resume) as draft:
         try:
             _fill(draft, embedder, texts, prompt, output)
-        except (Exception, KeyboardInterrupt):
+        except BaseException as error:
             if draft.progress.rows:
-                hint = "the same command with --resume goes on"
-                print(f"quoit: {draft.progress.rows:,} texts are done; {hint}", file=sys.stderr)
+                error.add_note(f"{draft.progress.rows:,} texts are done, and the same command with --resume goes on")
             raise
     _report(draft, embedder, options.output, time.perf_counter() - start)
     return 0

@@ -33,6 +33,7 @@ from quoit.writers import RECORD_SUFFIXES, check_destination, write_records
 if TYPE_CHECKING:
     from quoit.commands.options import Commands
 
+COSINE, P_YES, LOGIT = "cosine", "p_yes", "logit"
 SHOWN = 10
 CANDIDATES = 50
 SHOWN_CHARACTERS = 100
@@ -97,7 +98,8 @@ def run_similarity(options: argparse.Namespace) -> int:
     query = embedder.encode_query(options.query, instruction=options.instruction)
     hits = nearest(query, documents, options.top or len(texts))
     seconds = time.perf_counter() - start
-    publish([Place(options.file, hit.index, texts[hit.index], {"cosine": hit.cosine}) for hit in hits], options)
+    places = [Place(options.file, hit.index, texts[hit.index], {COSINE: hit.cosine}) for hit in hits]
+    publish(places, [COSINE], options)
     print(f"{len(texts)} texts in {seconds:.2f} s", file=sys.stderr)
     return 0
 
@@ -122,9 +124,9 @@ def run_search(options: argparse.Namespace) -> int:
     seconds = time.perf_counter() - start
     places = []
     for hit in hits:
-        judged = {} if hit.score is None else {"p_yes": hit.score}
-        places.append(Place(*origins[hit.index], texts[hit.index], {**judged, "cosine": hit.cosine}))
-    publish(places, options)
+        judged = {} if hit.score is None else {P_YES: hit.score}
+        places.append(Place(*origins[hit.index], texts[hit.index], {**judged, COSINE: hit.cosine}))
+    publish(places, [COSINE] if reranker is None else [P_YES, COSINE], options)
     print(f"{len(texts)} texts of {len(files)} files in {seconds:.2f} s", file=sys.stderr)
     return 0
 
@@ -154,10 +156,11 @@ def run_rerank(options: argparse.Namespace) -> int:
         scored = list(windows)
     seconds = time.perf_counter() - start
     logits = np.concatenate([np.empty(0, np.float32), *(window.logits for window in scored)])
-    name = "logit" if options.logit else "p_yes"
+    name = LOGIT if options.logit else P_YES
     scores = logits if options.logit else activate(logits, "sigmoid")
     order = best_first(logits, options.top).tolist()
-    publish([Place(options.file, index, texts[index], {name: float(scores[index])}) for index in order], options)
+    places = [Place(options.file, index, texts[index], {name: float(scores[index])}) for index in order]
+    publish(places, [name], options)
     tokens = sum(window.tokens for window in scored)
     cut = sum((window.truncation for window in scored), Truncation()).describe(reranker.pipeline.tokenizer.max_tokens)
     choice = reranker.pipeline.session.choice
@@ -181,13 +184,12 @@ def check(options: argparse.Namespace) -> None:
         check_destination(options.output, RECORD_SUFFIXES)
 
 
-def publish(places: Sequence[Place], options: argparse.Namespace) -> None:
-    """Prints the first of a ranking as a table, and writes all of it to --output."""
+def publish(places: Sequence[Place], names: Sequence[str], options: argparse.Namespace) -> None:
+    """Prints the first of a ranking as a table with the named figures, and writes all of it to --output."""
     several = len({place.file for place in places}) > 1
-    names = list(places[0].figures) if places else []
     print("  ".join(["rank", *(f"{name:>7}" for name in names), *(["file"] if several else []), "line", "text"]))
     for rank, place in enumerate(places[: options.top or SHOWN], 1):
-        figures = [f"{value:7.3f}" for value in place.figures.values()]
+        figures = [f"{place.figures[name]:7.3f}" for name in names]
         where = [place.file] if several else []
         print("  ".join([f"{rank:4}", *figures, *where, f"{place.index + 1:4}", one_line(place.text)]))
     if options.output is not None:

@@ -1,25 +1,17 @@
-"""Texts read from every kind of file, and vectors written whole or not at all."""
+"""Texts read from every kind of file."""
 
 import csv
 import io
-import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow
 import pytest
-from numpy.typing import NDArray
 from pyarrow import parquet
-from quoit.files import KINDS, SINKS, VectorWriter, read_texts
 
 from quoit import InputError
-from quoit import files as quoit_files
-
-Array = NDArray[Any]
-SUFFIXES = sorted(SINKS)
+from quoit.readers import KINDS, STANDARD_INPUT, read_texts
 
 
 def read(file: Path, content: bytes | str, **options: Any) -> list[str]:
@@ -217,147 +209,10 @@ def test_parquet_is_not_read_from_standard_input() -> None:
 def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_table(tmp_path / "texts.parquet", text=["a"])
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    for attempt in (lambda: list(read_texts(str(file))), lambda: VectorWriter(tmp_path / "out.parquet")):
-        with pytest.raises(InputError, match=r"parquet needs pyarrow .*pip install 'quoit\[parquet\]'"):
-            attempt()
-    assert [path.name for path in tmp_path.iterdir()] == ["texts.parquet"]
-
-
-def make_vectors(dtype: str, rows: int, dim: int = 5) -> Array:
-    generator = np.random.default_rng(rows)
-    if dtype.startswith("float"):
-        return generator.standard_normal((rows, dim)).astype(dtype)
-    limits = np.iinfo(dtype)
-    return generator.integers(limits.min, limits.max + 1, (rows, dim)).astype(dtype)
-
-
-def read_back(file: Path, dtype: str) -> Array:
-    """The vectors of a file, after a check of its ids."""
-    if file.suffix == ".npy":
-        found: Array = np.load(file, allow_pickle=False)
-        assert found.dtype == dtype
-        return found
-    if file.suffix == ".jsonl":
-        records = [json.loads(line) for line in file.read_text().splitlines()]
-    else:
-        table = parquet.read_table(file)
-        assert table.schema.field("id").type == pyarrow.int64()
-        assert table.schema.field("vector").type.value_type == pyarrow.from_numpy_dtype(np.dtype(dtype))
-        records = table.to_pylist()
-    assert [record["id"] for record in records] == list(range(len(records)))
-    assert all(list(record) == ["id", "vector"] for record in records)
-    return np.array([record["vector"] for record in records], dtype)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "uint8"])
-@pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("windows", [[7], [3, 1, 4], [0, 2, 0, 3]], ids=str)
-def test_what_is_written_is_read(tmp_path: Path, suffix: str, dtype: str, windows: list[int]) -> None:
-    file = tmp_path / f"vectors{suffix}"
-    parts = [make_vectors(dtype, rows) for rows in windows]
-    with VectorWriter(file) as writer:
-        for part in parts:
-            writer.write(part)
-        assert not file.exists(), "nothing has the name before it is whole"
-    np.testing.assert_array_equal(read_back(file, dtype), np.concatenate(parts))
-    assert list(tmp_path.iterdir()) == [file]
-
-
-def test_a_large_npy_file_grows_in_place_and_can_be_mapped(tmp_path: Path) -> None:
-    file = tmp_path / "vectors.npy"
-    parts = [make_vectors("float32", rows, dim=64) for rows in (8192, 8192, 17)]
-    with VectorWriter(file) as writer:
-        for part in parts:
-            writer.write(part)
-    np.testing.assert_array_equal(np.load(file, mmap_mode="r"), np.concatenate(parts))
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_rows_that_do_not_lie_together_are_written_in_order(tmp_path: Path, suffix: str) -> None:
-    file = tmp_path / f"vectors{suffix}"
-    wide = make_vectors("float32", 6, dim=10)
-    with VectorWriter(file) as writer:
-        writer.write(wide[:, ::2])
-        writer.write(np.asfortranarray(wide[:, 5:]))
-    np.testing.assert_array_equal(read_back(file, "float32"), np.concatenate([wide[:, ::2], wide[:, 5:]]))
-
-
-def test_no_vectors_make_a_readable_file(tmp_path: Path) -> None:
-    for suffix in SUFFIXES:
-        with VectorWriter(tmp_path / f"none{suffix}"):
-            pass
-    assert len(np.load(tmp_path / "none.npy")) == 0
-    assert (tmp_path / "none.jsonl").read_bytes() == b""
-    table = parquet.read_table(tmp_path / "none.parquet")
-    assert (table.num_rows, table.column_names) == (0, ["id", "vector"])
-
-
-def fail_before(writer: VectorWriter) -> None:
-    raise RuntimeError("before the first window")
-
-
-def fail_after(writer: VectorWriter) -> None:
-    writer.write(make_vectors("float32", 3))
-    raise RuntimeError("after a window")
-
-
-def be_interrupted(writer: VectorWriter) -> None:
-    writer.write(make_vectors("float32", 3))
-    raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("fail", [fail_before, fail_after, be_interrupted])
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_failed_run_leaves_nothing(tmp_path: Path, suffix: str, fail: Callable[[VectorWriter], None]) -> None:
-    with pytest.raises((RuntimeError, KeyboardInterrupt)), VectorWriter(tmp_path / f"vectors{suffix}") as writer:
-        fail(writer)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_an_existing_destination_survives_a_failed_run(tmp_path: Path, suffix: str) -> None:
-    file = tmp_path / f"vectors{suffix}"
-    file.write_bytes(b"what was there")
-    with pytest.raises(RuntimeError), VectorWriter(file) as writer:
-        fail_after(writer)
-    assert list(tmp_path.iterdir()) == [file]
-    assert file.read_bytes() == b"what was there"
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_an_existing_destination_is_replaced_by_a_whole_run(tmp_path: Path, suffix: str) -> None:
-    file = tmp_path / f"vectors{suffix}"
-    file.write_bytes(b"what was there")
-    vectors = make_vectors("float32", 3)
-    with VectorWriter(file) as writer:
-        writer.write(vectors)
-    np.testing.assert_array_equal(read_back(file, "float32"), vectors)
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_destination_that_cannot_be_replaced_leaves_no_draft(tmp_path: Path, suffix: str) -> None:
-    folder = tmp_path / f"vectors{suffix}"
-    folder.mkdir()
-    with pytest.raises(InputError, match=re.escape(f"{folder} is a folder")), VectorWriter(folder) as writer:
-        writer.write(make_vectors("float32", 3))
-    assert list(tmp_path.iterdir()) == [folder]
-
-
-@pytest.mark.parametrize("name", ["vectors.txt", "vectors", "vectors.npz", ".npy"])
-def test_an_unknown_suffix_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match=r"has the unknown suffix .*; end it in one of .npy, .parquet, .jsonl"):
-        VectorWriter(tmp_path / name)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "absent"
-    with pytest.raises(InputError, match=f"^{re.escape(str(folder))} is no folder that can be written; make it"):
-        VectorWriter(folder / "vectors.npy")
-    assert not folder.exists()
+    with pytest.raises(InputError, match=r"parquet needs pyarrow .*pip install 'quoit\[parquet\]'"):
+        list(read_texts(str(file)))
 
 
 def test_every_kind_that_is_offered_is_tested() -> None:
     assert sorted(KINDS) == ["csv", "jsonl", "parquet", "txt"]
-    assert SUFFIXES == [".jsonl", ".npy", ".parquet"]
-    assert quoit_files.STANDARD_INPUT == "-"
+    assert STANDARD_INPUT == "-"

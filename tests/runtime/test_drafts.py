@@ -1,0 +1,273 @@
+"""Vectors of a bulk run: whole under their name or not there, and taken up again after an interruption."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pytest
+from numpy.typing import NDArray
+from pyarrow import parquet
+
+from quoit import InputError
+from quoit.drafts import PROGRESS, ROWS, SUFFIXES, Draft, Progress, drafting
+from quoit.tokens import Truncation
+
+Array = NDArray[Any]
+Texts = list[str]
+CUT = Truncation(1, 2, 2)
+DIM = 5
+TEXTS = [f"text {number}" for number in range(11)]
+WINDOW = 3
+
+
+def make_vectors(texts: Texts, dtype: str = "float32", dim: int = DIM) -> Array:
+    """Some vectors that depend on each text alone."""
+    rows = [np.random.default_rng(list(text.encode())).integers(-100, 100, dim) for text in texts]
+    return (np.stack(rows) if rows else np.empty((0, dim))).astype(dtype)
+
+
+def fill(draft: Draft, texts: Texts | Iterator[str], dtype: str = "float32", stop_after: int | None = None) -> None:
+    """What a run does: a window of vectors at a time, until `stop_after` windows are written."""
+    window: Texts = []
+    windows = 0
+    for text in draft.remaining(texts):
+        window.append(text)
+        if len(window) == WINDOW:
+            draft.write(make_vectors(window, dtype), 10, CUT)
+            window = []
+            windows += 1
+            if windows == stop_after:
+                raise RuntimeError("stopped")
+    if window:
+        draft.write(make_vectors(window, dtype), 10, CUT)
+
+
+def run(file: Path, texts: Texts = TEXTS, *, resume: bool = False, **options: Any) -> Draft:
+    """A whole run into a file."""
+    dtype = options.get("dtype", "float32")
+    with drafting(file, options.pop("job", "job"), make_vectors([], dtype), resume=resume) as draft:
+        fill(draft, texts, **options)
+    return draft
+
+
+def stop(file: Path, windows: int = 2, **options: Any) -> Path:
+    """A run that ends in an error after some windows; -> its draft's folder."""
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(file, stop_after=windows, **options)
+    return file.with_name(f".{file.name}.partial")
+
+
+def read_back(file: Path, dtype: str = "float32") -> Array:
+    """The vectors of a file, after a check of its ids."""
+    if file.suffix == ".npy":
+        found: Array = np.load(file, allow_pickle=False)
+        assert found.dtype == dtype
+        return found
+    if file.suffix == ".jsonl":
+        records = [json.loads(line) for line in file.read_text().splitlines()]
+    else:
+        table = parquet.read_table(file)
+        assert table.schema.field("id").type == pyarrow.int64()
+        assert table.schema.field("vector").type.value_type == pyarrow.from_numpy_dtype(np.dtype(dtype))
+        records = table.to_pylist()
+    assert [record["id"] for record in records] == list(range(len(records)))
+    assert all(list(record) == ["id", "vector"] for record in records)
+    return np.array([record["vector"] for record in records], dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8", "uint8"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_is_written_is_read(tmp_path: Path, suffix: str, dtype: str) -> None:
+    file = tmp_path / f"vectors{suffix}"
+    with drafting(file, "job", make_vectors([], dtype), resume=False) as draft:
+        fill(draft, TEXTS, dtype)
+        assert not file.exists(), "nothing has the name before it is whole"
+    np.testing.assert_array_equal(read_back(file, dtype), make_vectors(TEXTS, dtype))
+    assert list(tmp_path.iterdir()) == [file]
+    assert draft.progress.rows == len(TEXTS)
+    assert draft.progress.tokens == 4 * 10
+    assert draft.progress.truncation == Truncation(4, 8, 2)
+
+
+def test_an_npy_file_can_be_mapped(tmp_path: Path) -> None:
+    run(tmp_path / "vectors.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "vectors.npy", mmap_mode="r"), make_vectors(TEXTS))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_rows_that_do_not_lie_together_are_written_in_order(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"vectors{suffix}"
+    wide = make_vectors(TEXTS, dim=2 * DIM)
+    with drafting(file, "job", make_vectors([]), resume=False) as draft:
+        draft.write(wide[:, ::2], 0, Truncation())
+        draft.write(np.asfortranarray(wide[:, DIM:]), 0, Truncation())
+    np.testing.assert_array_equal(read_back(file), np.concatenate([wide[:, ::2], wide[:, DIM:]]))
+
+
+def test_no_vectors_make_a_file_of_the_right_width(tmp_path: Path) -> None:
+    for suffix in SUFFIXES:
+        run(tmp_path / f"none{suffix}", [])
+    assert np.load(tmp_path / "none.npy").shape == (0, DIM)
+    assert (tmp_path / "none.jsonl").read_bytes() == b""
+    table = parquet.read_table(tmp_path / "none.parquet")
+    assert (table.num_rows, table.column_names) == (0, ["id", "vector"])
+    assert table.schema.field("vector").type.list_size == DIM
+
+
+def fail_before(draft: Draft) -> None:
+    raise RuntimeError("before the first window")
+
+
+def be_interrupted(draft: Draft) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("fail", [fail_before, be_interrupted])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_run_that_fails_before_its_first_window_leaves_nothing(
+    tmp_path: Path, suffix: str, fail: Callable[[Draft], None]
+) -> None:
+    file = tmp_path / f"vectors{suffix}"
+    with (
+        pytest.raises((RuntimeError, KeyboardInterrupt)),
+        drafting(file, "job", make_vectors([]), resume=False) as draft,
+    ):
+        fail(draft)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_run_that_fails_later_leaves_its_draft_alone(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"vectors{suffix}"
+    folder = stop(file)
+    assert list(tmp_path.iterdir()) == [folder]
+    assert sorted(path.name for path in folder.iterdir()) == [PROGRESS, ROWS]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_existing_destination_survives_a_failed_run(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"vectors{suffix}"
+    file.write_bytes(b"what was there")
+    stop(file)
+    assert file.read_bytes() == b"what was there"
+    run(file)
+    np.testing.assert_array_equal(read_back(file), make_vectors(TEXTS))
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("windows", [1, 2, 3])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_resumed_run_gives_the_bytes_of_an_undisturbed_one(tmp_path: Path, suffix: str, windows: int) -> None:
+    file, undisturbed = tmp_path / f"vectors{suffix}", tmp_path / f"undisturbed{suffix}"
+    run(undisturbed)
+    stop(file, windows)
+    draft = run(file, resume=True)
+    assert draft.resumed.rows == windows * WINDOW
+    assert draft.progress.tokens == 4 * 10
+    assert file.read_bytes() == undisturbed.read_bytes()
+    assert sorted(tmp_path.iterdir()) == sorted([file, undisturbed])
+
+
+def test_a_run_may_be_resumed_several_times(tmp_path: Path) -> None:
+    file = tmp_path / "vectors.npy"
+    for _ in range(3):
+        stop(file, 1, resume=True)
+    run(file, resume=True)
+    np.testing.assert_array_equal(read_back(file), make_vectors(TEXTS))
+
+
+def test_resuming_where_nothing_was_begun_is_a_run_like_any(tmp_path: Path) -> None:
+    draft = run(tmp_path / "vectors.npy", resume=True)
+    assert draft.resumed == Progress("job")
+    np.testing.assert_array_equal(read_back(tmp_path / "vectors.npy"), make_vectors(TEXTS))
+
+
+def test_without_resume_a_run_starts_anew(tmp_path: Path) -> None:
+    file = tmp_path / "vectors.npy"
+    stop(file)
+    others = [f"other {number}" for number in range(5)]
+    assert run(file, others).resumed.rows == 0
+    np.testing.assert_array_equal(read_back(file), make_vectors(others))
+
+
+def test_rows_that_were_not_counted_are_cut_off(tmp_path: Path) -> None:
+    """A process may be killed between writing rows and counting them."""
+    file = tmp_path / "vectors.npy"
+    folder = stop(file)
+    with (folder / ROWS).open("ab") as rows:
+        rows.write(b"half a window of rubbish")
+    run(file, resume=True)
+    np.testing.assert_array_equal(read_back(file), make_vectors(TEXTS))
+
+
+def test_rows_that_were_counted_and_are_not_there_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "vectors.npy"
+    folder = stop(file)
+    content = (folder / ROWS).read_bytes()
+    (folder / ROWS).write_bytes(content[:-1])
+    with pytest.raises(InputError, match=r"is damaged: rows\.npy is too short; leave out --resume"):
+        run(file, resume=True)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["another", *TEXTS[1:]],
+        TEXTS[:4],
+        [],
+        ["text 0text 1", "", *TEXTS[2:]],
+    ],
+    ids=["other", "fewer", "none", "shifted"],
+)
+def test_other_texts_are_not_taken_for_those_of_the_draft(tmp_path: Path, texts: Texts) -> None:
+    file = tmp_path / "vectors.npy"
+    folder = stop(file)
+    before = (folder / PROGRESS).read_bytes()
+    with pytest.raises(InputError, match=r"the first 6 texts are not those that .* has vectors of; leave out --resume"):
+        run(file, texts, resume=True)
+    assert (folder / PROGRESS).read_bytes() == before
+    run(file, resume=True)
+    np.testing.assert_array_equal(read_back(file), make_vectors(TEXTS))
+
+
+def test_a_draft_of_another_job_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "vectors.npy"
+    stop(file)
+    with pytest.raises(InputError, match="was begun with another model or other options; leave out --resume"):
+        run(file, resume=True, job="another job")
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b'{"job": 5}', b'{"job": "job", "rows": "many"}'])
+def test_a_damaged_count_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "vectors.npy"
+    (stop(file) / PROGRESS).write_bytes(content)
+    with pytest.raises(InputError, match=r"progress\.json is damaged: .*; leave out --resume to start anew"):
+        run(file, resume=True)
+
+
+def test_what_comes_before_a_bad_text_can_be_kept(tmp_path: Path) -> None:
+    """The bad text itself is not counted, so that the corrected list can be resumed."""
+    file = tmp_path / "vectors.npy"
+    bad: list[Any] = [*TEXTS[:3], 5, *TEXTS[4:]]
+    with pytest.raises(TypeError, match="text 3 is int 5"):
+        run(file, bad)
+    draft = run(file, resume=True)
+    assert draft.resumed.rows == 3
+    np.testing.assert_array_equal(read_back(file), make_vectors(TEXTS))
+
+
+def test_a_second_writer_of_one_destination_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "vectors.npy"
+    with drafting(file, "job", make_vectors([]), resume=False) as draft:
+        with pytest.raises(InputError, match=r"another process is writing .*vectors\.npy; wait for it"):
+            run(file)
+        fill(draft, TEXTS)
+    np.testing.assert_array_equal(read_back(file), make_vectors(TEXTS))
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_every_suffix_that_is_offered_is_tested() -> None:
+    assert sorted(SUFFIXES) == [".jsonl", ".npy", ".parquet"]

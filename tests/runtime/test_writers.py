@@ -1,0 +1,71 @@
+"""Result files: refused before any work, whole or not there, and what was written is what is read."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+
+from quoit import InputError
+from quoit.drafts import SUFFIXES
+from quoit.writers import RECORD_SUFFIXES, check_destination, replacing, write_records
+
+RECORDS = [{"rank": 1, "text": "日本語 \u2028 a\nb", "score": 0.5}, {"rank": 2, "text": "", "score": 0.25}]
+
+
+@pytest.mark.parametrize("name", ["vectors.txt", "vectors", "vectors.npz", ".npy"])
+def test_an_unknown_suffix_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=r"has the unknown suffix .*; end it in one of .npy, .jsonl, .parquet"):
+        check_destination(tmp_path / name, SUFFIXES)
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "vectors.npy"
+    folder.mkdir()
+    with pytest.raises(InputError, match=f"^{re.escape(str(folder))} is a folder; name a file"):
+        check_destination(folder, SUFFIXES)
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "absent"
+    with pytest.raises(InputError, match=f"^{re.escape(str(folder))} is no folder that can be written; make it"):
+        check_destination(folder / "vectors.npy", SUFFIXES)
+    assert not folder.exists()
+
+
+def test_without_pyarrow_parquet_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(InputError, match=r"parquet needs pyarrow .*pip install 'quoit\[parquet\]'"):
+        check_destination(tmp_path / "out.parquet", SUFFIXES)
+
+
+def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
+    for suffix in RECORD_SUFFIXES:
+        write_records(tmp_path / f"records{suffix}", RECORDS)
+    lines = (tmp_path / "records.jsonl").read_text(encoding="utf-8").split("\n")
+    assert [json.loads(line) for line in lines if line] == RECORDS
+    assert parquet.read_table(tmp_path / "records.parquet").to_pylist() == RECORDS
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("suffix", RECORD_SUFFIXES)
+def test_no_records_make_a_readable_file(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"none{suffix}"
+    write_records(file, [])
+    assert (parquet.read_table(file).num_rows if suffix == ".parquet" else len(file.read_bytes())) == 0
+
+
+def test_a_file_that_fails_halfway_leaves_what_was_there(tmp_path: Path) -> None:
+    file = tmp_path / "records.jsonl"
+    file.write_text("what was there")
+
+    def fail_halfway() -> None:
+        with replacing(file) as draft:
+            draft.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail_halfway()
+    assert file.read_text() == "what was there"
+    assert list(tmp_path.iterdir()) == [file]
