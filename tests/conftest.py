@@ -1,5 +1,6 @@
 """The real thing made small: the genuine Qwen3 tokenizer, checkpoints by transformers, artifacts by quoit-export."""
 
+import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -10,24 +11,46 @@ import torch
 from tokenizers import Tokenizer
 from transformers import Qwen3Model
 
-from quoit import Embedder
+from quoit import Embedder, Reranker
 from quoit.artifact import Artifact
 from quoit_export.checkpoint import Checkpoint, open_checkpoint
 from quoit_export.publish import Request, publish
 from qwen3_tokenizer import build_tokenizer
-from support import Embedders, Ids, Oracle, Vectors, make_model, save_checkpoint
+from support import (
+    Embedders,
+    Ids,
+    Oracle,
+    Rerankers,
+    Vectors,
+    byte_tokenizer,
+    make_model,
+    make_reranker,
+    save_checkpoint,
+    save_rerank_checkpoint,
+)
+
+
+def cached_tokenizer(pytestconfig: pytest.Config, name: str, *, end_token: bool) -> Path:
+    """A genuine Qwen3 tokenizer.json; built once, then cached."""
+    assert pytestconfig.cache is not None
+    file = pytestconfig.cache.mkdir(name) / "tokenizer.json"
+    if not file.is_file():
+        draft = file.with_suffix(f".{os.getpid()}.draft")
+        build_tokenizer(end_token=end_token).save(str(draft))
+        draft.replace(file)
+    return file
 
 
 @pytest.fixture(scope="session")
 def tokenizer_file(pytestconfig: pytest.Config) -> Path:
-    """The genuine Qwen3 tokenizer with the end-token post-processor; built once, then cached."""
-    assert pytestconfig.cache is not None
-    file = pytestconfig.cache.mkdir("qwen3-tokenizer") / "tokenizer.json"
-    if not file.is_file():
-        draft = file.with_suffix(".draft")
-        build_tokenizer().save(str(draft))
-        draft.replace(file)
-    return file
+    """The genuine Qwen3 tokenizer with the end-token post-processor, as Qwen3-Embedding has it."""
+    return cached_tokenizer(pytestconfig, "qwen3-tokenizer", end_token=True)
+
+
+@pytest.fixture(scope="session")
+def plain_tokenizer_file(pytestconfig: pytest.Config) -> Path:
+    """The genuine Qwen3 tokenizer that appends nothing, as Qwen3-Reranker has it."""
+    return cached_tokenizer(pytestconfig, "qwen3-plain-tokenizer", end_token=False)
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +84,27 @@ def embedders(artifact: Artifact) -> Embedders:
 
 
 @pytest.fixture(scope="session")
+def rerank_checkpoint_folder(tmp_path_factory: pytest.TempPathFactory, plain_tokenizer_file: Path) -> Path:
+    """A reranker's checkpoint whose head is its embeddings, as the official ones are."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "small-qwen3-reranker"
+    return save_rerank_checkpoint(folder, plain_tokenizer_file, make_reranker())
+
+
+@pytest.fixture(scope="session")
+def rerank_artifact(tmp_path_factory: pytest.TempPathFactory, rerank_checkpoint_folder: Path) -> Artifact:
+    """All variants of the reranker, fp32 verified against transformers. Read-only: copy it to change it."""
+    out = tmp_path_factory.mktemp("artifacts") / "small-reranker"
+    request = Request(out, ("fp32", "fp16", "int8"), verify=True)
+    return publish(open_checkpoint(str(rerank_checkpoint_folder)), request)
+
+
+@pytest.fixture(scope="session")
+def rerankers(rerank_artifact: Artifact) -> Rerankers:
+    """The rerank artifact's reranker of a precision, on the CPU, loaded once."""
+    return cache(lambda precision: Reranker(rerank_artifact.folder, precision=precision, provider="cpu"))
+
+
+@pytest.fixture(scope="session")
 def reference_model(checkpoint_folder: Path) -> Any:
     model: Any = Qwen3Model.from_pretrained(checkpoint_folder, dtype=torch.float32)
     model.eval()
@@ -78,3 +122,19 @@ def oracle(reference_model: Any) -> Oracle:
         return found
 
     return vectors
+
+
+@pytest.fixture(scope="session")
+def byte_checkpoint_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of 0.3 MB whose tokens are bytes: it is exported in half a second. Read-only."""
+    folder = tmp_path_factory.mktemp("byte-checkpoints")
+    byte_tokenizer().save(str(folder / "tokenizer.json"))
+    model = make_model(vocab_size=512, num_hidden_layers=2, max_position_embeddings=2048)
+    return save_checkpoint(folder / "bytes", folder / "tokenizer.json", model)
+
+
+@pytest.fixture(scope="session")
+def byte_artifact(tmp_path_factory: pytest.TempPathFactory, byte_checkpoint_folder: Path) -> Artifact:
+    """The byte checkpoint's artifact. Read-only: copy it to change it."""
+    out = tmp_path_factory.mktemp("byte-artifacts") / "bytes"
+    return publish(open_checkpoint(str(byte_checkpoint_folder)), Request(out, ("fp32", "int8")))

@@ -8,16 +8,20 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import Qwen3Config, Qwen3Model
+from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers.models import BPE
+from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3Model
 
-from quoit import Embedder
+from quoit import Embedder, Reranker
 from quoit.artifact import Precision
+from qwen3_tokenizer import END_TOKEN, byte_characters
 from random_checkpoint import write_sentence_transformers_files
 
 Vectors = NDArray[np.float32]
 Ids = Sequence[int]
 Oracle = Callable[[Sequence[Ids]], Vectors]
 Embedders = Callable[[Precision], Embedder]
+Rerankers = Callable[[Precision], Reranker]
 
 # hidden_size is not num_attention_heads * head_dim, as in the 0.6B and 4B checkpoints.
 SMALL = {
@@ -56,7 +60,54 @@ def save_checkpoint(folder: Path, tokenizer_file: Path, model: Any, *, shard_siz
     return folder
 
 
+RERANK_MAX_TOKENS = 40_960
+
+
+def make_reranker(seed: int = 0, **changes: Any) -> Any:
+    """A Qwen3ForCausalLM in bfloat16 whose answers to different pairs differ: their logits spread by about one."""
+    torch.manual_seed(seed)
+    numbers = SMALL | {"max_position_embeddings": RERANK_MAX_TOKENS} | changes
+    model: Any = Qwen3ForCausalLM(Qwen3Config(**numbers))
+    randomise_reranker(model)
+    return model.to(torch.bfloat16)
+
+
+def randomise_reranker(model: Any) -> None:
+    """Gives each parameter a spread at which documents, far in front of the last token, decide the answer."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 1:
+                centre = 1.5 if name.endswith("model.norm.weight") else 1
+                parameter.copy_(centre + 0.3 * torch.randn_like(parameter))
+            else:
+                spread = 0.12 if any(part in name for part in ("embed", "lm_head", "score")) else 0.08
+                parameter.copy_(spread * torch.randn_like(parameter))
+
+
+def save_rerank_checkpoint(folder: Path, tokenizer_file: Path, model: Any) -> Path:
+    """Writes a model as a reranker's checkpoint: save_pretrained and a tokenizer that appends nothing."""
+    model.save_pretrained(folder)
+    (folder / "tokenizer.json").write_bytes(tokenizer_file.read_bytes())
+    return folder
+
+
 def edit_json(file: Path, **changes: Any) -> None:
     """Sets keys of a JSON object on disk; a value of None removes the key."""
     found = json.loads(file.read_text()) | changes
     file.write_text(json.dumps({key: value for key, value in found.items() if value is not None}))
+
+
+def byte_tokenizer() -> Tokenizer:
+    """A tokenizer whose tokens are the 256 bytes and an appended end token: with it, everything is small and quick."""
+    vocabulary = {character: byte for byte, character in byte_characters().items()}
+    tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=[]))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_tokens([AddedToken(END_TOKEN, special=True, normalized=False)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {END_TOKEN}",
+        pair=f"$A {END_TOKEN} $B {END_TOKEN}",
+        special_tokens=[(END_TOKEN, tokenizer.token_to_id(END_TOKEN))],
+    )
+    return tokenizer

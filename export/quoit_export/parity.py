@@ -86,11 +86,11 @@ def transformers_answers(checkpoint: Checkpoint, artifact: Artifact) -> Answers:
         disable()
     contract = checkpoint.contract
 
-    def answers(kind: Any, answer: Callable[[Any], Any]) -> Answers:
+    def answers(kind: Any, answer: Callable[[Any], Any], **options: Any) -> Answers:
         model = kind.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()
         rows = [torch.from_numpy(row.astype(np.int64))[None] for row in parity_rows(artifact)]
         with torch.inference_mode():
-            found: Answers = torch.stack([answer(model(input_ids=row)) for row in rows]).numpy()
+            found: Answers = torch.stack([answer(model(input_ids=row, **options)) for row in rows]).numpy()
         return found
 
     if isinstance(contract, EmbeddingContract):
@@ -101,7 +101,9 @@ def transformers_answers(checkpoint: Checkpoint, artifact: Artifact) -> Answers:
         logits = answers(Qwen3ForSequenceClassification, lambda output: output.logits[0, 0])
     else:
         yes, no = contract.yes_token_id, contract.no_token_id
-        logits = answers(Qwen3ForCausalLM, lambda output: output.logits[0, -1, yes] - output.logits[0, -1, no])
+        logits = answers(
+            Qwen3ForCausalLM, lambda output: output.logits[0, -1, yes] - output.logits[0, -1, no], logits_to_keep=1
+        )
     return logits.reshape(QUERIES, DOCUMENTS)
 
 

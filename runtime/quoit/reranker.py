@@ -11,7 +11,7 @@ from tqdm import tqdm
 from quoit.artifact import Artifact, RerankContract, open_artifact
 from quoit.pipeline import Advance, Pipeline, RunOptions
 from quoit.prompts import Pair, Separator, check_text, render_pairs
-from quoit.scoring import Activation, Scores, activate, best_first, check_activation, check_finite
+from quoit.scoring import Activation, Scores, activate, best_first, check_activation, check_finite, check_top_k
 from quoit.tokens import Truncation
 
 
@@ -123,6 +123,7 @@ class Reranker:
         check_text(query, "query")
         if isinstance(documents, str):
             raise TypeError(f"documents is one string, {documents!r:.80}; put it into a list")
+        check_top_k(top_k)
         scoring = Scoring(**options)
         logits = self._score([(query, document) for document in documents], scoring)
         scores = activate(logits, scoring.activation)

@@ -47,13 +47,18 @@ def activate(logits: Scores, activation: Activation) -> Scores:
     return np.exp(-np.logaddexp(0, -logits.astype(np.float64))).astype(np.float32)
 
 
-def best_first(scores: NDArray[np.floating], top_k: int | None) -> NDArray[np.int64]:
-    """The positions of the `top_k` highest scores, best first; equals keep their order.
+def check_top_k(top_k: int | None) -> None:
+    """Refuses a number of results that is none.
 
     Raises:
-        InputError: `top_k` is no whole number from 1 on.
+        InputError: it is no whole number from 1 on.
     """
     if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
         raise InputError(f"top_k {top_k!r} must be a whole number from 1 on, or None for all")
+
+
+def best_first(scores: NDArray[np.floating], top_k: int | None) -> NDArray[np.int64]:
+    """The positions of the `top_k` highest scores, best first; equals keep their order."""
+    check_top_k(top_k)
     order: NDArray[np.int64] = np.argsort(-scores, kind="stable")[:top_k]
     return order

@@ -5,7 +5,6 @@ This module does not know how vectors and scores come about.
 
 import logging
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,12 +70,12 @@ class VectorCache:
     def _read(file: Path, shape: tuple[int, int]) -> Float32 | None:
         """What a cached file holds, or None where there is none, or none that is whole."""
         try:
-            with np.load(file, allow_pickle=False) as arrays:
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
                 found: Float32 = arrays["vectors"]
             os.utime(file)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # numpy and zipfile raise a dozen kinds for a damaged file
             logger.warning("%s is damaged (%s) and is made anew", file, error)
             return None
         whole = found.shape == shape and found.dtype == np.float32 and bool(np.isfinite(found).all())
@@ -108,7 +107,7 @@ def cache_key(embedder: Embedder, texts: Sequence[str]) -> str:
     return digest(CACHE_FORMAT, hashed.hexdigest(), embedder.fingerprint(document_prompt(embedder.contract.prompts)))
 
 
-def nearest(query: Float32, documents: Float32, top_k: int) -> list[Hit]:
+def nearest(query: Float32, documents: Float32, top_k: int | None) -> list[Hit]:
     """The documents [n, dim] nearest to a query [dim] by cosine, best first; all are unit rows."""
     cosines = documents @ query
     return [Hit(index, float(cosines[index])) for index in best_first(cosines, top_k).tolist()]

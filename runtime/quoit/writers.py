@@ -6,6 +6,7 @@ came about.
 
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ ROWS_AT_A_TIME = 8192
 @contextmanager
 def replacing(destination: Path) -> Iterator[Path]:
     """A draft beside a file, which takes the file's name when the context ends without an error."""
-    draft = destination.with_name(f".{destination.name}.{os.getpid()}.part")
+    draft = destination.with_name(f".{destination.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         yield draft
         draft.replace(destination)

@@ -96,7 +96,7 @@ def run_similarity(options: argparse.Namespace) -> int:
     start = time.perf_counter()
     documents = embedder.encode_document(texts, show_progress=sys.stderr.isatty())
     query = embedder.encode_query(options.query, instruction=options.instruction)
-    hits = nearest(query, documents, options.top or len(texts))
+    hits = nearest(query, documents, options.top)
     seconds = time.perf_counter() - start
     places = [Place(options.file, hit.index, texts[hit.index], {COSINE: hit.cosine}) for hit in hits]
     publish(places, [COSINE], options)
@@ -109,6 +109,8 @@ def run_search(options: argparse.Namespace) -> int:
     check(options)
     if options.candidates < 1:
         raise InputError(f"--candidates {options.candidates} finds nothing; use a number from 1 on")
+    if options.cache is not None and options.cache.exists() and not options.cache.is_dir():
+        raise InputError(f"--cache {options.cache} is a file; name a folder, or use --no-cache")
     files = {file: texts_of(options, file) for file in options.file}
     origins = [(file, index) for file, texts in files.items() for index in range(len(texts))]
     texts = [text for found in files.values() for text in found]
@@ -186,7 +188,7 @@ def check(options: argparse.Namespace) -> None:
 
 def publish(places: Sequence[Place], names: Sequence[str], options: argparse.Namespace) -> None:
     """Prints the first of a ranking as a table with the named figures, and writes all of it to --output."""
-    several = len({place.file for place in places}) > 1
+    several = isinstance(options.file, list) and len(set(options.file)) > 1
     print("  ".join(["rank", *(f"{name:>7}" for name in names), *(["file"] if several else []), "line", "text"]))
     for rank, place in enumerate(places[: options.top or SHOWN], 1):
         figures = [f"{place.figures[name]:7.3f}" for name in names]
