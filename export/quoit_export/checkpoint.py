@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
-from quoit.artifact import TOKENIZER, Architecture, Contract, RerankContract, Source, Task, hash_file
+from quoit.artifact import TOKENIZER, Architecture, Contract, RerankContract, Source, Task, hash_file, is_file
 from quoit_export.configuration import (
     check_modules,
     is_classifier,
@@ -208,7 +208,7 @@ def _index_tensors(folder: Path) -> dict[str, tuple[Path, Any]]:
         shards = [folder / "model.safetensors"]
     found: dict[str, tuple[Path, Any]] = {}
     for shard in shards:
-        if not shard.is_file():
+        if not is_file(shard):
             raise CheckpointError(f"{shard} is missing; {folder} is not a complete checkpoint")
         try:
             with safe_open(shard, "np") as tensors:

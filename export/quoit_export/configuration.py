@@ -11,12 +11,18 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from quoit.artifact import TOKENIZER, Architecture, Contract, EmbeddingContract, RerankContract, Task
+from quoit.artifact import TOKENIZER, Architecture, Contract, EmbeddingContract, RerankContract, Task, is_file
 from quoit.prompts import DEFAULT_TASK, RERANK_PREFIX, RERANK_SUFFIX
+from quoit.tokens import refusing
 from quoit_export.errors import CheckpointError
 
 MIN_MRL_DIM = 32
 """The smallest dimension of the Matryoshka range that the Qwen3-Embedding model cards give."""
+
+MOST = 1 << 24
+MOST_LAYERS = 1 << 10
+FLOAT_MAX = 1e30
+"""Beyond these, a number is a mistake, or an attack on memory."""
 
 ANSWERS = ("yes", "no")
 CLASSIFIER = "Qwen3ForSequenceClassification"
@@ -25,11 +31,11 @@ GENERATOR = "Qwen3ForCausalLM"
 
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a JSON file."""
-    if not file.is_file():
+    if not is_file(file):
         raise CheckpointError(f"{file} is missing; {file.parent} is not a complete checkpoint")
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is not valid JSON: {error}; fetch the checkpoint again") from error
     if not isinstance(found, dict):
         raise CheckpointError(f"{file} holds no JSON object; fetch the checkpoint again")
@@ -43,9 +49,11 @@ def read_architecture(config: dict[str, Any], folder: Path) -> Architecture:
         raise CheckpointError(
             f"{folder} has model_type {model_type!r}; quoit exports dense Qwen3 models (model_type 'qwen3')"
         )
-    for key in ("rope_parameters", "rope_scaling"):
-        if not isinstance(config.get(key) or {}, dict):
-            raise CheckpointError(f"{folder}/config.json sets {key} to {config[key]!r}, which is no object; correct it")
+    for key, kind in (("rope_parameters", dict), ("rope_scaling", dict), ("architectures", list)):
+        if not isinstance(config.get(key) or kind(), kind):
+            raise CheckpointError(
+                f"{folder}/config.json sets {key} to {config[key]!r:.80}, which is no {kind.__name__}; correct it"
+            )
     rope = config.get("rope_parameters") or {}
     scaling = config.get("rope_scaling") or rope
     refused = {
@@ -68,17 +76,20 @@ def read_architecture(config: dict[str, Any], folder: Path) -> Architecture:
         )
     names = [name for name in Architecture.__struct_fields__ if name not in ("rms_norm_eps", "rope_theta")]
     sizes: dict[str, Any] = {name: config.get(name) for name in names}
-    wrong = {name: value for name, value in sizes.items() if type(value) is not int or value < 1}
+    most = dict.fromkeys(names, MOST) | {"num_hidden_layers": MOST_LAYERS}
+    wrong = {name: value for name, value in sizes.items() if type(value) is not int or not 1 <= value <= most[name]}
     theta = rope.get("rope_theta", config.get("rope_theta"))
     eps = config.get("rms_norm_eps")
     wrong |= {
         name: value
         for name, value in {"rope_theta": theta, "rms_norm_eps": eps}.items()
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= FLOAT_MAX
     }
     if wrong:
         listed = ", ".join(f"{name}={value!r}" for name, value in wrong.items())
-        raise CheckpointError(f"{folder}/config.json needs positive numbers, found {listed}; complete it")
+        raise CheckpointError(
+            f"{folder}/config.json needs positive numbers of a usual size, found {listed:.400}; correct it"
+        )
     numbers = Architecture(**sizes, rms_norm_eps=float(eps or 0), rope_theta=float(theta or 0))
     if numbers.num_attention_heads % numbers.num_key_value_heads or numbers.head_dim % 16:
         raise CheckpointError(
@@ -91,8 +102,8 @@ def read_architecture(config: dict[str, Any], folder: Path) -> Architecture:
 def read_max_tokens(config: dict[str, Any], folder: Path) -> int:
     """The context length."""
     found = config.get("max_position_embeddings")
-    if type(found) is not int or found < 2:
-        raise CheckpointError(f"{folder}/config.json has max_position_embeddings {found!r}; set the context length")
+    if type(found) is not int or not 2 <= found <= MOST:
+        raise CheckpointError(f"{folder}/config.json has max_position_embeddings {found!r:.40}; set the context length")
     return found
 
 
@@ -120,7 +131,7 @@ def _modules(folder: Path) -> list[dict[str, Any]]:
         return []
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is not valid JSON: {error}; fetch the checkpoint again") from error
     if not isinstance(found, list) or not all(isinstance(module, dict) for module in found):
         raise CheckpointError(f"{file} holds no list of modules; fetch the checkpoint again")
@@ -137,7 +148,10 @@ def check_modules(folder: Path) -> None:
                 "Transformer, Pooling and Normalize"
             )
         if kind == "Pooling":
-            pooling = read_json(folder / str(module.get("path", "")) / "config.json")
+            path = str(module.get("path", ""))
+            if Path(path).name != path:
+                raise CheckpointError(f"{folder}/modules.json names a folder elsewhere, {path!r:.80}; do not use it")
+            pooling = read_json(folder / path / "config.json")
             modes = [key for key, value in pooling.items() if key.startswith("pooling_mode_") and value]
             if modes != ["pooling_mode_lasttoken"] and (modes or pooling.get("pooling_mode") != "lasttoken"):
                 raise CheckpointError(
@@ -178,8 +192,9 @@ def read_contract(folder: Path, config: dict[str, Any], task: Task, numbers: Arc
 
 def read_end_token_id(tokenizer: Tokenizer, folder: Path) -> int:
     """The id that the tokenizer's own post-processor appends to every text."""
-    ids = tokenizer.encode("").ids
-    if len(ids) != 1 or tokenizer.encode("a").ids[-1] != ids[0]:
+    with refusing(CheckpointError, f"{folder / TOKENIZER} encodes nothing", "fetch it again"):
+        ids, some = tokenizer.encode("").ids, tokenizer.encode("a").ids
+    if len(ids) != 1 or some[-1:] != ids:
         raise CheckpointError(
             f"{folder / TOKENIZER} appends {len(ids)} tokens to a text instead of one end token behind it; "
             "Qwen3-Embedding pools the state of an appended <|endoftext|>: use its tokenizer.json"
@@ -189,7 +204,8 @@ def read_end_token_id(tokenizer: Tokenizer, folder: Path) -> int:
 
 def read_answer_id(tokenizer: Tokenizer, folder: Path, word: str) -> int:
     """The id of an answer, which must be a single token."""
-    ids = tokenizer.encode(word, add_special_tokens=False).ids
+    with refusing(CheckpointError, f"{folder / TOKENIZER} cannot encode {word!r}", "fetch it again"):
+        ids = tokenizer.encode(word, add_special_tokens=False).ids
     if len(ids) != 1:
         raise CheckpointError(
             f"{folder / TOKENIZER} makes {len(ids)} tokens of {word!r}, and a reranker answers with one; use "
@@ -213,7 +229,5 @@ def read_tokenizer(file: Path, vocab_size: int) -> Tokenizer:
 
 
 def _load_tokenizer(file: Path) -> Tokenizer:
-    try:
+    with refusing(CheckpointError, f"{file} is no readable tokenizer", "fetch it again"):
         return Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises bare Exception
-        raise CheckpointError(f"{file} is no readable tokenizer: {error}; fetch it again") from error

@@ -1,6 +1,6 @@
 """The artifact folder: what `quoit-export` writes and the runtime reads.
 
-    FOLDER/quoit.json                      the manifest, the records below as JSON
+    FOLDER/quoit.json                      the manifest, the records below as JSON, and its own hash
     FOLDER/tokenizer.json                  the checkpoint's own tokenizer
     FOLDER/<precision>/model.onnx          the graph
     FOLDER/<precision>/model.onnx.data     its tensors, memory-mapped at load
@@ -20,6 +20,7 @@ from quoit.errors import ArtifactError
 FORMAT = 2
 MANIFEST = "quoit.json"
 TOKENIZER = "tokenizer.json"
+SEAL = "sha256"
 MAX_MANIFEST_BYTES = 1 << 20
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -210,7 +211,7 @@ class Artifact:
                 f"{self.folder / MANIFEST} names a file outside its folder, {record.path!r}; do not use this artifact"
             )
         path = self.folder / inside
-        if not path.is_file():
+        if not is_file(path):
             raise ArtifactError(f"{path} is missing; export the artifact again")
         size = path.stat().st_size
         if size != record.bytes:
@@ -237,6 +238,14 @@ class Artifact:
 
 def _describe(parity: Parity) -> str:
     return f"{parity.measure} to {parity.reference} {parity.least:.5f}, below {parity.floor}"
+
+
+def is_file(path: Path) -> bool:
+    """Whether a path leads to a file; one that no file can have, too long or with a null, does not."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def hash_file(path: Path) -> str:
@@ -280,9 +289,15 @@ def read_artifact(folder: str | Path) -> Artifact:
                 f"{file} has format {version!r}, this quoit reads format {FORMAT}; export the artifact again, "
                 "or install the quoit that wrote it"
             )
+        seal = found.pop(SEAL, None)
         manifest = msgspec.convert(found, Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError(f"{file} is damaged: {error}; export the artifact again") from error
+    if seal != _seal(manifest):
+        raise ArtifactError(
+            f"{file} is damaged: its {SEAL} is {seal!r:.14}, {_seal(manifest)[:12]}… expected of what it says; copy or "
+            "export the artifact again"
+        )
     return Artifact(folder, manifest)
 
 
@@ -292,6 +307,11 @@ def open_artifact(artifact: str | Path | Artifact) -> Artifact:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Writes quoit.json into a folder."""
-    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    (folder / MANIFEST).write_bytes(text + b"\n")
+    """Writes quoit.json into a folder, with a hash of what it says beside that."""
+    sealed = msgspec.to_builtins(manifest) | {SEAL: _seal(manifest)}
+    (folder / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(sealed), indent=2) + b"\n")
+
+
+def _seal(manifest: Manifest) -> str:
+    """The SHA-256 of a manifest, so that a changed prompt cannot pass for the one that was exported."""
+    return hashlib.sha256(msgspec.json.encode(manifest)).hexdigest()

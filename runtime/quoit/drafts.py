@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Annotated
 
 import msgspec
 import numpy as np
@@ -24,7 +24,7 @@ from quoit.errors import InputError
 from quoit.pooling import Vectors
 from quoit.prompts import check_text
 from quoit.tokens import Truncation
-from quoit.writers import VECTOR_WRITERS, check_destination, locked, replacing, write_vectors
+from quoit.writers import VECTOR_WRITERS, check_destination, locked, replacing
 
 NPY = ".npy"
 SUFFIXES = (NPY, *VECTOR_WRITERS)
@@ -44,7 +44,7 @@ class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     job: str
-    rows: int = 0
+    rows: Annotated[int, msgspec.Meta(ge=0, le=1 << 48)] = 0
     texts_sha256: str = hashlib.sha256().hexdigest()
     tokens: int = 0
     truncation: Truncation = Truncation()
@@ -138,7 +138,9 @@ class Draft:
         if destination.suffix == NPY:
             rows.replace(destination)
         else:
-            write_vectors(destination, np.load(rows, mmap_mode="r"))
+            whole = self.folder / f"whole{destination.suffix}"
+            VECTOR_WRITERS[destination.suffix](whole, np.load(rows, mmap_mode="r"))
+            whole.replace(destination)
         shutil.rmtree(self.folder)
 
     def _write_header(self) -> None:
@@ -192,6 +194,8 @@ def _read_progress(folder: Path, job: str) -> Progress | None:
         return None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InputError(f"{folder / PROGRESS} is damaged: {error}; leave out --resume to start anew") from error
+    if found.rows and not (folder / ROWS).exists():
+        return None  # killed between the rename of the rows and the removal of the draft
     if found.job != job:
         raise InputError(f"{folder} was begun with another model or other options; leave out --resume to start anew")
     return found

@@ -31,3 +31,11 @@ class ProviderError(QuoitError):
 
 class ComputeError(QuoitError):
     """The model ran and gave values that are not finite."""
+
+
+def shown(value: object) -> str:
+    """The beginning of a value's `repr`, for a message; some values have none."""
+    try:
+        return f"{value!r:.80}"
+    except (ValueError, RecursionError):
+        return "that cannot be shown"

@@ -67,10 +67,12 @@ class Output:
                 f"of dim {dim} from your own texts"
             )
         try:
-            ranges = np.asarray(self.ranges, np.float32)
-        except (TypeError, ValueError) as error:
+            with np.errstate(all="ignore"):
+                ranges = np.asarray(self.ranges, np.float32)
+                steps = (ranges[1:] - ranges[:1]) / LEVELS
+        except (TypeError, ValueError, OverflowError, IndexError) as error:
             raise InputError(f"ranges are no numbers ({error}); make them with calibration_ranges(sample)") from error
-        if ranges.shape != (2, dim) or not np.isfinite(ranges).all() or (ranges[0] >= ranges[1]).any():
+        if ranges.shape != (2, dim) or not np.isfinite(ranges).all() or not ((steps > 0) & (steps < np.inf)).all():
             raise InputError(
                 f"ranges of shape {ranges.shape} must be finite, [2, {dim}], and rise from row 0 to row 1; make "
                 "them with calibration_ranges(sample)"
@@ -102,8 +104,9 @@ def finish(states: Float32, output: Output) -> Vectors:
 
 def normalize(vectors: Float32) -> Float32:
     """Rows scaled to unit Euclidean length; a row of zeros stays zero."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    scaled: Float32 = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
+    wide = vectors.astype(np.float64)  # squares of float32 neither overflow nor vanish
+    norms = np.linalg.norm(wide, axis=1, keepdims=True)
+    scaled: Float32 = (wide / np.maximum(norms, np.finfo(np.float64).tiny)).astype(np.float32)
     return scaled
 
 
@@ -114,14 +117,30 @@ def convert(vectors: Float32, output: Output) -> Vectors:
             same: Vectors = np.ascontiguousarray(vectors)
             return same
         case "float16":
-            return vectors.astype(np.float16)
+            return to_half(vectors)
         case "ubinary":
             return pack_bits(vectors)
         case "binary":
             return (pack_bits(vectors).astype(np.int16) - 128).astype(np.int8)
     low, high = np.asarray(output.ranges, np.float32)
-    levels: Float32 = np.clip((vectors - low) / ((high - low) / np.float32(LEVELS)), 0, LEVELS)
+    with np.errstate(over="ignore"):  # what overflows lies outside the range, and is clipped
+        levels: Float32 = np.clip((vectors - low) / ((high - low) / np.float32(LEVELS)), 0, LEVELS)
     return levels.astype(np.uint8) if output.dtype == "uint8" else (levels - 128).astype(np.int8)
+
+
+def to_half(vectors: Float32) -> Vectors:
+    """Vectors in float16.
+
+    Raises:
+        ComputeError: a value is beyond its range, as one of a vector that is not normalised may be.
+    """
+    with np.errstate(over="ignore"):
+        half: Vectors = vectors.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise ComputeError(
+            f"a vector has the value {np.abs(vectors).max():g}, beyond float16; normalise it, or use dtype='float32'"
+        )
+    return half
 
 
 def pack_bits(vectors: Float32) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ Qwen/Qwen3-Reranker-0.6B). This module does not know about tokens.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, get_args
 
-from quoit.errors import InputError
+from quoit.errors import InputError, shown
 
 DEFAULT_TASK = "Given a web search query, retrieve relevant passages that answer the query"
 INSTRUCTION_TEMPLATE = "Instruct: {instruction}\nQuery:"
@@ -61,7 +61,7 @@ def render_pairs(pairs: Iterable[Pair], instruction: str, separator: Separator) 
     head = f"<Instruct>: {check_text(instruction, 'instruction')}{separator}<Query>: "
     for index, pair in enumerate(pairs):
         if not isinstance(pair, (tuple, list)) or len(pair) != PAIR:
-            raise TypeError(f"pair {index} is {type(pair).__name__} {pair!r:.80}; make it (query, document)")
+            raise TypeError(f"pair {index} is {type(pair).__name__} {shown(pair)}; make it (query, document)")
         query, document = (
             check_text(text, f"the {name} of pair {index}") for text, name in zip(pair, FIELDS, strict=True)
         )
@@ -74,7 +74,7 @@ FIELDS = ("query", "document")
 def check_text(text: object, name: str) -> str:
     """The text itself, when it is a string that UTF-8 can represent."""
     if not isinstance(text, str):
-        raise TypeError(f"{name} is {type(text).__name__} {text!r:.80}, not str; convert it to a string first")
+        raise TypeError(f"{name} is {type(text).__name__} {shown(text)}, not str; convert it to a string first")
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -94,20 +94,22 @@ def _read_parquet(source: str, column: str) -> Iterator[str]:
     parquet = pyarrow_parquet()
     try:
         file = parquet.ParquetFile(source)
+        names = file.schema_arrow.names
     except Exception as error:  # pyarrow's errors share no base with a name worth importing
         raise InputError(f"{source} is no readable parquet file: {error}; check it") from error
-    if column not in file.schema_arrow.names:
-        raise InputError(f"{source} has no column {column!r}, but {file.schema_arrow.names}; name one with --column")
+    if column not in names:
+        raise InputError(f"{source} has no column {column!r}, but {names}; name one with --column")
     row = 0
     batches = file.iter_batches(columns=[column])
     while True:
         try:
             batch = next(batches, None)
-        except Exception as error:  # as above
-            raise InputError(f"{source} is damaged after row {row}: {error}; check it") from error
-        if batch is None:
+            values = None if batch is None else batch.column(0).to_pylist()
+        except Exception as error:  # as above; and texts that are no UTF-8, dates beyond Python's calendar
+            raise InputError(f"{source} cannot be read after row {row}: {error}; check it") from error
+        if values is None:
             return
-        for value in batch.column(0).to_pylist():
+        for value in values:
             row += 1
             yield _text_of(value, f"{source}, row {row}", column)
 

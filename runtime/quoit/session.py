@@ -87,6 +87,8 @@ def onnxruntime() -> Any:
     try:
         import onnxruntime as module
     except ImportError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
         raise ProviderError(
             f"onnxruntime cannot be imported ({error}); install it with `pip install 'quoit[cpu]'` or "
             "`pip install 'quoit[cuda]'`"

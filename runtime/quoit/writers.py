@@ -87,12 +87,6 @@ def write_records(destination: Path, records: Sequence[Mapping[str, object]]) ->
             parquet.write_table(pyarrow.Table.from_pylist([dict(record) for record in records]), draft)
 
 
-def write_vectors(destination: Path, vectors: Vectors) -> None:
-    """Writes vectors [n, dim] as `.jsonl` or `.parquet`, with the columns id and vector."""
-    with replacing(destination) as draft:
-        VECTOR_WRITERS[destination.suffix](draft, vectors)
-
-
 def _write_jsonl(path: Path, vectors: Vectors) -> None:
     with path.open("w", encoding="utf-8") as file:
         for row, vector in enumerate(vectors):

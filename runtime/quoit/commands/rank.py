@@ -192,15 +192,20 @@ def publish(places: Sequence[Place], names: Sequence[str], options: argparse.Nam
     print("  ".join(["rank", *(f"{name:>7}" for name in names), *(["file"] if several else []), "line", "text"]))
     for rank, place in enumerate(places[: options.top or SHOWN], 1):
         figures = [f"{place.figures[name]:7.3f}" for name in names]
-        where = [place.file] if several else []
+        where = [printable(place.file)] if several else []
         print("  ".join([f"{rank:4}", *figures, *where, f"{place.index + 1:4}", one_line(place.text)]))
     if options.output is not None:
         records = [
-            {"rank": rank, "file": place.file, "index": place.index, **place.figures, "text": place.text}
+            {"rank": rank, "file": printable(place.file), "index": place.index, **place.figures, "text": place.text}
             for rank, place in enumerate(places, 1)
         ]
         write_records(options.output, records)
         print(f"{options.output}: {len(records)} lines", file=sys.stderr)
+
+
+def printable(file: str) -> str:
+    """A file's name, where it is not UTF-8 with its odd bytes replaced."""
+    return file.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def one_line(text: str) -> str:

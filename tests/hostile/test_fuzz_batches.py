@@ -1,0 +1,96 @@
+"""What a plan promises, on any rows and any limits."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fuzzing import fuzz
+from quoit.batches import Batch, Limits, plan_batches
+
+Row = tuple[int, ...]
+LARGEST_ID = 2**32 - 1
+
+IDS = st.sampled_from([0, 1, 2]) | st.integers(0, LARGEST_ID)
+LIMITS = st.builds(
+    Limits,
+    stream_tokens=st.integers(1, 40) | st.just(10_000),
+    rectangle_tokens=st.integers(1, 80) | st.just(100_000),
+    tiled_from=st.integers(1, 12) | st.just(1 << 62),
+    share_prefixes=st.booleans(),
+)
+
+
+@st.composite
+def row_sets(draw: st.DrawFn) -> list[Row]:
+    """Rows, among them copies, beginnings and continuations of others."""
+    rows: list[Row] = []
+    for _ in range(draw(st.integers(0, 12))):
+        row = tuple(draw(st.lists(IDS, min_size=1, max_size=10)))
+        again: bool = draw(st.booleans())
+        if rows and again:
+            other = draw(st.sampled_from(rows))
+            kept = other[: draw(st.integers(1, len(other)))]
+            row = kept if draw(st.booleans()) else kept + row
+        rows.append(row)
+    return rows
+
+
+def sequences(batch: Batch) -> list[Row]:
+    """The ids of each sequence, read back through attention_index."""
+    lengths = (batch.row_lengths + 1).tolist()
+    return [tuple(batch.input_ids[index[:n]].tolist()) for index, n in zip(batch.attention_index, lengths, strict=True)]
+
+
+def answers(batches: list[Batch]) -> Iterator[tuple[int, Row]]:
+    """Each text answered, with the ids that answer it."""
+    for batch in batches:
+        found = sequences(batch)
+        yield from ((text, found[output]) for text, output in zip(batch.texts, batch.output_row, strict=True))
+
+
+@fuzz(2500)
+@given(row_sets(), LIMITS)
+def test_every_row_is_answered_once_by_its_own_ids_with_and_without_sharing(rows: list[Row], limits: Limits) -> None:
+    for share in (True, False):
+        found = list(answers(list(plan_batches(rows, replace(limits, share_prefixes=share)))))
+        assert sorted(text for text, _ in found) == list(range(len(rows)))
+        assert all(rows[text] == ids for text, ids in found)
+
+
+@fuzz(1500)
+@given(row_sets(), LIMITS)
+def test_limits_hold_but_for_single_rows_and_a_row_is_tiled_by_its_own_length(rows: list[Row], limits: Limits) -> None:
+    for batch in plan_batches(rows, limits):
+        found = sequences(batch)
+        if len(found) > 1:
+            assert batch.attention_index.size <= limits.rectangle_tokens
+            assert len(batch.input_ids) <= limits.stream_tokens
+        assert all((len(row) >= limits.tiled_from) == batch.tiled_attention for row in found)
+        distinct = {row[:end] for row in found for end in range(1, len(row) + 1)}
+        assert len(batch.input_ids) == (len(distinct) if limits.share_prefixes else sum(map(len, found)))
+        assert len(found) == len(set(found))
+
+
+@fuzz(1500)
+@given(row_sets(), LIMITS)
+def test_every_stream_row_has_one_place_with_its_own_past(rows: list[Row], limits: Limits) -> None:
+    """A stream row stands where `stream_slot` says, at its own position, behind the tokens it follows in every row."""
+    for batch in plan_batches(rows, limits):
+        longest = batch.attention_index.shape[1]
+        lengths = batch.row_lengths + 1
+        assert longest == lengths.max()
+        assert len(set(batch.stream_slot.tolist())) == len(batch.stream_slot) == len(batch.input_ids)
+        sequence, position = np.divmod(batch.stream_slot, longest)
+        assert (position < lengths[sequence]).all()
+        assert (batch.attention_index[sequence, position] == np.arange(len(batch.input_ids))).all()
+        past: dict[int, Row] = {}
+        for number, (index, length) in enumerate(zip(batch.attention_index, lengths, strict=True)):
+            assert batch.last_row[number] == index[length - 1]
+            assert (index[length:] == index[length - 1]).all()
+            for end, stream_row in enumerate(index[:length].tolist()):
+                before = tuple(index[: end + 1].tolist())
+                assert past.setdefault(stream_row, before) == before
+                assert position[stream_row] == end
