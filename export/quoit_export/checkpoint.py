@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
 from quoit.artifact import TOKENIZER, Architecture, Contract, RerankContract, Source, Task, hash_file, is_file
+from quoit.errors import brief, shown
 from quoit_export.configuration import (
     check_modules,
     is_classifier,
@@ -86,7 +87,7 @@ class Checkpoint:
                     shard.get_slice(stored)[rows] if isinstance(rows, int) else shard.get_tensor(stored)
                 )
         except SafetensorError as error:
-            raise CheckpointError(f"cannot read {stored} from {file}: {error}; fetch it again") from error
+            raise CheckpointError(f"cannot read {stored} from {file}: {brief(error)}; fetch it again") from error
         if not np.isfinite(values).all():
             raise CheckpointError(
                 f"{stored} in {file} holds NaN or infinity; the checkpoint is damaged, use another one"
@@ -201,22 +202,27 @@ def _index_tensors(folder: Path) -> dict[str, tuple[Path, Any]]:
         if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
             raise CheckpointError(f"{index} has no weight_map; fetch the checkpoint again")
         names = sorted(set(weight_map.values()))
-        if any(Path(name).name != name for name in names):
-            raise CheckpointError(f"{index} names shards outside {folder}; do not use this checkpoint")
+        outside = [name for name in names if Path(name).name != name]
+        if outside:
+            raise CheckpointError(
+                f"{index} names shards outside {folder}, {shown(outside)}; do not use this checkpoint"
+            )
         shards = [folder / name for name in names]
     else:
         shards = [folder / "model.safetensors"]
     found: dict[str, tuple[Path, Any]] = {}
     for shard in shards:
         if not is_file(shard):
-            raise CheckpointError(f"{shard} is missing; {folder} is not a complete checkpoint")
+            raise CheckpointError(
+                f"{shard} is missing; {folder} is not a complete checkpoint, fetch it again or name another folder"
+            )
         try:
             with safe_open(shard, "np") as tensors:
                 for name in tensors.keys():  # noqa: SIM118  safe_open is no mapping
                     header = tensors.get_slice(name)
                     found[name] = (shard, (tuple(header.get_shape()), header.get_dtype()))
         except SafetensorError as error:
-            raise CheckpointError(f"{shard} is no readable safetensors file: {error}; fetch it again") from error
+            raise CheckpointError(f"{shard} is no readable safetensors file: {brief(error)}; fetch it again") from error
     return found
 
 
@@ -239,14 +245,14 @@ def _check_tensors(needed: dict[str, tuple[int, ...]], files: dict[str, tuple[Pa
     missing = [name for name in needed if name not in found]
     if missing:
         raise CheckpointError(
-            f"{folder} lacks {len(missing)} of {len(needed)} tensors: {_some(missing)}; is it complete?"
+            f"{folder} lacks {len(missing)} of {len(needed)} tensors: {_some(missing)}; is it complete? fetch it again"
         )
     for name, shape in needed.items():
         has, dtype = found[name]
         if has != shape:
             raise CheckpointError(
                 f"{folder}: {name} has shape {list(has)}, config.json implies {list(shape)}; they belong to "
-                "different models"
+                "different models, fetch both again from one checkpoint"
             )
         if dtype not in FLOAT_DTYPES:
             raise CheckpointError(
@@ -262,5 +268,5 @@ def _check_tensors(needed: dict[str, tuple[int, ...]], files: dict[str, tuple[Pa
 
 
 def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:8])
-    return shown if len(names) <= 8 else f"{shown}, …"
+    some = brief(", ".join(names[:4]))
+    return some if len(names) <= 4 else f"{some}, …"

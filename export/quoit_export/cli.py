@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return run(options)
     except (QuoitError, OSError) as error:
-        print(f"quoit-export: {error}", file=sys.stderr)
+        print(" ".join(f"quoit-export: {error}".splitlines()), file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:
         print("quoit-export: interrupted; the same command goes on where it stopped", file=sys.stderr)

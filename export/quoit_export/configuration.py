@@ -12,6 +12,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from quoit.artifact import TOKENIZER, Architecture, Contract, EmbeddingContract, RerankContract, Task, is_file
+from quoit.errors import brief, shown
 from quoit.prompts import DEFAULT_TASK, RERANK_PREFIX, RERANK_SUFFIX
 from quoit.tokens import refusing
 from quoit_export.errors import CheckpointError
@@ -32,7 +33,9 @@ GENERATOR = "Qwen3ForCausalLM"
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a JSON file."""
     if not is_file(file):
-        raise CheckpointError(f"{file} is missing; {file.parent} is not a complete checkpoint")
+        raise CheckpointError(
+            f"{file} is missing; {file.parent} is not a complete checkpoint, fetch it again or name another folder"
+        )
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -47,12 +50,13 @@ def read_architecture(config: dict[str, Any], folder: Path) -> Architecture:
     model_type = config.get("model_type")
     if model_type != "qwen3":
         raise CheckpointError(
-            f"{folder} has model_type {model_type!r}; quoit exports dense Qwen3 models (model_type 'qwen3')"
+            f"{folder} has model_type {shown(model_type)}; quoit exports dense Qwen3 models (model_type 'qwen3'), "
+            "use one of those"
         )
     for key, kind in (("rope_parameters", dict), ("rope_scaling", dict), ("architectures", list)):
         if not isinstance(config.get(key) or kind(), kind):
             raise CheckpointError(
-                f"{folder}/config.json sets {key} to {config[key]!r:.80}, which is no {kind.__name__}; correct it"
+                f"{folder}/config.json sets {key} to {shown(config[key])}, which is no {kind.__name__}; correct it"
             )
     rope = config.get("rope_parameters") or {}
     scaling = config.get("rope_scaling") or rope
@@ -65,13 +69,13 @@ def read_architecture(config: dict[str, Any], folder: Path) -> Architecture:
     for key, refuse in refused.items():
         if refuse:
             raise CheckpointError(
-                f"{folder}/config.json sets {key} to {config[key]!r}, which quoit does not export; use the "
+                f"{folder}/config.json sets {key} to {shown(config[key])}, which quoit does not export; use the "
                 "original Qwen3 weights"
             )
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if kind != "default":
         raise CheckpointError(
-            f"{folder}/config.json asks for {kind!r} RoPE scaling, which quoit does not export; set it "
+            f"{folder}/config.json asks for {shown(kind)} RoPE scaling, which quoit does not export; set it "
             "to 'default' to use the native context"
         )
     names = [name for name in Architecture.__struct_fields__ if name not in ("rms_norm_eps", "rope_theta")]
@@ -86,15 +90,15 @@ def read_architecture(config: dict[str, Any], folder: Path) -> Architecture:
         if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= FLOAT_MAX
     }
     if wrong:
-        listed = ", ".join(f"{name}={value!r}" for name, value in wrong.items())
+        listed = brief(", ".join(f"{name}={shown(value)}" for name, value in wrong.items()))
         raise CheckpointError(
-            f"{folder}/config.json needs positive numbers of a usual size, found {listed:.400}; correct it"
+            f"{folder}/config.json needs positive numbers of a usual size, found {listed}; correct it"
         )
     numbers = Architecture(**sizes, rms_norm_eps=float(eps or 0), rope_theta=float(theta or 0))
     if numbers.num_attention_heads % numbers.num_key_value_heads or numbers.head_dim % 16:
         raise CheckpointError(
             f"{folder}/config.json: num_attention_heads ({numbers.num_attention_heads}) must be a multiple of "
-            f"num_key_value_heads ({numbers.num_key_value_heads}), and head_dim ({numbers.head_dim}) of 16"
+            f"num_key_value_heads ({numbers.num_key_value_heads}), and head_dim ({numbers.head_dim}) of 16; correct it"
         )
     return numbers
 
@@ -103,7 +107,9 @@ def read_max_tokens(config: dict[str, Any], folder: Path) -> int:
     """The context length."""
     found = config.get("max_position_embeddings")
     if type(found) is not int or not 2 <= found <= MOST:
-        raise CheckpointError(f"{folder}/config.json has max_position_embeddings {found!r:.40}; set the context length")
+        raise CheckpointError(
+            f"{folder}/config.json has max_position_embeddings {shown(found)}; set the context length"
+        )
     return found
 
 
@@ -120,7 +126,7 @@ def recognise_task(folder: Path, config: dict[str, Any], stored_names: Collectio
     if GENERATOR in architectures or CLASSIFIER in architectures:
         return "rerank"
     raise CheckpointError(
-        f"{folder} may be an embedding model or a reranker (architectures {architectures!r}); say which with "
+        f"{folder} may be an embedding model or a reranker (architectures {shown(architectures)}); say which with "
         "`--task embedding` or `--task rerank`"
     )
 
@@ -144,18 +150,19 @@ def check_modules(folder: Path) -> None:
         kind = str(module.get("type", "")).rpartition(".")[2]
         if kind not in ("Transformer", "Pooling", "Normalize"):
             raise CheckpointError(
-                f"{folder}/modules.json has a {kind} module, which quoit does not export; use a checkpoint of "
+                f"{folder}/modules.json has a {brief(kind)} module, which quoit does not export; use a checkpoint of "
                 "Transformer, Pooling and Normalize"
             )
         if kind == "Pooling":
             path = str(module.get("path", ""))
             if Path(path).name != path:
-                raise CheckpointError(f"{folder}/modules.json names a folder elsewhere, {path!r:.80}; do not use it")
+                raise CheckpointError(f"{folder}/modules.json names a folder elsewhere, {shown(path)}; do not use it")
             pooling = read_json(folder / path / "config.json")
             modes = [key for key, value in pooling.items() if key.startswith("pooling_mode_") and value]
             if modes != ["pooling_mode_lasttoken"] and (modes or pooling.get("pooling_mode") != "lasttoken"):
                 raise CheckpointError(
-                    f"{folder} does not pool the last token ({pooling}); quoit exports last-token pooling only"
+                    f"{folder} does not pool the last token ({shown(pooling)}); quoit exports last-token pooling only, "
+                    "use a checkpoint that has it"
                 )
 
 
@@ -166,7 +173,7 @@ def read_prompts(folder: Path) -> dict[str, str]:
         return {}
     prompts = read_json(file).get("prompts") or {}
     if not isinstance(prompts, dict) or not all(isinstance(v, str) for v in prompts.values()):
-        raise CheckpointError(f"{file} has prompts that are not text: {prompts!r}; correct it")
+        raise CheckpointError(f"{file} has prompts that are not text: {shown(prompts)}; correct it")
     return prompts
 
 
@@ -217,13 +224,15 @@ def read_answer_id(tokenizer: Tokenizer, folder: Path, word: str) -> int:
 def read_tokenizer(file: Path, vocab_size: int) -> Tokenizer:
     """The tokenizer, after a check that the model has an embedding for each of its ids."""
     if not file.is_file():
-        raise CheckpointError(f"{file} is missing; {file.parent} is not a complete checkpoint")
+        raise CheckpointError(
+            f"{file} is missing; {file.parent} is not a complete checkpoint, fetch it again or name another folder"
+        )
     tokenizer = _load_tokenizer(file)
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
     if largest >= vocab_size:
         raise CheckpointError(
             f"{file} has token ids up to {largest}, but the model has {vocab_size} embeddings; they belong to "
-            "different models"
+            "different models, fetch both again from one checkpoint"
         )
     return tokenizer
 

@@ -15,7 +15,7 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
-from quoit.errors import ArtifactError
+from quoit.errors import ArtifactError, brief, shown
 
 FORMAT = 2
 MANIFEST = "quoit.json"
@@ -189,10 +189,9 @@ class Artifact:
             )
         if not variant.accepted:
             failed = "; ".join(_describe(p) for p in variant.parity if not p.passes)
-            raise ArtifactError(
-                f"the {precision} variant of {self.folder} was rejected at export ({failed}); use another "
-                f"precision of {', '.join(self.accepted()) or 'a new export'}"
-            )
+            others = ", ".join(self.accepted())
+            remedy = f"use another precision of {others}" if others else "make a new export"
+            raise ArtifactError(f"the {precision} variant of {self.folder} was rejected at export ({failed}); {remedy}")
         return variant
 
     def accepted(self) -> list[Precision]:
@@ -208,7 +207,8 @@ class Artifact:
         inside = PurePosixPath(record.path)
         if inside.is_absolute() or ".." in inside.parts or "\\" in record.path or not inside.parts:
             raise ArtifactError(
-                f"{self.folder / MANIFEST} names a file outside its folder, {record.path!r}; do not use this artifact"
+                f"{self.folder / MANIFEST} names a file outside its folder, {shown(record.path)}; do not use this "
+                "artifact"
             )
         path = self.folder / inside
         if not is_file(path):
@@ -286,13 +286,13 @@ def read_artifact(folder: str | Path) -> Artifact:
         version = found.get("format") if isinstance(found, dict) else None
         if version != FORMAT:
             raise ArtifactError(
-                f"{file} has format {version!r}, this quoit reads format {FORMAT}; export the artifact again, "
+                f"{file} has format {shown(version)}, this quoit reads format {FORMAT}; export the artifact again, "
                 "or install the quoit that wrote it"
             )
         seal = found.pop(SEAL, None)
         manifest = msgspec.convert(found, Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ArtifactError(f"{file} is damaged: {error}; export the artifact again") from error
+        raise ArtifactError(f"{file} is damaged: {brief(error)}; export the artifact again") from error
     if seal != _seal(manifest):
         raise ArtifactError(
             f"{file} is damaged: its {SEAL} is {seal!r:.14}, {_seal(manifest)[:12]}… expected of what it says; copy or "

@@ -29,7 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def report(message: str, error: BaseException) -> None:
     """Prints an error as one line, with what was noted on its way."""
-    print("; ".join([f"quoit: {message}", *getattr(error, "__notes__", [])]), file=sys.stderr)
+    line = "; ".join([f"quoit: {message}", *getattr(error, "__notes__", [])])
+    print(" ".join(line.splitlines()), file=sys.stderr)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ from typing import IO, Annotated
 import msgspec
 import numpy as np
 
-from quoit.errors import InputError
+from quoit.errors import InputError, brief
 from quoit.pooling import Vectors
 from quoit.prompts import check_text
 from quoit.tokens import Truncation
@@ -193,7 +193,7 @@ def _read_progress(folder: Path, job: str) -> Progress | None:
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InputError(f"{folder / PROGRESS} is damaged: {error}; leave out --resume to start anew") from error
+        raise InputError(f"{folder / PROGRESS} is damaged: {brief(error)}; leave out --resume to start anew") from error
     if found.rows and not (folder / ROWS).exists():
         return None  # killed between the rename of the rows and the removal of the draft
     if found.job != job:

@@ -8,9 +8,13 @@
 
 `quoit_export` adds CheckpointError, ExportError and ParityError below QuoitError.
 
-Every message names the offending value and the next step. The command line prints the message alone and
-exits with code 2.
+Every message names the offending value and the next step, in one line of bounded length whatever the value is.
+The command line prints the message alone and exits with code 2.
 """
+
+import re
+
+ADDRESS = re.compile(" at 0x[0-9a-fA-F]+")
 
 
 class QuoitError(Exception):
@@ -33,9 +37,15 @@ class ComputeError(QuoitError):
     """The model ran and gave values that are not finite."""
 
 
+def brief(text: object, most: int = 200) -> str:
+    """A text or an error for a message: on one line, and cut after so many characters."""
+    line = " ".join(part.strip() for part in str(text).splitlines())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
 def shown(value: object) -> str:
-    """The beginning of a value's `repr`, for a message; some values have none."""
+    """The beginning of a value's `repr`, for a message, without addresses; some values have none."""
     try:
-        return f"{value!r:.80}"
-    except (ValueError, RecursionError):
+        return brief(ADDRESS.sub("", repr(value)), 80)
+    except Exception:  # too deep, of too many digits, or whatever a foreign repr raises
         return "that cannot be shown"

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypedDict, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from quoit.errors import ComputeError, InputError
+from quoit.errors import ComputeError, InputError, brief, shown
 
 Vectors = NDArray[Any]
 Float32 = NDArray[np.float32]
@@ -56,7 +56,7 @@ class Output:
         """
         dim = hidden_size if self.dim is None else self.dim
         if self.dtype not in get_args(Dtype):
-            raise InputError(f"dtype {self.dtype!r} is unknown; choose one of {', '.join(get_args(Dtype))}")
+            raise InputError(f"dtype {shown(self.dtype)} is unknown; choose one of {', '.join(get_args(Dtype))}")
         if isinstance(dim, bool) or not isinstance(dim, int) or not min(min_dim, hidden_size) <= dim <= hidden_size:
             raise InputError(f"dim {dim!r} is outside this model's {min_dim} to {hidden_size}; choose one inside")
         if self.dtype not in ("int8", "uint8"):
@@ -71,12 +71,20 @@ class Output:
                 ranges = np.asarray(self.ranges, np.float32)
                 steps = (ranges[1:] - ranges[:1]) / LEVELS
         except (TypeError, ValueError, OverflowError, IndexError) as error:
-            raise InputError(f"ranges are no numbers ({error}); make them with calibration_ranges(sample)") from error
-        if ranges.shape != (2, dim) or not np.isfinite(ranges).all() or not ((steps > 0) & (steps < np.inf)).all():
             raise InputError(
-                f"ranges of shape {ranges.shape} must be finite, [2, {dim}], and rise from row 0 to row 1; make "
-                "them with calibration_ranges(sample)"
-            )
+                f"ranges are no numbers ({brief(error)}); make them with calibration_ranges(sample)"
+            ) from error
+        where = ""
+        if ranges.shape == (2, dim):
+            wrong = np.flatnonzero(~(np.isfinite(ranges).all(axis=0) & (steps[0] > 0) & (steps[0] < np.inf)))
+            if not len(wrong):
+                return
+            low, high = ranges[:, wrong[0]]
+            where = f", but dimension {wrong[0]} goes from {low} to {high}"
+        raise InputError(
+            f"ranges of shape {ranges.shape} must be finite, [2, {dim}], and rise from row 0 to row 1{where}; make "
+            "them with calibration_ranges(sample)"
+        )
 
 
 def calibration_ranges(vectors: NDArray[np.floating[Any]]) -> Float32:

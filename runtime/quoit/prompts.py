@@ -57,7 +57,7 @@ def render_pairs(pairs: Iterable[Pair], instruction: str, separator: Separator) 
         InputError: an unknown separator, or a string with a lone surrogate.
     """
     if separator not in get_args(Separator):
-        raise InputError(f"separator {separator!r} is unknown; choose one of {get_args(Separator)}")
+        raise InputError(f"separator {shown(separator)} is unknown; choose one of {get_args(Separator)}")
     head = f"<Instruct>: {check_text(instruction, 'instruction')}{separator}<Query>: "
     for index, pair in enumerate(pairs):
         if not isinstance(pair, (tuple, list)) or len(pair) != PAIR:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from quoit.errors import InputError
+from quoit.errors import InputError, brief, shown
 from quoit.writers import pyarrow_parquet
 
 STANDARD_INPUT = "-"
@@ -81,13 +81,13 @@ def _read_jsonl(lines: IO[str], source: str, column: str) -> Iterator[str]:
 def _read_csv(lines: IO[str], source: str, column: str) -> Iterator[str]:
     csv.field_size_limit(CSV_FIELD_LIMIT)
     rows = csv.DictReader(lines)
-    if column not in (rows.fieldnames or []):
-        raise InputError(f"{source} has no column {column!r}, but {rows.fieldnames}; name one with --column")
     try:
+        if column not in (rows.fieldnames or []):
+            raise InputError(f"{source} has no column {column!r}, but {shown(rows.fieldnames)}; name one with --column")
         for row in rows:
             yield _text_of(row, f"{source}, line {rows.line_num}", column)
     except csv.Error as error:
-        raise InputError(f"{source}, line {rows.line_num} is no CSV: {error}; correct it") from error
+        raise InputError(f"{source}, line {rows.reader.line_num} is no CSV: {error}; correct it") from error
 
 
 def _read_parquet(source: str, column: str) -> Iterator[str]:
@@ -96,9 +96,9 @@ def _read_parquet(source: str, column: str) -> Iterator[str]:
         file = parquet.ParquetFile(source)
         names = file.schema_arrow.names
     except Exception as error:  # pyarrow's errors share no base with a name worth importing
-        raise InputError(f"{source} is no readable parquet file: {error}; check it") from error
+        raise InputError(f"{source} is no readable parquet file: {brief(error)}; check it") from error
     if column not in names:
-        raise InputError(f"{source} has no column {column!r}, but {names}; name one with --column")
+        raise InputError(f"{source} has no column {column!r}, but {shown(names)}; name one with --column")
     row = 0
     batches = file.iter_batches(columns=[column])
     while True:
@@ -106,7 +106,7 @@ def _read_parquet(source: str, column: str) -> Iterator[str]:
             batch = next(batches, None)
             values = None if batch is None else batch.column(0).to_pylist()
         except Exception as error:  # as above; and texts that are no UTF-8, dates beyond Python's calendar
-            raise InputError(f"{source} cannot be read after row {row}: {error}; check it") from error
+            raise InputError(f"{source} cannot be read after row {row}: {brief(error)}; check it") from error
         if values is None:
             return
         for value in values:
@@ -119,7 +119,7 @@ def _text_of(found: object, where: str, column: str) -> str:
         found = found[column]
     if not isinstance(found, str):
         raise InputError(
-            f"{where} has no text in {column!r}, but {found!r:.80}; name another with --column, or correct it"
+            f"{where} has no text in {column!r}, but {shown(found)}; name another with --column, or correct it"
         )
     return found
 

@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from quoit.artifact import Artifact, RerankContract, open_artifact
+from quoit.errors import shown
 from quoit.pipeline import Advance, Pipeline, RunOptions
 from quoit.prompts import Pair, Separator, check_text, render_pairs
 from quoit.scoring import Activation, Scores, activate, best_first, check_activation, check_finite, check_top_k
@@ -122,7 +123,7 @@ class Reranker:
         """
         check_text(query, "query")
         if isinstance(documents, str):
-            raise TypeError(f"documents is one string, {documents!r:.80}; put it into a list")
+            raise TypeError(f"documents is one string, {shown(documents)}; put it into a list")
         check_top_k(top_k)
         scoring = Scoring(**options)
         logits = self._score([(query, document) for document in documents], scoring)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from quoit.artifact import Artifact, Precision
 from quoit.batches import Batch
-from quoit.errors import ArtifactError, InputError, ProviderError
+from quoit.errors import ArtifactError, InputError, ProviderError, brief, shown
 
 ProviderName = Literal["cpu", "cuda"]
 ProviderRequest = Literal["cpu", "cuda", "auto"]
@@ -51,7 +51,7 @@ def choose(artifact: Artifact, provider: ProviderRequest, precision: Precision |
     name, why = _choose_provider(provider)
     if precision is not None:
         if precision not in get_args(Precision):
-            raise InputError(f"precision {precision!r} is unknown; choose one of {', '.join(get_args(Precision))}")
+            raise InputError(f"precision {shown(precision)} is unknown; choose one of {', '.join(get_args(Precision))}")
         artifact.variant(precision)
         return Choice(name, why, precision, "asked for")
     usable = [candidate for candidate in PREFERRED[name] if candidate in artifact.accepted()]
@@ -65,7 +65,9 @@ def choose(artifact: Artifact, provider: ProviderRequest, precision: Precision |
 
 def _choose_provider(requested: ProviderRequest) -> tuple[ProviderName, str]:
     if requested not in get_args(ProviderRequest):
-        raise InputError(f"provider {requested!r} is unknown; choose one of {', '.join(get_args(ProviderRequest))}")
+        raise InputError(
+            f"provider {shown(requested)} is unknown; choose one of {', '.join(get_args(ProviderRequest))}"
+        )
     available = onnxruntime().get_available_providers()
     has_cuda = ONNX_NAMES["cuda"] in available
     if requested == "cuda" and not has_cuda:
@@ -170,7 +172,7 @@ class Session:
                 if isinstance(error, ProviderError):
                     raise
                 raise ArtifactError(
-                    f"onnxruntime cannot load {path}: {error}; export the artifact again with this version"
+                    f"onnxruntime cannot load {path}: {brief(error)}; export the artifact again with this version"
                 ) from error
             for check in checks:
                 check.result()

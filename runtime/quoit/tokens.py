@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from quoit.artifact import Contract, EmbeddingContract, Manifest
-from quoit.errors import ArtifactError, InputError, QuoitError
+from quoit.errors import ArtifactError, InputError, QuoitError, brief, shown
 
 Ids = NDArray[np.uint32]
 
@@ -99,8 +99,9 @@ class TextTokenizer:
         misfits = isinstance(manifest.contract, EmbeddingContract) and appended != after.tolist()
         if misfits or largest >= vocab_size:
             raise ArtifactError(
-                f"{file} appends {appended} and has ids up to {largest}, the model expects {after.tolist()} and ids "
-                f"below {vocab_size}: it belongs to another model; export the artifact again"
+                f"{file} appends {shown(appended)} and has ids up to {largest}, the model expects "
+                f"{shown(after.tolist())} and ids below {vocab_size}: it belongs to another model; "
+                "export the artifact again"
             )
         tokenizer.encode_special_tokens = True
         longest = manifest.max_tokens if max_tokens is None else max_tokens
@@ -133,7 +134,8 @@ class TextTokenizer:
 
     def _encodings(self, texts: Sequence[str]) -> Iterator[Encoding]:
         for chunk in self._chunks(texts):
-            with refusing(InputError, "the tokenizer cannot encode these texts", "check their characters"):
+            what = f"the tokenizer cannot encode one of {len(chunk)} texts that begin with {shown(chunk[0])}"
+            with refusing(InputError, what, "check their characters"):
                 encodings = self.tokenizer.encode_batch_fast(chunk, add_special_tokens=False)
             yield from encodings
 
@@ -158,7 +160,7 @@ def refusing(kind: type[QuoitError], what: str, remedy: str) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise kind(f"{what}: {error}; {remedy}") from error
+        raise kind(f"{what}: {brief(error)}; {remedy}") from error
 
 
 def _surroundings(tokenizer: Tokenizer, contract: Contract) -> tuple[Ids, Ids]:

@@ -1,0 +1,1469 @@
+"""Every error that quoit raises, in one table: each names the offending value and says what to do next.
+
+A case makes the real thing happen. The last test reads the source, and fails where an error has no case.
+"""
+
+import ast
+import json
+import re
+import resource
+import shutil
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace, TracebackType
+from typing import Any, NamedTuple, cast
+
+import msgspec
+import numpy as np
+import onnxruntime
+import pyarrow
+import pytest
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from pyarrow import parquet
+from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer, models, processors
+
+import quoit
+import quoit.cli
+import quoit_export
+import quoit_export.cli
+from quoit import ArtifactError, ComputeError, Embedder, InputError, ProviderError, Reranker, calibration_ranges
+from quoit.artifact import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    TOKENIZER,
+    Manifest,
+    Precision,
+    Variant,
+    read_artifact,
+    write_manifest,
+)
+from quoit.drafts import PROGRESS, ROWS, Draft, drafting
+from quoit.readers import read_texts
+from quoit.tokens import TextTokenizer, Truncation
+from quoit.writers import write_records
+from quoit_export.checkpoint import open_checkpoint
+from quoit_export.errors import CheckpointError, ExportError, ParityError
+from quoit_export.publish import Request, publish
+from quoit_export.staging import Staging, bare_manifest
+from support import byte_tokenizer, edit_json, make_model, make_reranker, save_checkpoint, save_rerank_checkpoint
+
+LONGEST_MESSAGE = 600
+LONG = "x" * 5000
+BYTE_SIZES = {"vocab_size": 512, "num_hidden_layers": 2, "max_position_embeddings": 2048}
+SHARD = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+Tensors = dict[str, NDArray[Any]]
+Document = dict[str, Any]
+
+
+# What a case may use.
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Checkpoints and artifacts whose tokens are bytes, some 0.5 MB each. Read-only: copy them to change them."""
+
+    checkpoint: Path
+    artifact: Path
+    rerank_checkpoint: Path
+    reranker: Path
+    overflowing_checkpoint: Path
+    overflowing: Path
+    overflowing_reranker: Path
+
+
+@dataclass(frozen=True)
+class World:
+    """A case's own empty folder, what it may copy there, and what it may change until it ends."""
+
+    folder: Path
+    patch: pytest.MonkeyPatch
+    sources: Sources
+
+    def copy(self, source: Path) -> Path:
+        """A copy to change; its name is that of the source."""
+        return shutil.copytree(source, self.folder / source.name)
+
+    def write(self, name: str, content: str | bytes) -> str:
+        """A file's path."""
+        file = self.folder / name
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        return str(file)
+
+    def embedder(self) -> Embedder:
+        return Embedder(self.sources.artifact, precision="fp32", provider="cpu")
+
+    def reranker(self) -> Reranker:
+        return Reranker(self.sources.reranker, precision="fp32", provider="cpu")
+
+    def export(self, *precisions: Precision, checkpoint: Path | None = None, **options: Any) -> object:
+        folder = checkpoint or self.sources.checkpoint
+        return publish(open_checkpoint(str(folder)), Request(self.folder / "out", precisions, **options))
+
+
+Trigger = Callable[[World], object]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line as a trigger: run as its program does, but for the handling of errors."""
+
+    program: str
+    arguments: Callable[[World], list[str]]
+
+    def __call__(self, world: World) -> object:
+        if self.program == "quoit":
+            options = quoit.cli.make_parser().parse_args(self.arguments(world))
+            return options.run(options)
+        return quoit_export.cli.run(quoit_export.cli.make_parser().parse_args(self.arguments(world)))
+
+    def main(self, world: World) -> int:
+        """The whole program."""
+        main = quoit.cli.main if self.program == "quoit" else quoit_export.cli.main
+        return main(self.arguments(world))
+
+
+@dataclass(frozen=True)
+class Case:
+    """An error that can happen.
+
+    Attributes:
+        name: what is wrong.
+        trigger: makes it happen.
+        error: the class.
+        value: the offending value, as the message has it.
+        step: what to do, as the message has it.
+    """
+
+    name: str
+    trigger: Trigger
+    error: type[Exception]
+    value: str
+    step: str
+
+
+# Where errors are raised, and where one came from.
+
+
+class Site(NamedTuple):
+    """A raise statement: the file, the function around it, and its number among that function's."""
+
+    file: str
+    function: str
+    number: int
+
+
+PACKAGES = tuple(Path(str(package.__file__)).parent for package in (quoit, quoit_export))
+EXCLUDED: dict[Site, str] = {}
+"""Sites without a case, and why."""
+
+
+@cache
+def raise_sites() -> dict[Site, range]:
+    """Every raise statement of both packages that makes an error, and its lines; others pass one on."""
+    found: dict[Site, range] = {}
+    for package in PACKAGES:
+        for file in sorted(package.rglob("*.py")):
+            name = file.relative_to(package.parent).as_posix()
+            for function, statement in raises_below(ast.parse(file.read_text(encoding="utf-8")), ""):
+                number = sum(site[:2] == (name, function) for site in found) + 1
+                found[Site(name, function, number)] = range(statement.lineno, (statement.end_lineno or 0) + 1)
+    return found
+
+
+def raises_below(node: ast.AST, function: str) -> Iterator[tuple[str, ast.Raise]]:
+    """The raise statements below a node that make an error, and their functions' names, in the order of the source."""
+    for child in ast.iter_child_nodes(node):
+        inner = function
+        if isinstance(child, (ast.FunctionDef, ast.ClassDef)):
+            inner = f"{function}.{child.name}".lstrip(".")
+        if isinstance(child, ast.Raise) and isinstance(child.exc, ast.Call):
+            yield function, child
+        yield from raises_below(child, inner)
+
+
+def origin(trace: TracebackType | None) -> Site | None:
+    """The raise statement that an error of ours came from."""
+    ours = [
+        (Path(frame.f_code.co_filename), line)
+        for frame, line in traceback.walk_tb(trace)
+        if any(Path(frame.f_code.co_filename).is_relative_to(package) for package in PACKAGES)
+    ]
+    if not ours:
+        return None
+    file, line = ours[-1]
+    name = next(file.relative_to(package.parent).as_posix() for package in PACKAGES if file.is_relative_to(package))
+    return next((site for site, lines in raise_sites().items() if site.file == name and line in lines), None)
+
+
+# Triggers that several cases share.
+
+
+def encode(text: Any, **options: Any) -> Trigger:
+    return lambda world: world.embedder().encode(text, **options)
+
+
+def predict(*pairs: Any, **options: Any) -> Trigger:
+    return lambda world: world.reranker().predict(pairs, **options)
+
+
+def load(**options: Any) -> Trigger:
+    """Loading the sound artifact with some options."""
+    return lambda world: Embedder(world.sources.artifact, **{"precision": "fp32", "provider": "cpu", **options})
+
+
+def read(name: str, content: str | bytes, **options: Any) -> Trigger:
+    """Reading texts from a file."""
+    return lambda world: list(read_texts(world.write(name, content), **options))
+
+
+def read_table(**columns: list[Any]) -> Trigger:
+    """Reading texts from a table."""
+
+    def trigger(world: World) -> object:
+        parquet.write_table(pyarrow.table(columns), world.folder / "texts.parquet")
+        return list(read_texts(str(world.folder / "texts.parquet")))
+
+    return trigger
+
+
+def edit_manifest(folder: Path, change: Callable[[Document], object]) -> None:
+    """Writes another manifest, with the seal that is its own."""
+    document: Document = msgspec.to_builtins(read_artifact(folder).manifest)
+    change(document)
+    write_manifest(folder, msgspec.convert(document, Manifest))
+
+
+def with_manifest(change: Callable[[Document], object], precision: Precision | None = "fp32") -> Trigger:
+    """Loading a copy of the artifact with another manifest."""
+
+    def trigger(world: World) -> object:
+        folder = world.copy(world.sources.artifact)
+        edit_manifest(folder, change)
+        return Embedder(folder, precision=precision, provider="cpu")
+
+    return trigger
+
+
+def with_fields(**changes: Any) -> Trigger:
+    """Loading a copy of the artifact whose manifest has other fields, and the seal that it had."""
+    return with_file(MANIFEST, lambda file: edit_json(file, **changes))
+
+
+def with_file(name: str, change: Callable[[Path], object]) -> Trigger:
+    """Loading a copy of the artifact with a changed file."""
+
+    def trigger(world: World) -> object:
+        folder = world.copy(world.sources.artifact)
+        change(folder / name)
+        return Embedder(folder, precision="fp32", provider="cpu")
+
+    return trigger
+
+
+def with_config(**changes: Any) -> Trigger:
+    """Opening a copy of the checkpoint with another config.json; None removes a key."""
+
+    def trigger(world: World) -> object:
+        folder = world.copy(world.sources.checkpoint)
+        edit_json(folder / "config.json", **changes)
+        return open_checkpoint(str(folder))
+
+    return trigger
+
+
+def with_checkpoint(change: Callable[[Path], object]) -> Trigger:
+    """Opening a changed copy of the checkpoint."""
+
+    def trigger(world: World) -> object:
+        folder = world.copy(world.sources.checkpoint)
+        change(folder)
+        return open_checkpoint(str(folder))
+
+    return trigger
+
+
+def replaced(name: str, content: str | None) -> Trigger:
+    """Opening a copy of the checkpoint with another file of a name, or without it."""
+    return with_checkpoint(lambda folder: put(folder / name, content))
+
+
+def put(file: Path, content: str | None) -> None:
+    if content is None:
+        file.unlink()
+    else:
+        file.write_text(content)
+
+
+def change_tensors(folder: Path, change: Callable[[Tensors], object]) -> Path:
+    """Other tensors in a copied checkpoint."""
+    tensors = load_file(folder / SHARD)
+    change(tensors)
+    save_file(tensors, folder / SHARD, metadata={"format": "pt"})
+    return folder
+
+
+def with_tensors(change: Callable[[Tensors], object]) -> Trigger:
+    return with_checkpoint(lambda folder: change_tensors(folder, change))
+
+
+def with_tokenizer(change: Callable[[Tokenizer], object]) -> Trigger:
+    """Opening a copy of the checkpoint with another tokenizer."""
+
+    def trigger(folder: Path) -> None:
+        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+        change(tokenizer)
+        tokenizer.save(str(folder / TOKENIZER))
+
+    return with_checkpoint(trigger)
+
+
+def with_index(document: Document) -> Trigger:
+    """Opening a copy of the checkpoint with an index of shards."""
+    return replaced(INDEX, json.dumps(document))
+
+
+LIKE = np.empty((0, 4), np.float32)
+
+
+def draft(world: World, *texts: str, job: str = "job", resume: bool = True) -> None:
+    """A bulk run that puts all its texts into the output's draft and ends there, as if it were interrupted."""
+    with suppress(KeyboardInterrupt), drafting(world.folder / "out.npy", job, LIKE, resume=resume) as opened:
+        fill(opened, texts)
+        raise KeyboardInterrupt
+
+
+def fill(opened: Draft, texts: tuple[str, ...]) -> None:
+    new = list(opened.remaining(texts))
+    opened.write(np.ones((len(new), 4), np.float32), len(new), Truncation())
+
+
+def resumed(*texts: str, job: str = "job", name: str = ROWS, content: str | None = None) -> Trigger:
+    """A run that is taken up after the texts a and b, and after another content of one of its files."""
+
+    def trigger(world: World) -> None:
+        draft(world, "a", "b", resume=False)
+        if content is not None:
+            (world.folder / ".out.npy.partial" / name).write_text(content)
+        draft(world, *texts, job=job)
+
+    return trigger
+
+
+# Triggers that take more than a line.
+
+
+def encode_what_the_tokenizer_cannot(world: World) -> object:
+    """A vocabulary of words without one for unknown words."""
+    artifact = read_artifact(world.sources.artifact)
+    tokenizer = byte_tokenizer()
+    words = Tokenizer(models.WordLevel(tokenizer.get_vocab(with_added_tokens=True), unk_token="none"))
+    words.post_processor = tokenizer.post_processor
+    words.save(str(world.folder / TOKENIZER))
+    return TextTokenizer.load(world.folder / TOKENIZER, artifact.manifest).encode(["unheard-of"])
+
+
+def lock_that_is_a_folder(world: World) -> None:
+    (world.folder / ".out.npy.lock").mkdir()
+    draft(world, "a")
+
+
+def write_while_another_does(world: World) -> None:
+    with FileLock(world.folder / ".out.npy.lock"):
+        draft(world, "a")
+
+
+def export_while_another_does(world: World) -> object:
+    with FileLock(world.folder / ".out.lock"):
+        return world.export("fp32")
+
+
+def write_over_a_folder(world: World) -> None:
+    (world.folder / "ranking.jsonl").mkdir()
+    write_records(world.folder / "ranking.jsonl", [])
+
+
+def read_parquet_without_pyarrow(world: World) -> object:
+    world.patch.setitem(sys.modules, "pyarrow", cast("Any", None))  # an import block: the tests have pyarrow
+    return list(read_texts(world.write("texts.parquet", b"")))
+
+
+def read_damaged_parquet(world: World) -> object:
+    """The footer is whole, so that the damage shows only while reading."""
+    file = world.folder / "texts.parquet"
+    parquet.write_table(pyarrow.table({"text": [f"text {number}" for number in range(2000)]}), file)
+    content = bytearray(file.read_bytes())
+    content[100:140] = bytes(byte ^ 0x5A for byte in content[100:140])
+    file.write_bytes(content)
+    return list(read_texts(str(file)))
+
+
+def read_csv_beyond_the_limit(content: str) -> Trigger:
+    def trigger(world: World) -> object:
+        # The csv module refuses nothing but a field beyond the limit, which is a gibibyte.
+        world.patch.setattr("quoit.readers.CSV_FIELD_LIMIT", 100)
+        return list(read_texts(world.write("texts.csv", content)))
+
+    return trigger
+
+
+def falling_ranges(world: World) -> object:
+    embedder = world.embedder()
+    ranges = calibration_ranges(embedder.encode(["a", "b"]))
+    ranges[:, 7] = ranges[::-1, 7]
+    return embedder.encode("a", dtype="int8", ranges=ranges)
+
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    file.write_bytes(content)
+
+
+def reject(document: Document, *names: str) -> None:
+    """Marks variants as export marks those below their floor."""
+    parity = {"measure": "cosine", "reference": "fp32", "samples": 9, "mean": 0.75, "least": 0.5, "floor": 0.98}
+    for name in names:
+        document["variants"][name].update(accepted=False, parity=[parity])
+
+
+def claim_a_graph(document: Document) -> None:
+    """A variant whose files are the tokenizer alone."""
+    document["variants"]["fp32"]["files"] = [document["tokenizer"]]
+
+
+def no_model(world: World) -> object:
+    """A graph that onnxruntime cannot load, with the right hash."""
+    folder = world.copy(world.sources.artifact)
+    shutil.copyfile(folder / TOKENIZER, folder / "fp32/model.onnx")
+
+    def change(document: Document) -> None:
+        graph = next(file for file in document["variants"]["fp32"]["files"] if file["path"].endswith(".onnx"))
+        graph.update(document["tokenizer"] | {"path": graph["path"]})
+
+    edit_manifest(folder, change)
+    return Embedder(folder, precision="fp32", provider="cpu")
+
+
+def without_onnxruntime(world: World) -> object:
+    world.patch.setitem(sys.modules, "onnxruntime", cast("Any", None))  # an import block: the tests have it
+    return load()(world)
+
+
+def cuda_that_is_not_offered(world: World) -> object:
+    # For machines whose onnxruntime does offer it.
+    world.patch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    return load(provider="cuda")(world)
+
+
+def cuda_that_does_not_load(world: World) -> object:
+    """An onnxruntime for CUDA on a machine without it gives the CPU's provider, and so does one for CPUs."""
+    # For machines whose onnxruntime does not offer it; it warns, which is an error in tests.
+    world.patch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return load(provider="cuda")(world)
+
+
+def int8_that_saturates(world: World) -> object:
+    world.patch.setattr("quoit.session.int8_is_exact", lambda: False)  # for CPUs where it is exact
+    return load(precision="int8")(world)
+
+
+def encode_beyond_float16(world: World) -> object:
+    """Only a vector that is not normalised can be."""
+
+    def change(tensors: Tensors) -> None:
+        tensors["norm.weight"] *= 2**20
+
+    checkpoint = change_tensors(world.copy(world.sources.checkpoint), change)
+    embedder = Embedder(write_ungated(checkpoint, world.folder / "large"), precision="fp32", provider="cpu")
+    return embedder.encode("a", normalize=False, dtype="float16")
+
+
+def overwrite_the_checkpoint(world: World) -> object:
+    folder = world.copy(world.sources.checkpoint)
+    return publish(open_checkpoint(str(folder)), Request(folder.parent, ("fp32",), overwrite=True))
+
+
+def export_poor_int8(world: World) -> object:
+    """The same function in fp32: a column as much larger as its input is smaller takes int8's whole range."""
+
+    def change(tensors: Tensors) -> None:
+        for layer in range(BYTE_SIZES["num_hidden_layers"]):
+            for norm, names in (
+                ("input_layernorm", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
+                ("post_attention_layernorm", ("mlp.gate_proj", "mlp.up_proj")),
+            ):
+                tensors[f"layers.{layer}.{norm}.weight"][0] /= 1024
+                for name in names:
+                    tensors[f"layers.{layer}.{name}.weight"][:, 0] *= 1024
+
+    folder = change_tensors(world.copy(world.sources.checkpoint), change)
+    return world.export("fp32", "int8", checkpoint=folder)
+
+
+def export_into_something_else(world: World) -> object:
+    (world.folder / "out").mkdir()
+    world.write("out/notes.txt", "mine")
+    return world.export("fp32")
+
+
+def export_into_half_an_artifact(world: World) -> object:
+    shutil.copytree(world.sources.artifact, world.folder / "out")
+    (world.folder / "out/int8/model.onnx.data").unlink()
+    return world.export("fp32")
+
+
+def export_into_another_artifact(world: World) -> object:
+    shutil.copytree(world.sources.reranker, world.folder / "out")
+    return world.export("fp32")
+
+
+def export_to_a_full_disk(world: World) -> object:
+    world.patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=12_345))  # no disk here is so small
+    return world.export("fp32")
+
+
+def export_to_a_disk_that_fills_up(world: World) -> object:
+    """A limit on the size of files stands for the disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        return world.export("fp32")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def export_beyond_float16(world: World) -> object:
+    def change(tensors: Tensors) -> None:
+        tensors["layers.0.mlp.up_proj.weight"][0, 0] = 1e5
+
+    return world.export("fp16", checkpoint=change_tensors(world.copy(world.sources.checkpoint), change))
+
+
+def verify_without_transformers(world: World) -> object:
+    world.patch.setitem(sys.modules, "transformers", cast("Any", None))  # an import block: the tests have it
+    return world.export("fp32", verify=True)
+
+
+def rerank_without_a_token_for_yes(world: World) -> object:
+    folder = world.copy(world.sources.rerank_checkpoint)
+    shutil.copyfile(world.sources.checkpoint / TOKENIZER, folder / TOKENIZER)
+    return open_checkpoint(str(folder))
+
+
+def leave_the_task_open(folder: Path) -> None:
+    def prefix(tensors: Tensors) -> None:
+        for name in list(tensors):
+            tensors[f"model.{name}"] = tensors.pop(name)
+
+    change_tensors(folder, prefix)
+    (folder / "modules.json").unlink()
+    edit_json(folder / "config.json", architectures=[])
+
+
+def lose_the_weights(world: World) -> object:
+    folder = world.copy(world.sources.checkpoint)
+    checkpoint = open_checkpoint(str(folder))
+    (folder / SHARD).write_bytes((folder / SHARD).read_bytes()[:-8])
+    return checkpoint.tensor("norm.weight")
+
+
+def read_a_tensor_that_is_not_finite(world: World) -> object:
+    def change(tensors: Tensors) -> None:
+        tensors["norm.weight"][3] = np.nan
+
+    folder = change_tensors(world.copy(world.sources.checkpoint), change)
+    return open_checkpoint(str(folder)).tensor("norm.weight")
+
+
+def ask_a_hub_that_is_away(world: World) -> object:
+    # The hub's settings are read from the environment once, at import.
+    world.patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    world.patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(world.folder))
+    return open_checkpoint("some/model")
+
+
+def rank_arguments(*more: str) -> Callable[[World], list[str]]:
+    """`quoit search` over a file, with more arguments."""
+
+    def arguments(world: World) -> list[str]:
+        file = world.write("texts.txt", "a\nb\n")
+        return ["search", "query", file, "-m", str(world.sources.artifact), "--no-cache", *more]
+
+    return arguments
+
+
+def embed_with_ranges(world: World) -> list[str]:
+    texts, ranges, output = world.write("texts.txt", "a\n"), world.write("ranges.npy", "no"), world.folder / "out.npy"
+    artifact = str(world.sources.artifact)
+    return ["embed", texts, "-o", str(output), "-m", artifact, "--dtype", "int8", "--ranges", ranges]
+
+
+def search_with_a_file_as_cache(world: World) -> list[str]:
+    return rank_arguments("--cache", world.write("cache", ""))(world)
+
+
+def search_without_a_model(world: World) -> list[str]:
+    world.patch.delenv("QUOIT_MODEL", raising=False)
+    return ["similarity", "query", world.write("texts.txt", "a\n")]
+
+
+class Nameless:
+    """Something whose repr is Python's own."""
+
+
+SETTINGS = {"quant_method": "awq", "modules_to_not_convert": [f"model.layers.{layer}" for layer in range(200)]}
+"""Such as quantized checkpoints have, at full length."""
+
+TOKENS = [
+    Case(
+        "the tokenizer appends another token",
+        with_manifest(lambda found: found["contract"].update(end_token_id=255)),
+        ArtifactError,
+        "appends [256]",
+        "export the artifact again",
+    ),
+    Case(
+        "the tokenizer has more ids than the model",
+        with_manifest(lambda found: found["architecture"].update(vocab_size=256)),
+        ArtifactError,
+        "ids up to 256",
+        "export the artifact again",
+    ),
+    Case("no room for a text", load(max_tokens=1), InputError, "max_tokens 1 ", "a whole number from 2"),
+    Case("more tokens than the model takes", load(max_tokens=4096), InputError, "max_tokens 4096 ", "to 2048"),
+    Case("tokens by half", load(max_tokens=8.5), InputError, "max_tokens 8.5 ", "a whole number from 2"),
+    Case(
+        "no tokenizer",
+        lambda world: TextTokenizer.load(
+            Path(world.write(TOKENIZER, "{}")), read_artifact(world.sources.artifact).manifest
+        ),
+        ArtifactError,
+        "/tokenizer.json is no readable tokenizer",
+        "export the artifact again",
+    ),
+    Case(
+        "a text that the tokenizer cannot encode",
+        encode_what_the_tokenizer_cannot,
+        InputError,
+        "'unheard-of'",
+        "check their characters",
+    ),
+]
+
+FILES = [
+    Case("an output in use", write_while_another_does, InputError, "/out.npy", "wait for it, or name another"),
+    Case("an artifact in use", export_while_another_does, ExportError, "/out;", "wait for it, or name another"),
+    Case(
+        "a lock that cannot be taken",
+        lock_that_is_a_folder,
+        InputError,
+        "/out.npy",
+        "name a folder you may write to",
+    ),
+    Case(
+        "an unknown kind of output",
+        Command("quoit", rank_arguments("-o", "ranking.xml")),
+        InputError,
+        "'.xml'",
+        "end it in one of .jsonl, .parquet",
+    ),
+    Case("an output that is a folder", write_over_a_folder, InputError, "/ranking.jsonl is a folder", "name a file"),
+    Case(
+        "an output in no folder",
+        lambda world: write_records(world.folder / "absent/ranking.jsonl", []),
+        InputError,
+        "/absent is no folder",
+        "make it, or name another",
+    ),
+    Case(
+        "parquet without pyarrow",
+        read_parquet_without_pyarrow,
+        InputError,
+        "parquet needs pyarrow",
+        "pip install 'quoit[parquet]'",
+    ),
+    Case("an unknown kind of texts", read("texts.docx", ""), InputError, "'docx'", "with --input-format"),
+    Case(
+        "texts that are not there",
+        lambda world: read_texts(str(world.folder / "absent.txt")),
+        InputError,
+        "/absent.txt is no file",
+        "check the path, or use -",
+    ),
+    Case(
+        "parquet from standard input",
+        lambda _: read_texts("-", kind="parquet"),
+        InputError,
+        "parquet cannot be read from standard input",
+        "name a file",
+    ),
+    Case("texts in Latin-1", read("texts.txt", b"caf\xe9\n"), InputError, "byte 0xe9", "convert it first"),
+    Case("a line that is no JSON", read("texts.jsonl", '"a"\n{\n'), InputError, ".jsonl, line 2", "correct it"),
+    Case("a line of JSON too deep", read("texts.jsonl", "[" * 100_000), InputError, ".jsonl, line 1", "correct it"),
+    Case(
+        "no such column of a CSV file",
+        read("texts.csv", "id,body\n1,a\n"),
+        InputError,
+        "no column 'text', but ['id', 'body']",
+        "name one with --column",
+    ),
+    Case(
+        "a first line of a CSV file that is long",
+        read("texts.csv", f"{LONG}\na\n"),
+        InputError,
+        "no column 'text'",
+        "name one with --column",
+    ),
+    Case(
+        "a CSV field beyond the limit",
+        read_csv_beyond_the_limit(f"text\n{LONG}\n"),
+        InputError,
+        ".csv, line 2",
+        "correct it",
+    ),
+    Case(
+        "a CSV header beyond the limit",
+        read_csv_beyond_the_limit(f"{LONG}\n"),
+        InputError,
+        ".csv, line 1",
+        "correct it",
+    ),
+    Case("a file that is no parquet", read("texts.parquet", "text\n"), InputError, "/texts.parquet is no", "check it"),
+    Case(
+        "no such column of a parquet file",
+        read_table(id=[1], body=["a"]),
+        InputError,
+        "no column 'text', but ['id', 'body']",
+        "name one with --column",
+    ),
+    Case(
+        "a parquet file of many columns",
+        read_table(**{f"column {number}": ["a"] for number in range(500)}),
+        InputError,
+        "no column 'text'",
+        "name one with --column",
+    ),
+    Case(
+        "a damaged parquet file",
+        read_damaged_parquet,
+        InputError,
+        "/texts.parquet cannot be read after row 0",
+        "check it",
+    ),
+    Case("a row without a text", read_table(text=["a", None]), InputError, "row 2 has no text", "with --column"),
+    Case(
+        "a record without a text",
+        read("texts.jsonl", '{"body": "a"}\n'),
+        InputError,
+        "{'body': 'a'}",
+        "name another with --column, or correct it",
+    ),
+]
+
+DRAFTS = [
+    Case(
+        "a draft that lost its rows",
+        resumed("a", "b", name=ROWS, content=""),
+        InputError,
+        "/.out.npy.partial is damaged",
+        "leave out --resume",
+    ),
+    Case(
+        "a draft of other texts",
+        resumed("a", "c"),
+        InputError,
+        "the first 2 texts",
+        "leave out --resume",
+    ),
+    Case(
+        "a draft without its progress",
+        resumed("a", "b", name=PROGRESS, content="{"),
+        InputError,
+        "/progress.json is damaged",
+        "leave out --resume",
+    ),
+    Case(
+        "a draft with progress of another kind",
+        resumed("a", "b", name=PROGRESS, content=json.dumps({LONG: 1})),
+        InputError,
+        "/progress.json is damaged",
+        "leave out --resume",
+    ),
+    Case(
+        "a draft of another job",
+        resumed("a", "b", job="other"),
+        InputError,
+        "/.out.npy.partial was begun with another model",
+        "leave out --resume",
+    ),
+]
+
+TEXTS = [
+    Case(
+        "documents that are one string",
+        lambda world: world.reranker().rank("query", "one string"),
+        TypeError,
+        "'one string'",
+        "put it into a list",
+    ),
+    Case("a text that is a number", encode(["a", 5]), TypeError, "text 1 is int 5", "convert it to a string"),
+    Case("a text that is long bytes", encode([LONG.encode()]), TypeError, "text 0 is bytes b'xxx", "convert it"),
+    Case("a text that is a matrix", encode([np.eye(3)]), TypeError, "text 0 is ndarray array(", "convert it"),
+    Case("a text that is an object", encode([Nameless()]), TypeError, "text 0 is Nameless", "convert it to a string"),
+    Case("a text with half a character", encode("a\ud800"), InputError, "'\\ud800' at position 1", 'errors="replace"'),
+    Case("an unknown separator", predict(("a", "b"), separator=" "), InputError, "separator ' '", "choose one of"),
+    Case("a pair that is one string", predict("alone"), TypeError, "str 'alone'", "make it (query, document)"),
+    Case("a pair of three", predict(("a", "b"), ("a", "b", "c")), TypeError, "pair 1", "make it (query, document)"),
+    Case("a pair that is a matrix", predict(np.eye(3)), TypeError, "pair 0 is ndarray", "make it (query, document)"),
+    Case("a document that is None", predict(("a", None)), TypeError, "document of pair 0 is NoneType", "convert it"),
+]
+
+OPTIONS = [
+    Case("an unknown type of vectors", encode("a", dtype="int4"), InputError, "'int4'", "choose one of float32"),
+    Case("no dimensions", encode("a", dim=0), InputError, "dim 0 ", "choose one inside"),
+    Case("more dimensions than there are", encode("a", dim=97), InputError, "dim 97 ", "choose one inside"),
+    Case("int8 without ranges", encode("a", dtype="int8"), InputError, "'int8'", "ranges=calibration_ranges(sample)"),
+    Case(
+        "ranges that are words",
+        encode("a", dtype="int8", ranges=["low", "high"]),
+        InputError,
+        "'low'",
+        "calibration_ranges(sample)",
+    ),
+    Case(
+        "ranges of other dimensions",
+        encode("a", dtype="int8", ranges=np.zeros((2, 3))),
+        InputError,
+        "(2, 3)",
+        "calibration_ranges(sample)",
+    ),
+    Case("a range that falls", falling_ranges, InputError, "dimension 7", "calibration_ranges(sample)"),
+    Case("an unknown activation", predict(activation="softmax"), InputError, "'softmax'", "choose one of sigmoid"),
+    Case(
+        "the best none",
+        lambda world: world.reranker().rank("query", ["a"], top_k=0),
+        InputError,
+        "top_k 0 ",
+        "a whole number from 1 on, or None for all",
+    ),
+    Case("no threads", load(threads=0), InputError, "threads 0 ", "a whole number from 1 to 1024"),
+    Case("more workers than threads", load(threads=2, workers=3), InputError, "workers 3 ", "from 1 to 2"),
+    Case("batches of no tokens", load(batch_tokens=0), InputError, "batch_tokens 0 ", "a whole number from 1"),
+    Case("no candidates", Command("quoit", rank_arguments("--candidates", "0")), InputError, "--candidates 0", "use"),
+    Case(
+        "a file as cache",
+        Command("quoit", search_with_a_file_as_cache),
+        InputError,
+        "/cache is a file",
+        "name a folder",
+    ),
+    Case("no results", Command("quoit", rank_arguments("--top", "0")), InputError, "--top 0", "use a number from 1"),
+    Case(
+        "ranges that cannot be read",
+        Command("quoit", embed_with_ranges),
+        InputError,
+        "/ranges.npy is no readable .npy file",
+        "make it with calibration_ranges",
+    ),
+    Case(
+        "no artifact named",
+        Command("quoit", search_without_a_model),
+        InputError,
+        "no artifact was named",
+        "use --model FOLDER, or set QUOIT_MODEL",
+    ),
+]
+
+ARTIFACTS = [
+    Case(
+        "a reranker opened as an embedder",
+        lambda world: Embedder(world.sources.reranker),
+        ArtifactError,
+        "/reranker is made for rerank",
+        "open it with quoit.Reranker",
+    ),
+    Case(
+        "an embedder opened as a reranker",
+        lambda world: Reranker(world.sources.artifact),
+        ArtifactError,
+        "/artifact is made for embedding",
+        "open it with quoit.Embedder",
+    ),
+    Case("a precision it lacks", load(precision="fp16"), ArtifactError, "no fp16 variant", "--precision fp16"),
+    Case(
+        "a rejected precision",
+        with_manifest(lambda found: reject(found, "int8"), "int8"),
+        ArtifactError,
+        "cosine to fp32 0.50000, below 0.98",
+        "use another precision of fp32",
+    ),
+    Case(
+        "a rejected precision, and no other",
+        with_manifest(lambda found: reject(found, "int8", "fp32"), "int8"),
+        ArtifactError,
+        "the int8 variant of ",
+        "; make a new export",
+    ),
+    Case(
+        "no precision that was accepted",
+        with_manifest(lambda found: reject(found, "int8", "fp32"), None),
+        ArtifactError,
+        "/artifact has no variant that passed",
+        "export it again",
+    ),
+    Case(
+        "a file outside the folder",
+        with_manifest(lambda found: found["tokenizer"].update(path="../tokenizer.json")),
+        ArtifactError,
+        "'../tokenizer.json'",
+        "do not use this artifact",
+    ),
+    Case(
+        "a file far outside the folder",
+        with_manifest(lambda found: found["tokenizer"].update(path=f"../{LONG}")),
+        ArtifactError,
+        "'../xxx",
+        "do not use this artifact",
+    ),
+    Case(
+        "a missing file",
+        with_file("fp32/model.onnx.data", Path.unlink),
+        ArtifactError,
+        "/fp32/model.onnx.data is missing",
+        "export the artifact again",
+    ),
+    Case(
+        "a file of another size",
+        with_file(TOKENIZER, lambda file: file.write_bytes(b"{}")),
+        ArtifactError,
+        "/tokenizer.json has 2 bytes",
+        "copy or export the artifact again",
+    ),
+    Case(
+        "a damaged file",
+        with_file("fp32/model.onnx.data", flip_a_bit),
+        ArtifactError,
+        "/fp32/model.onnx.data is damaged",
+        "copy or export the artifact again",
+    ),
+    Case(
+        "no folder",
+        Command("quoit", lambda world: ["info", str(world.folder / "absent")]),
+        ArtifactError,
+        "/absent is not a folder",
+        "make it with `quoit-export CHECKPOINT /",
+    ),
+    Case(
+        "a folder that is no artifact",
+        Command("quoit", lambda world: ["doctor", str(world.sources.checkpoint)]),
+        ArtifactError,
+        "/checkpoint has no quoit.json",
+        "make one with `quoit-export /",
+    ),
+    Case(
+        "a manifest too large",
+        with_file(MANIFEST, lambda file: file.write_text(" " * (MAX_MANIFEST_BYTES + 1))),
+        ArtifactError,
+        "/quoit.json is larger than 1,048,576 bytes",
+        "export the artifact again",
+    ),
+    Case(
+        "an older format",
+        with_fields(format=1),
+        ArtifactError,
+        "format 1, ",
+        "export the artifact again, or install the quoit that wrote it",
+    ),
+    Case(
+        "a format that is a long text",
+        with_fields(format=LONG),
+        ArtifactError,
+        "format 'xxx",
+        "export the artifact again",
+    ),
+    Case(
+        "half a manifest",
+        with_file(MANIFEST, lambda file: file.write_bytes(file.read_bytes()[:100])),
+        ArtifactError,
+        "/quoit.json is damaged",
+        "export the artifact again",
+    ),
+    Case(
+        "a manifest that was edited",
+        with_fields(max_tokens=100),
+        ArtifactError,
+        "/quoit.json is damaged: its sha256 is '",
+        "copy or export the artifact again",
+    ),
+    Case(
+        "an unknown field in several lines",
+        with_fields(**{"first\nsecond": 1}),
+        ArtifactError,
+        "/quoit.json is damaged",
+        "export the artifact again",
+    ),
+    Case(
+        "an unknown field with a long name",
+        with_fields(**{LONG: 1}),
+        ArtifactError,
+        "/quoit.json is damaged",
+        "export the artifact again",
+    ),
+]
+
+RUNNING = [
+    Case("an unknown precision", load(precision="bf16"), InputError, "'bf16'", "choose one of fp32, fp16, int8"),
+    Case("an unknown provider", load(provider="tpu"), InputError, "'tpu'", "choose one of cpu, cuda, auto"),
+    Case("CUDA that is not offered", cuda_that_is_not_offered, ProviderError, "'cuda'", "pip install 'quoit[cuda]'"),
+    Case(
+        "CUDA that does not load",
+        cuda_that_does_not_load,
+        ProviderError,
+        "CUDAExecutionProvider did not load",
+        "or use provider='cpu'",
+    ),
+    Case(
+        "no onnxruntime",
+        without_onnxruntime,
+        ProviderError,
+        "onnxruntime cannot be imported",
+        "pip install 'quoit[cpu]'",
+    ),
+    Case("int8 that saturates", int8_that_saturates, ProviderError, "precision 'int8'", "use precision='fp32'"),
+    Case(
+        "a variant without a graph",
+        with_manifest(claim_a_graph),
+        ArtifactError,
+        "names 0 .onnx files",
+        "export the artifact again",
+    ),
+    Case("a graph that is no model", no_model, ArtifactError, "/fp32/model.onnx", "export the artifact again"),
+    Case(
+        "a vector that is not finite",
+        lambda world: Embedder(world.sources.overflowing, precision="fp32", provider="cpu").encode("a"),
+        ComputeError,
+        "row 0 of 1",
+        "`quoit doctor`",
+    ),
+    Case(
+        "a vector beyond float16",
+        encode_beyond_float16,
+        ComputeError,
+        "a vector has the value ",
+        "normalise it, or use dtype='float32'",
+    ),
+    Case(
+        "a score that is not finite",
+        lambda world: Reranker(world.sources.overflowing_reranker, precision="fp32", provider="cpu").rank("a", ["b"]),
+        ComputeError,
+        "for pair 0 of 1",
+        "`quoit doctor`",
+    ),
+]
+
+EXPORTS = [
+    Case("the checkpoint as output", overwrite_the_checkpoint, ExportError, "holds the checkpoint", "name another"),
+    Case(
+        "int8 below its floor",
+        export_poor_int8,
+        ParityError,
+        "int8: cosine to fp32 is ",
+        "Leave out --precision int8",
+    ),
+    Case("a folder in use", export_into_something_else, ExportError, "/out holds something else", "use --overwrite"),
+    Case("half an artifact", export_into_half_an_artifact, ExportError, "/out is incomplete", "use --overwrite"),
+    Case(
+        "an artifact of another checkpoint",
+        export_into_another_artifact,
+        ExportError,
+        "/out holds an artifact of rerank-checkpoint",
+        "replace it with --overwrite",
+    ),
+    Case("a disk too small", export_to_a_full_disk, ExportError, "has 12,345 bytes free", "free some, or name"),
+    Case("a disk that fills up", export_to_a_disk_that_fills_up, ExportError, "/fp32: ", "make room"),
+    Case(
+        "values that are not finite",
+        lambda world: world.export("fp32", checkpoint=world.sources.overflowing_checkpoint),
+        ParityError,
+        "first in layers.1.mlp",
+        "use another precision",
+    ),
+    Case(
+        "weights beyond float16",
+        export_beyond_float16,
+        ExportError,
+        "layers.0.mlp.up_proj.weight has values up to 99840",
+        "leave that precision out of --precision",
+    ),
+    Case(
+        "verification without transformers",
+        verify_without_transformers,
+        ParityError,
+        "--verify needs torch and transformers",
+        "pip install 'quoit[verify]'",
+    ),
+]
+
+CONFIGURATIONS = [
+    Case(
+        "no configuration",
+        Command("quoit-export", lambda world: [str(world.folder), str(world.folder / "out")]),
+        CheckpointError,
+        "/config.json is missing",
+        "fetch it again",
+    ),
+    Case("half a configuration", replaced("config.json", "{"), CheckpointError, "/config.json", "fetch the checkpoint"),
+    Case("a list of settings", replaced("config.json", "[]"), CheckpointError, "/config.json", "fetch the checkpoint"),
+    Case("another model", with_config(model_type="llama"), CheckpointError, "model_type 'llama'", "use one of those"),
+    Case("a model's long name", with_config(model_type=LONG), CheckpointError, "model_type 'xxx", "use one of those"),
+    Case("RoPE as a word", with_config(rope_scaling="linear"), CheckpointError, "rope_scaling to 'linear'", "correct"),
+    Case(
+        "another activation",
+        with_config(hidden_act="gelu"),
+        CheckpointError,
+        "hidden_act to 'gelu'",
+        "use the original Qwen3 weights",
+    ),
+    Case(
+        "a quantized checkpoint",
+        with_config(quantization_config=SETTINGS),
+        CheckpointError,
+        "quantization_config to {'quant_method': 'awq'",
+        "use the original Qwen3 weights",
+    ),
+    Case(
+        "RoPE scaling",
+        with_config(rope_scaling={"rope_type": "yarn", "factor": 4.0}),
+        CheckpointError,
+        "'yarn' RoPE scaling",
+        "set it to 'default'",
+    ),
+    Case("a size that is a word", with_config(hidden_size="96"), CheckpointError, "hidden_size='96'", "correct it"),
+    Case("a size that is long", with_config(hidden_size=LONG), CheckpointError, "hidden_size='xxx", "correct it"),
+    Case("no theta", with_config(rope_parameters=None), CheckpointError, "rope_theta=None", "correct it"),
+    Case(
+        "heads that do not divide",
+        with_config(num_key_value_heads=3),
+        CheckpointError,
+        "num_key_value_heads (3)",
+        "correct",
+    ),
+    Case(
+        "no context length",
+        with_config(max_position_embeddings=None),
+        CheckpointError,
+        "max_position_embeddings None",
+        "set the context length",
+    ),
+    Case(
+        "an open task",
+        with_checkpoint(leave_the_task_open),
+        CheckpointError,
+        "architectures []",
+        "say which with `--task embedding` or `--task rerank`",
+    ),
+    Case("half the modules", replaced("modules.json", "["), CheckpointError, "/modules.json", "fetch the checkpoint"),
+    Case("modules of words", replaced("modules.json", "[1]"), CheckpointError, "/modules.json", "fetch the checkpoint"),
+    Case(
+        "a dense module",
+        replaced("modules.json", '[{"type": "models.Pooling", "path": "1_Pooling"}, {"type": "models.Dense"}]'),
+        CheckpointError,
+        "a Dense module",
+        "use a checkpoint of Transformer, Pooling and Normalize",
+    ),
+    Case(
+        "a pooling outside the folder",
+        replaced("modules.json", '[{"type": "models.Pooling", "path": "../1_Pooling"}]'),
+        CheckpointError,
+        "'../1_Pooling'",
+        "do not use it",
+    ),
+    Case(
+        "another pooling",
+        replaced("1_Pooling/config.json", '{"pooling_mode_mean_tokens": true}'),
+        CheckpointError,
+        "pooling_mode_mean_tokens",
+        "use a checkpoint",
+    ),
+    Case(
+        "a pooling of many settings",
+        replaced("1_Pooling/config.json", json.dumps({"pooling_mode": "mean", "settings": LONG})),
+        CheckpointError,
+        "'mean'",
+        "use a checkpoint",
+    ),
+    Case(
+        "a prompt that is a number",
+        replaced("config_sentence_transformers.json", '{"prompts": {"query": 5}}'),
+        CheckpointError,
+        "{'query': 5}",
+        "correct it",
+    ),
+    Case(
+        "many prompts, and one a number",
+        replaced("config_sentence_transformers.json", json.dumps({"prompts": {"query": 5, "document": LONG}})),
+        CheckpointError,
+        "'query': 5",
+        "correct it",
+    ),
+    Case(
+        "no end token",
+        with_tokenizer(lambda found: setattr(found, "post_processor", processors.ByteLevel())),
+        CheckpointError,
+        "appends 0 tokens",
+        "use its tokenizer.json",
+    ),
+    Case(
+        "no token for yes",
+        rerank_without_a_token_for_yes,
+        CheckpointError,
+        "3 tokens of 'yes'",
+        "use Qwen3-Reranker's tokenizer.json",
+    ),
+    Case("no tokenizer in a checkpoint", replaced(TOKENIZER, None), CheckpointError, "/tokenizer.json", "fetch it"),
+    Case(
+        "more tokens than embeddings",
+        with_tokenizer(lambda found: found.add_tokens([f"word{number}" for number in range(300)])),
+        CheckpointError,
+        "token ids up to 556",
+        "fetch",
+    ),
+    Case("an empty tokenizer", replaced(TOKENIZER, "{}"), CheckpointError, "/tokenizer.json is no", "fetch it again"),
+]
+
+CHECKPOINTS = [
+    Case(
+        "the score of an embedding model",
+        lambda world: open_checkpoint(str(world.sources.checkpoint)).score_weight(),
+        CheckpointError,
+        "/checkpoint is for embedding",
+        "export it with --task embedding",
+    ),
+    Case("weights lost while exporting", lose_the_weights, CheckpointError, "norm.weight from /", "fetch it again"),
+    Case(
+        "a tensor that is not finite",
+        read_a_tensor_that_is_not_finite,
+        CheckpointError,
+        "norm.weight in /",
+        "use another one",
+    ),
+    Case(
+        "a folder's revision",
+        Command(
+            "quoit-export",
+            lambda world: [str(world.sources.checkpoint), str(world.folder / "out"), "--revision", "main"],
+        ),
+        CheckpointError,
+        "revision 'main'",
+        "leave it out",
+    ),
+    Case(
+        "no folder and no hub id",
+        Command("quoit-export", lambda world: ["no/such/folder", str(world.folder / "out")]),
+        CheckpointError,
+        "no/such/folder is no folder",
+        "check the spelling",
+    ),
+    Case("a hub that is away", ask_a_hub_that_is_away, CheckpointError, "some/model", "check the id and the network"),
+    Case("an index of nothing", with_index({"weight_map": []}), CheckpointError, f"/{INDEX}", "fetch the checkpoint"),
+    Case(
+        "a shard outside the folder",
+        with_index({"weight_map": {"norm.weight": "../x.safetensors"}}),
+        CheckpointError,
+        "'../x.safetensors'",
+        "do not use this checkpoint",
+    ),
+    Case(
+        "a missing shard",
+        with_index({"weight_map": {"norm.weight": "x.safetensors"}}),
+        CheckpointError,
+        "/x.safetensors is missing",
+        "fetch it again",
+    ),
+    Case("a shard of words", replaced(SHARD, "no tensors"), CheckpointError, f"/{SHARD} is no", "fetch it again"),
+    Case(
+        "missing tensors",
+        with_tensors(lambda found: found.pop("norm.weight")),
+        CheckpointError,
+        "lacks 1 of 24 tensors: norm.weight",
+        "fetch it again",
+    ),
+    Case(
+        "a tensor of another shape",
+        with_config(intermediate_size=208),
+        CheckpointError,
+        "gate_proj.weight has shape [224, 96]",
+        "fetch",
+    ),
+    Case(
+        "a tensor of integers",
+        with_tensors(lambda found: found.update({"norm.weight": np.ones(96, np.int8)})),
+        CheckpointError,
+        "norm.weight is stored as I8",
+        "use the original weights",
+    ),
+    Case(
+        "tensors of an adapter",
+        with_tensors(lambda found: found.update({f"adapter{number}.lora": np.ones(4) for number in range(500)})),
+        CheckpointError,
+        "holds 500 tensors",
+        "merge adapters into the weights",
+    ),
+]
+
+CASES = [
+    *TOKENS,
+    *FILES,
+    *DRAFTS,
+    *TEXTS,
+    *OPTIONS,
+    *ARTIFACTS,
+    *RUNNING,
+    *EXPORTS,
+    *CONFIGURATIONS,
+    *CHECKPOINTS,
+]
+COMMANDS = [case for case in CASES if isinstance(case.trigger, Command)]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a case raised, and where."""
+
+    kind: type[BaseException] | None
+    message: str
+    site: Site | None
+
+
+Run = Callable[[Case], Outcome]
+
+
+def save_byte_checkpoint(folder: Path, *, overflows: bool = False) -> Path:
+    model = make_model(**BYTE_SIZES)
+    overflow(model, "", overflows=overflows)
+    byte_tokenizer().save(str(folder.parent / TOKENIZER))
+    return save_checkpoint(folder, folder.parent / TOKENIZER, model)
+
+
+def save_byte_reranker(folder: Path, *, overflows: bool = False) -> Path:
+    """Its tokenizer has a token for each answer, and appends nothing."""
+    model = make_reranker(**BYTE_SIZES)
+    overflow(model, "model.", overflows=overflows)
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(["yes", "no"])
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    tokenizer.save(str(folder.parent / TOKENIZER))
+    return save_rerank_checkpoint(folder, folder.parent / TOKENIZER, model)
+
+
+def overflow(model: Any, prefix: str, *, overflows: bool) -> None:
+    """Weights that are finite, and whose product is not."""
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name in ("up_proj", "down_proj") if overflows else ():
+            parameters[f"{prefix}layers.1.mlp.{name}.weight"].mul_(1e30)
+
+
+def write_ungated(checkpoint_folder: Path, folder: Path) -> Path:
+    """An artifact whose fp32 variant nobody measured."""
+    checkpoint = open_checkpoint(str(checkpoint_folder))
+    staging = Staging.open(folder, checkpoint, bare_manifest(checkpoint))
+    staging.write_variant(checkpoint, "fp32")
+    manifest = bare_manifest(checkpoint)
+    manifest.variants["fp32"] = Variant(staging.partial.files["fp32"], (), accepted=True)
+    write_manifest(folder, manifest)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    folder = tmp_path_factory.mktemp("sources")
+    checkpoint = save_byte_checkpoint(folder / "checkpoint")
+    rerank_checkpoint = save_byte_reranker(folder / "rerank-checkpoint")
+    overflowing = save_byte_checkpoint(folder / "overflowing-checkpoint", overflows=True)
+    overflowing_reranker = save_byte_reranker(folder / "overflowing-rerank-checkpoint", overflows=True)
+    publish(open_checkpoint(str(checkpoint)), Request(folder / "artifact", ("fp32", "int8")))
+    publish(open_checkpoint(str(rerank_checkpoint)), Request(folder / "reranker", ("fp32",)))
+    return Sources(
+        checkpoint=checkpoint,
+        artifact=folder / "artifact",
+        rerank_checkpoint=rerank_checkpoint,
+        reranker=folder / "reranker",
+        overflowing_checkpoint=overflowing,
+        overflowing=write_ungated(overflowing, folder / "overflowing"),
+        overflowing_reranker=write_ungated(overflowing_reranker, folder / "overflowing-reranker"),
+    )
+
+
+@pytest.fixture(scope="module")
+def run(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """What a case raises; each happens once."""
+
+    @cache
+    def outcome(case: Case) -> Outcome:
+        with pytest.MonkeyPatch.context() as patch:
+            try:
+                case.trigger(World(tmp_path_factory.mktemp("case"), patch, sources))
+            except Exception as error:
+                return Outcome(type(error), str(error), origin(error.__traceback__))
+        return Outcome(None, "", None)
+
+    return outcome
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_an_error_names_the_value_and_the_next_step(run: Run, case: Case) -> None:
+    found = run(case)
+    assert found.kind is case.error, found
+    assert found.site is not None, "the error came from no raise statement of ours"
+    assert case.value in found.message
+    assert case.step in found.message
+    assert len(found.message.splitlines()) == 1
+    assert len(found.message) < LONGEST_MESSAGE
+    assert not re.search(r"Traceback|0x[0-9a-f]{6,}", found.message), "names an internal"
+
+
+@pytest.mark.parametrize("case", COMMANDS, ids=lambda case: case.name)
+def test_a_command_says_it_in_one_line_and_exits_with_2(
+    case: Case, sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert isinstance(case.trigger, Command)
+    world = World(tmp_path, monkeypatch, sources)
+    capfd.readouterr()
+    code = case.trigger.main(world)
+    printed, report = capfd.readouterr()
+    assert (code, printed) == (2, "")
+    assert report.startswith(f"{case.trigger.program}: ")
+    assert report.endswith("\n")
+    assert len(report.splitlines()) == 1
+    assert case.value in report
+    assert case.step in report
+
+
+def test_both_programs_are_among_the_commands() -> None:
+    programs = [case.trigger.program for case in COMMANDS if isinstance(case.trigger, Command)]
+    assert set(programs) == {"quoit", "quoit-export"}
+
+
+def test_every_error_that_is_raised_has_a_case(run: Run) -> None:
+    fired = {run(case).site for case in CASES}
+    missing = {
+        f"{site.file}:{lines.start} {site.function}, raise {site.number}"
+        for site, lines in raise_sites().items()
+        if site not in fired and site not in EXCLUDED
+    }
+    assert not missing, "errors without a case:\n" + "\n".join(sorted(missing))
+    assert EXCLUDED.keys() <= raise_sites().keys() - fired, "excluded in vain"
