@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE
-from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3Model
+from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassification, Qwen3Model
 
 from quoit import Embedder, Reranker
 from quoit.artifact import Precision
@@ -68,6 +68,17 @@ def make_reranker(seed: int = 0, **changes: Any) -> Any:
     torch.manual_seed(seed)
     numbers = SMALL | {"max_position_embeddings": RERANK_MAX_TOKENS} | changes
     model: Any = Qwen3ForCausalLM(Qwen3Config(**numbers))
+    randomise_reranker(model)
+    return model.to(torch.bfloat16)
+
+
+def make_classifier(seed: int = 0, labels: int = 1, **changes: Any) -> Any:
+    """A Qwen3ForSequenceClassification in bfloat16, otherwise like `make_reranker`."""
+    torch.manual_seed(seed)
+    config: Any = Qwen3Config(**(SMALL | {"max_position_embeddings": RERANK_MAX_TOKENS} | changes))
+    config.num_labels = labels
+    make: Any = Qwen3ForSequenceClassification
+    model = make(config)
     randomise_reranker(model)
     return model.to(torch.bfloat16)
 

@@ -14,6 +14,7 @@ PUBLIC = {
     "InputError",
     "ProviderError",
     "QuoitError",
+    "Reranker",
     "calibration_ranges",
 }
 

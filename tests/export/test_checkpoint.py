@@ -16,9 +16,19 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from quoit.artifact import EmbeddingContract, RerankContract
+from quoit.prompts import DEFAULT_TASK, RERANK_PREFIX, RERANK_SUFFIX
 from quoit_export.checkpoint import Checkpoint, open_checkpoint, tensor_shapes
 from quoit_export.errors import CheckpointError
-from support import edit_json, make_model, save_checkpoint
+from random_checkpoint import PROMPTS
+from support import (
+    edit_json,
+    make_classifier,
+    make_model,
+    make_reranker,
+    save_checkpoint,
+    save_rerank_checkpoint,
+)
 
 Tensors = dict[str, NDArray[Any]]
 SHARD = "model.safetensors"
@@ -87,12 +97,11 @@ def test_every_tensor_is_there_in_its_stored_dtype(whole: Path, model: Any) -> N
 
 def test_what_the_files_say_is_on_the_record(whole: Path) -> None:
     checkpoint = open_checkpoint(str(whole))
-    assert checkpoint.task == "embedding"
     assert checkpoint.source.id == "model"
     assert checkpoint.source.revision is None
     assert checkpoint.max_tokens == 32_768
-    assert checkpoint.end_token_id == 151_643
-    assert set(checkpoint.prompts) == {"query", "document"}
+    assert checkpoint.contract == EmbeddingContract(prompts=PROMPTS, end_token_id=151_643, min_dim=32)
+    assert checkpoint.score_tensor is None
     assert checkpoint.tokenizer_file == whole / "tokenizer.json"
 
 
@@ -116,7 +125,7 @@ def test_the_prefix_of_names_does_not_change_the_tensors(
     assert ("lm_head.weight" in stored) is not tied
     assert all(name.startswith("model.") for name in stored - {"lm_head.weight"})
     found = open_checkpoint(str(folder))
-    assert found.task == "embedding"
+    assert isinstance(found.contract, EmbeddingContract)
     assert_same_tensors(found, open_checkpoint(str(whole)))
 
 
@@ -295,5 +304,142 @@ def test_a_task_that_the_files_leave_open_can_be_said(tmp_path: Path, tokenizer_
     (folder / "modules.json").unlink()
     with pytest.raises(CheckpointError, match="--task embedding"):
         open_checkpoint(str(folder))
-    assert open_checkpoint(str(folder), task="embedding").task == "embedding"
-    assert open_checkpoint(str(folder), task="rerank").task == "rerank"
+    assert isinstance(open_checkpoint(str(folder), task="embedding").contract, EmbeddingContract)
+    assert isinstance(open_checkpoint(str(folder), task="rerank").contract, RerankContract)
+
+
+SMALLER = {"hidden_size": 32, "num_hidden_layers": 1}
+YES, NO = 9693, 2152
+"""The ids of `yes` and `no` in the genuine vocabulary."""
+
+
+@pytest.fixture(scope="module")
+def reranker(tmp_path_factory: pytest.TempPathFactory, plain_tokenizer_file: Path) -> Path:
+    """A reranker whose head is its embeddings. Read-only."""
+    folder = tmp_path_factory.mktemp("reranker") / "tied"
+    return save_rerank_checkpoint(folder, plain_tokenizer_file, make_reranker(**SMALLER))
+
+
+@pytest.fixture(scope="module")
+def untied(tmp_path_factory: pytest.TempPathFactory, plain_tokenizer_file: Path) -> Path:
+    """A reranker whose head is not its embeddings. Read-only."""
+    folder = tmp_path_factory.mktemp("reranker") / "untied"
+    model = make_reranker(**SMALLER, tie_word_embeddings=False)
+    return save_rerank_checkpoint(folder, plain_tokenizer_file, model)
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory, plain_tokenizer_file: Path) -> Path:
+    """A reranker with one label. Read-only."""
+    folder = tmp_path_factory.mktemp("reranker") / "classifier"
+    return save_rerank_checkpoint(folder, plain_tokenizer_file, make_classifier(**SMALLER))
+
+
+def stored_tensor(folder: Path, name: str) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = load_file(folder / SHARD)[name].astype(np.float32)
+    return values
+
+
+def test_a_rerankers_contract_is_the_official_template_and_its_answers(reranker: Path) -> None:
+    checkpoint = open_checkpoint(str(reranker))
+    assert checkpoint.contract == RerankContract(RERANK_PREFIX, RERANK_SUFFIX, DEFAULT_TASK, YES, NO)
+    assert checkpoint.max_tokens == 40_960
+
+
+def test_a_tied_head_scores_with_the_difference_of_two_embeddings(reranker: Path) -> None:
+    """As in the official checkpoints, whose head is not stored."""
+    assert "lm_head.weight" not in load_file(reranker / SHARD)
+    embeddings = stored_tensor(reranker, "model.embed_tokens.weight")
+    score = open_checkpoint(str(reranker)).score_weight()
+    assert score.dtype == np.float32
+    assert score.any()
+    np.testing.assert_array_equal(score, embeddings[YES] - embeddings[NO])
+
+
+def test_an_untied_head_scores_with_its_own_rows(untied: Path) -> None:
+    head, embeddings = (stored_tensor(untied, name) for name in ("lm_head.weight", "model.embed_tokens.weight"))
+    score = open_checkpoint(str(untied)).score_weight()
+    np.testing.assert_array_equal(score, head[YES] - head[NO])
+    assert np.abs(score - (embeddings[YES] - embeddings[NO])).max() > 0.1
+
+
+def test_a_config_that_does_not_say_tied_is_untied(tmp_path: Path, reranker: Path) -> None:
+    """transformers' own default: the head would be missing, and its place is not taken by the embeddings."""
+    folder = copy_checkpoint(reranker, tmp_path / "copy")
+    edit_json(folder / "config.json", tie_word_embeddings=None)
+    with pytest.raises(CheckpointError, match=r"lacks 1 of 14 tensors: lm_head\.weight"):
+        open_checkpoint(str(folder))
+
+
+def test_a_classifier_scores_with_its_one_row(classifier: Path) -> None:
+    checkpoint = open_checkpoint(str(classifier))
+    np.testing.assert_array_equal(checkpoint.score_weight(), stored_tensor(classifier, "score.weight")[0])
+    contract = checkpoint.contract
+    assert isinstance(contract, RerankContract)
+    assert contract.yes_token_id is contract.no_token_id is None
+
+
+def test_a_classifier_with_two_labels_is_refused(tmp_path: Path, plain_tokenizer_file: Path) -> None:
+    folder = save_rerank_checkpoint(tmp_path / "two", plain_tokenizer_file, make_classifier(labels=2, **SMALLER))
+    with pytest.raises(CheckpointError, match=r"score\.weight has shape \[2, 32\], .*\[1, 32\]"):
+        open_checkpoint(str(folder))
+
+
+def test_a_head_of_another_vocabulary_is_refused(tmp_path: Path, untied: Path) -> None:
+    def shorten(tensors: Tensors) -> None:
+        tensors["lm_head.weight"] = tensors["lm_head.weight"][:-1].copy()
+
+    folder = rewrite(untied, tmp_path / "copy", shorten)
+    with pytest.raises(CheckpointError, match=r"lm_head\.weight has shape \[151668, 32\]"):
+        open_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize("row", [YES, NO])
+def test_a_head_that_is_not_finite_is_named(tmp_path: Path, untied: Path, row: int) -> None:
+    def damage(tensors: Tensors) -> None:
+        tensors["lm_head.weight"][row, 3] = np.nan
+
+    checkpoint = open_checkpoint(str(rewrite(untied, tmp_path / "copy", damage)))
+    with pytest.raises(CheckpointError, match=r"lm_head\.weight in .* holds NaN or infinity"):
+        checkpoint.score_weight()
+
+
+@pytest.mark.parametrize(("word", "tokens"), [("yes", 3), ("no", 2)])
+def test_an_answer_that_is_not_a_single_token_is_refused(
+    tmp_path: Path, reranker: Path, plain_tokenizer_file: Path, word: str, tokens: int
+) -> None:
+    """Without its merges and its own entry, the word falls apart."""
+    content = json.loads(plain_tokenizer_file.read_text())
+    letters = list(word)
+    content["model"]["merges"] = [
+        merge for merge in content["model"]["merges"] if not set(merge) <= {*letters, word, word[1:], word[:2]}
+    ]
+    folder = copy_checkpoint(reranker, tmp_path / "copy")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=f"makes {tokens} tokens of '{word}', and a reranker answers with one"):
+        open_checkpoint(str(folder))
+
+
+def test_an_embedding_checkpoint_has_no_score(whole: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"is for embedding and has no score"):
+        open_checkpoint(str(whole)).score_weight()
+
+
+def test_an_embedding_checkpoint_can_be_opened_as_a_reranker_when_tied(whole: Path) -> None:
+    """It has the decoder and, in its embeddings, the head; what its scores are worth is the caller's business."""
+    checkpoint = open_checkpoint(str(whole), task="rerank")
+    embeddings = stored_tensor(whole, "embed_tokens.weight")
+    np.testing.assert_array_equal(checkpoint.score_weight(), embeddings[YES] - embeddings[NO])
+
+
+def test_an_embedding_checkpoint_without_a_head_is_no_reranker(tmp_path: Path, whole: Path) -> None:
+    folder = copy_checkpoint(whole, tmp_path / "copy")
+    edit_json(folder / "config.json", tie_word_embeddings=False)
+    with pytest.raises(CheckpointError, match=r"lacks 1 of 25 tensors: lm_head\.weight"):
+        open_checkpoint(str(folder), task="rerank")
+
+
+def test_a_rerankers_tokenizer_makes_no_embedding_checkpoint(reranker: Path) -> None:
+    with pytest.raises(CheckpointError, match="appends 0 tokens to a text instead of one end token"):
+        open_checkpoint(str(reranker), task="embedding")

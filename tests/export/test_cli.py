@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from quoit.artifact import read_artifact
 from quoit_export.cli import main, make_parser
 from quoit_export.parity import FLOORS
-from support import SMALL, edit_json, make_model, save_checkpoint
+from support import (
+    byte_tokenizer,
+    edit_json,
+    make_model,
+    make_reranker,
+    save_checkpoint,
+    save_rerank_checkpoint,
+)
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -63,7 +68,7 @@ def test_an_export_prints_sizes_and_cosines(run: Run, tmp_path: Path, small_fold
     code, out, _ = run(small_folder, tmp_path / "out")
     assert code == 0
     lines = out.splitlines()
-    assert re.fullmatch(rf"{tmp_path / 'out'}: model, 32 dimensions, \d+\.\d s", lines[0])
+    assert re.fullmatch(rf"{tmp_path / 'out'}: model, embedding, 32 dimensions, \d+\.\d s", lines[0])
     assert re.fullmatch(r"  fp32 +\d\d\.\d MB", lines[1])
     assert re.fullmatch(r"  int8 +\d\d\.\d MB", lines[2])
     cosine = r" +cosine to fp32: mean 0\.99\d{4}, least 0\.99\d{4} of \d+ texts \(floor 0\.98\)"
@@ -98,7 +103,7 @@ def test_a_precision_said_twice_is_written_once(run: Run, tmp_path: Path, small_
 def test_a_kept_rejection_is_marked(
     run: Run, tmp_path: Path, small_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(FLOORS, "int8", 1.1)
+    monkeypatch.setitem(FLOORS["int8"], "cosine", 1.1)
     assert_refused(run(small_folder, tmp_path / "out"), "nothing was published, int8: .*--keep-rejected")
     assert not (tmp_path / "out").exists()
     code, out, _ = run(small_folder, tmp_path / "out", "--keep-rejected")
@@ -163,14 +168,48 @@ def test_a_folder_below_a_file_is_one_line(run: Run, tmp_path: Path, small_folde
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_a_reranker_is_recognised_and_refused(run: Run, tmp_path: Path, tokenizer_file: Path, tied: bool) -> None:
+def test_a_reranker_is_recognised_and_exported(
+    run: Run, tmp_path: Path, plain_tokenizer_file: Path, tied: bool
+) -> None:
     """As transformers saves a language model: no pooling, and the decoder called `model.`."""
-    sizes: dict[str, Any] = SMALL | {"hidden_size": 32, "num_hidden_layers": 1, "tie_word_embeddings": tied}
-    outer: Any = Qwen3ForCausalLM(Qwen3Config(**sizes))
-    outer.to(torch.bfloat16).save_pretrained(tmp_path / "reranker")
-    shutil.copyfile(tokenizer_file, tmp_path / "reranker" / "tokenizer.json")
-    message = "reranker is a reranker, which this version .*use a Qwen3-Embedding checkpoint"
-    assert_refused(run(tmp_path / "reranker", tmp_path / "out"), message)
+    model = make_reranker(hidden_size=32, num_hidden_layers=1, tie_word_embeddings=tied)
+    folder = save_rerank_checkpoint(tmp_path / "reranker", plain_tokenizer_file, model)
+    code, out, err = run(folder, tmp_path / "out", "--verify")
+    assert code == 0
+    assert err == ""
+    lines = out.splitlines()
+    assert re.fullmatch(rf"{tmp_path / 'out'}: reranker, rerank, 32 dimensions, \d+\.\d s", lines[0])
+    number = r"[01]\.\d{6}"
+    for start, name, reference, agreement, spearman in (
+        (1, "fp32", "transformers fp32", "0.99999", "0.9999"),
+        (4, "int8", "fp32", "0.9", "0.8"),
+    ):
+        assert re.fullmatch(rf"  {name} +\d\d\.\d MB", lines[start])
+        for line, measure, count, floor in (
+            (lines[start + 1], "agreement", "128 pairs", agreement),
+            (lines[start + 2], "spearman", "4 queries", spearman),
+        ):
+            measured = rf" +{measure} to {reference}: mean {number}, least {number} of {count} \(floor {floor}\)"
+            assert re.fullmatch(measured, line), line
+    assert len(lines) == 7
+    assert read_artifact(tmp_path / "out").manifest.task == "rerank"
+
+
+def test_an_embedding_checkpoint_is_exported_for_reranking_when_asked_to(
+    run: Run, tmp_path: Path, small_folder: Path
+) -> None:
+    code, out, _ = run(small_folder, tmp_path / "out", "--task", "rerank", "--precision", "fp32", "--verify")
+    assert code == 0
+    assert ": model, rerank, 32 dimensions, " in out
+    assert read_artifact(tmp_path / "out").manifest.task == "rerank"
+
+
+def test_an_answer_that_is_not_a_single_token_is_one_line(run: Run, tmp_path: Path, changed_folder: Path) -> None:
+    """A tokenizer of bytes spells `yes` with three."""
+    tokenizer = byte_tokenizer()
+    tokenizer.save(str(changed_folder / "tokenizer.json"))
+    found = run(changed_folder, tmp_path / "out", "--task", "rerank")
+    assert_refused(found, "makes 3 tokens of 'yes', and a reranker answers with one")
     assert not (tmp_path / "out").exists()
 
 

@@ -10,11 +10,14 @@ from tokenizers import Tokenizer, processors
 from quoit.artifact import TOKENIZER
 from quoit_export.configuration import (
     check_modules,
+    is_classifier,
+    read_answer_id,
     read_architecture,
     read_end_token_id,
     read_json,
     read_max_tokens,
     read_prompts,
+    read_tokenizer,
     recognise_task,
 )
 from quoit_export.errors import CheckpointError
@@ -281,20 +284,20 @@ def test_an_ambiguous_checkpoint_asks_for_its_task(tmp_path: Path, architectures
 
 
 def test_the_end_token_is_what_the_tokenizer_appends(checkpoint_folder: Path, tokenizer: Tokenizer) -> None:
-    assert read_end_token_id(checkpoint_folder, 151_669) == tokenizer.token_to_id(END_TOKEN) == 151_643
+    assert read_end_token_id(tokenizer, checkpoint_folder) == tokenizer.token_to_id(END_TOKEN) == 151_643
 
 
 def test_a_tokenizer_larger_than_the_vocabulary_is_refused(checkpoint_folder: Path) -> None:
     with pytest.raises(CheckpointError, match="token ids up to 151668, but the model has 151668 embeddings"):
-        read_end_token_id(checkpoint_folder, 151_668)
+        read_tokenizer(checkpoint_folder / TOKENIZER, 151_668)
 
 
 def test_a_tokenizer_smaller_than_the_vocabulary_is_accepted(checkpoint_folder: Path) -> None:
     """The official checkpoints pad their table to 151,936 rows."""
-    assert read_end_token_id(checkpoint_folder, 151_936) == 151_643
+    assert read_tokenizer(checkpoint_folder / TOKENIZER, 151_936).token_to_id(END_TOKEN) == 151_643
 
 
-def small_tokenizer(folder: Path, template: str | None) -> Path:
+def small_tokenizer(template: str | None) -> Tokenizer:
     """The genuine tokenizer's kind with a handful of ids, and the post-processor asked for."""
     content: dict[str, Any] = {
         "version": "1.0",
@@ -304,29 +307,46 @@ def small_tokenizer(folder: Path, template: str | None) -> Path:
     tokenizer = Tokenizer.from_str(json.dumps(content))
     if template is not None:
         tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=[(END_TOKEN, 1)])
-    tokenizer.save(str(folder / TOKENIZER))
-    return folder
+    return tokenizer
 
 
-def test_a_small_tokenizer_that_appends_an_end_token_is_read(tmp_path: Path) -> None:
-    assert read_end_token_id(small_tokenizer(tmp_path, f"$A {END_TOKEN}"), 2) == 1
+def test_a_small_tokenizer_that_appends_an_end_token_is_read() -> None:
+    assert read_end_token_id(small_tokenizer(f"$A {END_TOKEN}"), FOLDER) == 1
 
 
 @pytest.mark.parametrize(
     ("template", "count"),
     [(None, 0), ("$A", 0), (f"$A {END_TOKEN} {END_TOKEN}", 2), (f"{END_TOKEN} $A {END_TOKEN}", 2)],
 )
-def test_a_tokenizer_that_appends_no_single_end_token_is_refused(
-    tmp_path: Path, template: str | None, count: int
-) -> None:
-    with pytest.raises(CheckpointError, match=f"appends {count} tokens to a text instead of one"):
-        read_end_token_id(small_tokenizer(tmp_path, template), 2)
+def test_a_tokenizer_that_appends_no_single_end_token_is_refused(template: str | None, count: int) -> None:
+    with pytest.raises(CheckpointError, match=f"appends {count} tokens to a text instead of one") as caught:
+        read_end_token_id(small_tokenizer(template), FOLDER)
+    assert str(FOLDER / TOKENIZER) in str(caught.value)
 
 
-def test_a_tokenizer_that_puts_its_token_first_is_refused(tmp_path: Path) -> None:
+def test_a_tokenizer_that_puts_its_token_first_is_refused() -> None:
     """The last token would be the text's own, which the model was not trained to pool."""
     with pytest.raises(CheckpointError, match="end token"):
-        read_end_token_id(small_tokenizer(tmp_path, f"{END_TOKEN} $A"), 2)
+        read_end_token_id(small_tokenizer(f"{END_TOKEN} $A"), FOLDER)
+
+
+@pytest.mark.parametrize(("word", "number"), [("yes", 9693), ("no", 2152)])
+def test_an_answer_is_the_id_of_the_bare_word(tokenizer: Tokenizer, word: str, number: int) -> None:
+    """Neither with a space before it, nor with what the tokenizer appends."""
+    assert read_answer_id(tokenizer, FOLDER, word) == tokenizer.token_to_id(word) == number
+
+
+def test_an_answer_that_is_not_a_single_token_is_refused(tokenizer: Tokenizer) -> None:
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json makes 2 tokens of 'yes no'"):
+        read_answer_id(tokenizer, FOLDER, "yes no")
+
+
+@pytest.mark.parametrize(
+    ("architectures", "classifies"),
+    [(["Qwen3ForSequenceClassification"], True), (["Qwen3ForCausalLM"], False), ([], False), (None, False)],
+)
+def test_a_classifier_is_known_by_its_architecture(architectures: list[str] | None, classifies: bool) -> None:
+    assert is_classifier({"architectures": architectures}) is classifies
 
 
 @pytest.mark.parametrize(("content", "message"), [("{}", "no readable tokenizer"), (None, "is missing")])
@@ -334,5 +354,5 @@ def test_a_tokenizer_that_cannot_be_read_is_named(tmp_path: Path, content: str |
     if content is not None:
         (tmp_path / TOKENIZER).write_text(content)
     with pytest.raises(CheckpointError, match=message) as caught:
-        read_end_token_id(tmp_path, 2)
+        read_tokenizer(tmp_path / TOKENIZER, 2)
     assert str(tmp_path / TOKENIZER) in str(caught.value)

@@ -124,6 +124,28 @@ def test_inputs_and_output_are_as_documented(artifact: Artifact, precision: Prec
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_rerankers_output_is_a_float32_score_for_each_text(
+    artifact: Artifact, rerank_artifact: Artifact, precision: Precision
+) -> None:
+    """Its inputs are those of an embedding model."""
+    graph, other = (load_graph(one, precision).graph for one in (rerank_artifact, artifact))
+    assert list(graph.input) == list(other.input)
+    (output,) = graph.output
+    assert output.name == "score"
+    assert output.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert input_shape(output) == ["N"]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_rerankers_vocabulary_is_stored_once(rerank_artifact: Artifact, precision: Precision) -> None:
+    """Of its head only one vector is left, in float32."""
+    tensors = {tensor.name: tensor for tensor in load_graph(rerank_artifact, precision).graph.initializer}
+    assert list(tensors["score.weight"].dims) == [rerank_artifact.manifest.architecture.hidden_size]
+    assert tensors["score.weight"].data_type == onnx.TensorProto.FLOAT
+    assert len([name for name, tensor in tensors.items() if SMALL["vocab_size"] in tensor.dims]) == 1
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_format_is_one_that_onnxruntime_declares(artifact: Artifact, precision: Precision) -> None:
     model = load_graph(artifact, precision)
     assert model.ir_version == 10
@@ -133,8 +155,15 @@ def test_the_format_is_one_that_onnxruntime_declares(artifact: Artifact, precisi
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_rope_tables_reach_the_longest_position(artifact: Artifact, precision: Precision) -> None:
-    stored = {tensor.name: list(tensor.dims) for tensor in load_graph(artifact, precision).graph.initializer}
-    assert stored["rope_cos"] == stored["rope_sin"] == [POSITIONS, 16]
+    """float32 for the tiles, and float16 too where the graph computes in it."""
+    stored = {tensor.name: tensor for tensor in load_graph(artifact, precision).graph.initializer}
+    tables = {name: tensor for name, tensor in stored.items() if name.startswith("rope_")}
+    assert all(list(tensor.dims) == [POSITIONS, 16] for tensor in tables.values())
+    kinds = ("float", "float16") if precision == "fp16" else ("float",)
+    assert set(tables) == {f"rope_{table}_{kind}" for table in ("cos", "sin") for kind in kinds}
+    for name, tensor in tables.items():
+        half = name.endswith("float16")
+        assert tensor.data_type == (onnx.TensorProto.FLOAT16 if half else onnx.TensorProto.FLOAT)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

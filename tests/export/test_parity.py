@@ -1,4 +1,4 @@
-"""The measure of a variant: fixed texts, cosine similarity, and a floor that damage does not pass."""
+"""The measures of a variant: fixed texts and pairs, and floors that damage does not pass."""
 
 import shutil
 import sys
@@ -10,26 +10,43 @@ import numpy as np
 import onnx
 import pytest
 
-from quoit.artifact import Artifact, Parity, Precision, read_artifact, record_file, write_manifest
-from quoit_export.checkpoint import Checkpoint
+from quoit.artifact import Artifact, Measure, Precision, read_artifact, record_file, write_manifest
+from quoit_export.checkpoint import Checkpoint, open_checkpoint
 from quoit_export.errors import ParityError
 from quoit_export.parity import (
+    DOCUMENTS,
     FLOORS,
+    QUERIES,
+    Answers,
     compare,
+    parity_pairs,
+    parity_rows,
     parity_texts,
-    passes,
-    transformers_vectors,
-    variant_vectors,
+    transformers_answers,
+    variant_answers,
 )
-from support import Embedders, Vectors
+from support import Embedders, Rerankers, Vectors
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+RERANK_MEASURES: tuple[Measure, ...] = ("agreement", "spearman")
 
 
 @pytest.fixture(scope="module")
 def reference(embedders: Embedders) -> Vectors:
     vectors: Vectors = embedders("fp32").encode(parity_texts())
     return vectors
+
+
+@pytest.fixture(scope="module")
+def logits(rerank_artifact: Artifact) -> Answers:
+    """The logits of the fixed pairs in fp32."""
+    return variant_answers(rerank_artifact, "fp32")
+
+
+def measure_of(name: Measure, found: Answers, reference: Answers, precision: Precision) -> bool:
+    """Whether scores pass one measure of rerankers."""
+    (parity,) = [one for one in compare(found, reference, "fp32", precision, "rerank") if one.measure == name]
+    return parity.passes
 
 
 def damage(artifact: Artifact, precision: Precision, tensor: str, target: Path) -> Artifact:
@@ -77,43 +94,105 @@ def test_the_texts_are_of_many_lengths(embedders: Embedders) -> None:
     assert max(lengths) >= 30
 
 
-def test_every_precision_has_a_floor() -> None:
+def test_every_precision_has_a_floor_for_each_measure() -> None:
     assert tuple(FLOORS) == PRECISIONS
-    assert sorted(FLOORS.values(), reverse=True) == list(FLOORS.values())
-    assert all(0.9 < floor < 1 for floor in FLOORS.values())
+    for measure, least in {"cosine": 0.97, "agreement": 0.85, "spearman": 0.75}.items():
+        floors = [FLOORS[precision][cast("Measure", measure)] for precision in PRECISIONS]
+        assert floors == sorted(floors, reverse=True)
+        assert all(least < floor < 1 for floor in floors)
+    assert all(set(floors) == {"cosine", *RERANK_MEASURES} for floors in FLOORS.values())
 
 
-def test_compare_is_the_cosine_of_each_row() -> None:
+def test_the_pairs_are_every_query_with_every_document() -> None:
+    pairs = parity_pairs()
+    queries, documents = (list(dict.fromkeys(side)) for side in zip(*pairs, strict=True))
+    assert (len(queries), len(documents)) == (QUERIES, DOCUMENTS)
+    assert pairs == [(query, document) for query in queries for document in documents]
+    assert {*queries, *documents} <= set(parity_texts())
+
+
+def test_an_artifacts_rows_are_what_its_answers_are_made_of(
+    artifact: Artifact, rerank_artifact: Artifact, embedders: Embedders, rerankers: Rerankers
+) -> None:
+    """Texts with their end token, or pairs in the whole template."""
+    tokenizer = embedders("fp32").pipeline.tokenizer
+    assert [row.tolist() for row in parity_rows(artifact)] == [
+        row.tolist() for row in tokenizer.encode(parity_texts()).ids
+    ]
+    reranker = rerankers("fp32")
+    rows, pair = parity_rows(rerank_artifact), parity_pairs()[7]
+    assert len(rows) == QUERIES * DOCUMENTS
+    contract = reranker.contract
+    body = f"<Instruct>: {contract.instruction}\n<Query>: {pair[0]}\n<Document>: {pair[1]}"
+    decode = reranker.pipeline.tokenizer.tokenizer.decode
+    assert decode(rows[7].tolist(), skip_special_tokens=False) == contract.prefix + body + contract.suffix
+
+
+def test_cosine_is_that_of_each_row() -> None:
     angles = np.array([0, 0.1, 0.2, np.pi / 2])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     reference = np.tile(np.array([[1, 0]], np.float32), (4, 1))
-    parity = compare(vectors, reference, "somewhere", 0.5)
-    assert parity.reference == "somewhere"
-    assert parity.texts == 4
-    assert parity.floor == 0.5
-    assert parity.cosine_min == pytest.approx(0, abs=1e-6)
-    assert parity.cosine_mean == pytest.approx(np.cos(angles).mean(), abs=1e-6)
+    (parity,) = compare(vectors, reference, "somewhere", "int8", "embedding")
+    assert (parity.measure, parity.reference, parity.samples) == ("cosine", "somewhere", 4)
+    assert parity.floor == FLOORS["int8"]["cosine"]
+    assert parity.least == pytest.approx(0, abs=1e-6)
+    assert parity.mean == pytest.approx(np.cos(angles).mean(), abs=1e-6)
 
 
-def test_equal_vectors_have_cosine_one(reference: Vectors) -> None:
-    parity = compare(reference, reference, "itself", 0.99999)
-    assert parity.cosine_min == pytest.approx(1, abs=2e-7)
-    assert passes(parity)
+def test_agreement_is_that_of_probabilities_and_spearman_that_of_ranks() -> None:
+    reference = np.array([[0.0, 1, 2, 3], [5, -5, 100, -100]], np.float32)
+    found = np.array([[0.0, 2, 1, 3], [7, -7, 90, -110]], np.float32)
+    agreement, spearman = compare(found, reference, "somewhere", "fp16", "rerank")
+    assert (agreement.measure, agreement.reference, agreement.samples) == ("agreement", "somewhere", 8)
+    expected = 1 - np.abs(1 / (1 + np.exp(-found.astype(float))) - 1 / (1 + np.exp(-reference.astype(float))))
+    assert agreement.least == pytest.approx(expected.min(), abs=1e-6)
+    assert agreement.mean == pytest.approx(expected.mean(), abs=1e-6)
+    assert agreement.floor == FLOORS["fp16"]["agreement"]
+    assert (spearman.measure, spearman.reference, spearman.samples) == ("spearman", "somewhere", 2)
+    assert spearman.least == pytest.approx(1 - 6 * 2 / (4 * 15)), "two neighbours of four have changed places"
+    assert spearman.mean == pytest.approx((spearman.least + 1) / 2)
+    assert spearman.floor == FLOORS["fp16"]["spearman"]
 
 
-@pytest.mark.parametrize(
-    ("least", "passed"), [(0.98, True), (0.981, True), (0.9799999, False), (-1.0, False), (float("nan"), False)]
-)
-def test_a_variant_passes_at_its_floor_and_above(least: float, passed: bool) -> None:
-    assert passes(Parity("fp32", 68, 0.99, least, 0.98)) is passed
+def test_equal_answers_are_one(reference: Vectors, logits: Answers) -> None:
+    for parity in (
+        *compare(reference, reference, "itself", "fp32", "embedding"),
+        *compare(logits, logits, "itself", "fp32", "rerank"),
+    ):
+        assert parity.least == pytest.approx(1, abs=2e-7)
+        assert parity.passes
 
 
 def test_one_bad_text_is_enough_to_fail(reference: Vectors) -> None:
     vectors = reference.copy()
     vectors[17] *= -1
-    parity = compare(vectors, reference, "fp32", FLOORS["int8"])
-    assert parity.cosine_mean > 0.95
-    assert not passes(parity)
+    (parity,) = compare(vectors, reference, "fp32", "int8", "embedding")
+    assert parity.mean > 0.95
+    assert not parity.passes
+
+
+def test_one_bad_pair_is_enough_to_fail(logits: Answers) -> None:
+    scores = logits.copy()
+    scores[1, 17] -= 4
+    agreement, _ = compare(scores, logits, "fp32", "int8", "rerank")
+    assert agreement.mean > 0.99
+    assert not agreement.passes
+
+
+def test_one_bad_query_is_enough_to_fail(logits: Answers) -> None:
+    """Its documents in the opposite order, by differences too small to be seen in P(yes)."""
+    scores = logits * np.float32(1e-3)
+    other = scores.copy()
+    other[2] *= -1
+    agreement, spearman = compare(other, scores, "fp32", "int8", "rerank")
+    assert agreement.passes
+    assert spearman.least == pytest.approx(-1)
+    assert not spearman.passes
+
+
+def test_scores_without_difference_do_not_pass(logits: Answers) -> None:
+    """A model that gives every pair the same score is no reranker."""
+    assert not measure_of("spearman", np.zeros_like(logits), logits, "int8")
 
 
 @pytest.mark.parametrize(("precision", "noise"), [("fp32", 0.01), ("fp16", 0.05), ("int8", 0.3)])
@@ -122,7 +201,17 @@ def test_noisy_vectors_are_below_the_floor(reference: Vectors, precision: Precis
     spread = noise / np.sqrt(reference.shape[1])
     noisy = (reference + spread * generator.standard_normal(reference.shape)).astype(np.float32)
     noisy /= np.linalg.norm(noisy, axis=1, keepdims=True)
-    assert not passes(compare(noisy, reference, "fp32", FLOORS[precision]))
+    (parity,) = compare(noisy, reference, "fp32", precision, "embedding")
+    assert not parity.passes
+
+
+@pytest.mark.parametrize("measure", RERANK_MEASURES)
+@pytest.mark.parametrize(("precision", "noise"), [("fp32", 0.05), ("fp16", 0.2), ("int8", 1)])
+def test_noisy_scores_are_below_the_floor(
+    logits: Answers, precision: Precision, noise: float, measure: Measure
+) -> None:
+    noisy = (logits + noise * np.random.default_rng(0).standard_normal(logits.shape)).astype(np.float32)
+    assert not measure_of(measure, noisy, logits, precision)
 
 
 def test_the_artifacts_parity_is_what_measuring_it_again_gives(
@@ -130,12 +219,28 @@ def test_the_artifacts_parity_is_what_measuring_it_again_gives(
 ) -> None:
     variants = artifact.manifest.variants
     for precision in ("fp16", "int8"):
-        measured = compare(variant_vectors(artifact, precision), reference, "fp32", FLOORS[precision])
-        assert variants[precision].parity == (measured,)
+        measured = compare(variant_answers(artifact, precision), reference, "fp32", precision, "embedding")
+        assert variants[precision].parity == measured
     (verified,) = variants["fp32"].parity
-    again = compare(reference, transformers_vectors(checkpoint, artifact), "transformers fp32", FLOORS["fp32"])
+    oracle = transformers_answers(checkpoint, artifact)
+    (again,) = compare(reference, oracle, "transformers fp32", "fp32", "embedding")
     assert verified.reference == again.reference
-    assert verified.cosine_min == pytest.approx(again.cosine_min, abs=2e-7)
+    assert verified.least == pytest.approx(again.least, abs=2e-7)
+
+
+def test_a_rerankers_parity_is_what_measuring_it_again_gives(
+    rerank_artifact: Artifact, rerank_checkpoint_folder: Path, logits: Answers
+) -> None:
+    variants = rerank_artifact.manifest.variants
+    assert logits.shape == (QUERIES, DOCUMENTS)
+    for precision in ("fp16", "int8"):
+        measured = compare(variant_answers(rerank_artifact, precision), logits, "fp32", precision, "rerank")
+        assert variants[precision].parity == measured
+    oracle = transformers_answers(open_checkpoint(str(rerank_checkpoint_folder)), rerank_artifact)
+    again = compare(logits, oracle, "transformers fp32", "fp32", "rerank")
+    for verified, measured_again in zip(variants["fp32"].parity, again, strict=True):
+        assert (verified.measure, verified.reference) == (measured_again.measure, measured_again.reference)
+        assert verified.least == pytest.approx(measured_again.least, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -146,8 +251,14 @@ def test_a_damaged_variant_is_below_its_floor(
     tmp_path: Path, artifact: Artifact, reference: Vectors, precision: Precision, tensor: str
 ) -> None:
     damaged = damage(artifact, precision, tensor, tmp_path / "damaged")
-    parity = compare(variant_vectors(damaged, precision), reference, "fp32", FLOORS[precision])
-    assert not passes(parity)
+    (parity,) = compare(variant_answers(damaged, precision), reference, "fp32", precision, "embedding")
+    assert not parity.passes
+
+
+def test_a_damaged_reranker_is_below_its_floor(tmp_path: Path, rerank_artifact: Artifact, logits: Answers) -> None:
+    damaged = damage(rerank_artifact, "int8", "layers.1.self_attn.v_proj.weight_int8", tmp_path / "damaged")
+    found = compare(variant_answers(damaged, "int8"), logits, "fp32", "int8", "rerank")
+    assert not all(parity.passes for parity in found)
 
 
 def test_without_transformers_verification_says_what_to_install(
@@ -155,4 +266,4 @@ def test_without_transformers_verification_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "transformers", cast("Any", None))
     with pytest.raises(ParityError, match=r"--verify needs torch and transformers .*quoit\[verify\]"):
-        transformers_vectors(checkpoint, artifact)
+        transformers_answers(checkpoint, artifact)

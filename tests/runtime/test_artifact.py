@@ -17,9 +17,13 @@ from quoit.artifact import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
     Artifact,
+    EmbeddingContract,
     FileRecord,
     Parity,
+    RerankContract,
+    digest,
     hash_file,
+    open_artifact,
     read_artifact,
     record_file,
     write_manifest,
@@ -116,7 +120,7 @@ def test_half_a_manifest_is_refused(copy: Artifact) -> None:
         read_artifact(copy.folder)
 
 
-@pytest.mark.parametrize("version", [0, FORMAT + 1, "1", None])
+@pytest.mark.parametrize("version", [0, FORMAT - 1, FORMAT + 1, str(FORMAT), None])
 def test_another_format_is_refused(copy: Artifact, version: object) -> None:
     file = copy.folder / MANIFEST
     edit_json(file, format=version)
@@ -132,8 +136,8 @@ def test_json_that_is_no_object_has_no_format(copy: Artifact, content: str) -> N
 
 
 def test_another_format_is_named_before_its_fields_are_read(copy: Artifact) -> None:
-    (copy.folder / MANIFEST).write_text('{"format": 2, "a field of the future": 5}')
-    with pytest.raises(ArtifactError, match="has format 2"):
+    (copy.folder / MANIFEST).write_text(json.dumps({"format": FORMAT + 1, "a field of the future": 5}))
+    with pytest.raises(ArtifactError, match=f"has format {FORMAT + 1}"):
         read_artifact(copy.folder)
 
 
@@ -142,12 +146,9 @@ def test_another_format_is_named_before_its_fields_are_read(copy: Artifact) -> N
     [
         ({"colour": "blue"}, "unknown field `colour`"),
         ({"created_by": None}, "missing required field `created_by`"),
-        ({"end_token_id": None}, "missing required field `end_token_id`"),
+        ({"contract": None}, "missing required field `contract`"),
         ({"variants": None}, "missing required field `variants`"),
         ({"max_tokens": 0}, r"Expected `int` >= 1 - at `\$.max_tokens`"),
-        ({"end_token_id": -1}, r"Expected `int` >= 0 - at `\$.end_token_id`"),
-        ({"min_dim": "32"}, r"Expected `int`, got `str` - at `\$.min_dim`"),
-        ({"task": "translation"}, r"Invalid enum value 'translation' - at `\$.task`"),
         ({"variants": {"fp8": {"files": [], "parity": [], "accepted": True}}}, "Invalid enum value 'fp8'"),
         ({"tokenizer": {"path": "a", "bytes": 1, "sha256": "short"}}, r"matching regex .* at `\$.tokenizer.sha256`"),
         ({"tokenizer": {"path": "a", "bytes": -1, "sha256": "0" * 64}}, r">= 0 - at `\$.tokenizer.bytes`"),
@@ -159,6 +160,68 @@ def test_a_field_that_is_wrong_is_named(copy: Artifact, changes: dict[str, Any],
     edit_json(file, **changes)
     with pytest.raises(ArtifactError, match=named(file, f"is damaged: .*{message}")):
         read_artifact(copy.folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"end_token_id": None}, r"missing required field `end_token_id` - at `\$.contract`"),
+        ({"end_token_id": -1}, r"Expected `int` >= 0 - at `\$.contract.end_token_id`"),
+        ({"min_dim": 0}, r"Expected `int` >= 1 - at `\$.contract.min_dim`"),
+        ({"min_dim": "32"}, r"Expected `int`, got `str` - at `\$.contract.min_dim`"),
+        ({"prompts": {"query": 5}}, r"Expected `str`, got `int` - at `\$.contract.prompts"),
+        ({"task": "translation"}, r"Invalid value 'translation' - at `\$.contract.task`"),
+        ({"task": None}, r"missing required field `task` - at `\$.contract`"),
+        ({"task": "rerank"}, r"unknown field `prompts` - at `\$.contract`"),
+    ],
+)
+def test_a_field_of_the_contract_that_is_wrong_is_named(copy: Artifact, changes: dict[str, Any], message: str) -> None:
+    file = copy.folder / MANIFEST
+    contract = json.loads(file.read_text())["contract"] | changes
+    edit_json(file, contract={name: value for name, value in contract.items() if value is not None})
+    with pytest.raises(ArtifactError, match=named(file, f"is damaged: .*{message}")):
+        read_artifact(copy.folder)
+
+
+RERANK = RerankContract("before ", " behind", "judge", 9693, 2152)
+
+
+@pytest.mark.parametrize("contract", [RERANK, replace(RERANK, yes_token_id=None, no_token_id=None)])
+def test_a_rerank_contract_survives_the_disk(artifact: Artifact, tmp_path: Path, contract: RerankContract) -> None:
+    write_manifest(tmp_path, replace(artifact.manifest, contract=contract))
+    found = read_artifact(tmp_path)
+    assert found.manifest.task == "rerank"
+    assert found.contract(RerankContract) == contract
+
+
+def test_the_contract_decides_the_task(artifact: Artifact) -> None:
+    assert artifact.manifest.task == "embedding"
+    assert artifact.contract(EmbeddingContract) is artifact.manifest.contract
+    written = json.loads((artifact.folder / MANIFEST).read_text())
+    assert "task" not in written
+    assert written["contract"]["task"] == "embedding"
+
+
+def test_a_contract_of_another_task_names_the_class_to_use(artifact: Artifact) -> None:
+    message = "is made for embedding, and rerank was asked for; open it with quoit.Embedder"
+    with pytest.raises(ArtifactError, match=named(artifact.folder, message)):
+        artifact.contract(RerankContract)
+    other = Artifact(artifact.folder, replace(artifact.manifest, contract=RERANK))
+    message = "is made for rerank, and embedding was asked for; open it with quoit.Reranker"
+    with pytest.raises(ArtifactError, match=named(artifact.folder, message)):
+        other.contract(EmbeddingContract)
+
+
+def test_an_artifact_is_opened_by_its_folder_or_as_it_is(artifact: Artifact) -> None:
+    assert open_artifact(artifact) is artifact
+    assert open_artifact(artifact.folder) == open_artifact(str(artifact.folder)) == artifact
+
+
+def test_a_digest_tells_values_and_their_grouping_apart() -> None:
+    assert digest("a", 1) == digest("a", 1)
+    assert re.fullmatch("[0-9a-f]{64}", digest())
+    values: list[tuple[object, ...]] = [("a", 1), ("a", "1"), ("a1",), (("a", 1),), (1, "a"), ("a", 1, None)]
+    assert len({digest(*parts) for parts in values}) == len(values)
 
 
 def test_a_field_of_an_inner_record_that_is_missing_is_named(copy: Artifact) -> None:
@@ -226,7 +289,11 @@ def test_an_absent_variant_names_those_that_are_there(artifact: Artifact) -> Non
 
 def rejected(artifact: Artifact, *names: str) -> Artifact:
     """The artifact as if export had rejected some of its variants."""
-    parity = (Parity("transformers", 5, 1.0, 1.0, 0.9), Parity("fp32", 5, 0.99, 0.91234, 0.98))
+    parity = (
+        Parity("cosine", "transformers", 5, 1.0, 1.0, 0.9),
+        Parity("cosine", "fp32", 5, 0.99, 0.91234, 0.98),
+        Parity("spearman", "fp32", 5, 0.9, 0.75, 0.8),
+    )
     variants = {
         name: replace(variant, accepted=False, parity=parity) if name in names else variant
         for name, variant in artifact.manifest.variants.items()
@@ -234,10 +301,18 @@ def rejected(artifact: Artifact, *names: str) -> Artifact:
     return Artifact(artifact.folder, replace(artifact.manifest, variants=variants))
 
 
+@pytest.mark.parametrize(
+    ("least", "passed"), [(0.98, True), (0.981, True), (0.9799999, False), (-1.0, False), (float("nan"), False)]
+)
+def test_parity_passes_at_its_floor_and_above(least: float, passed: bool) -> None:
+    assert Parity("cosine", "fp32", 68, 0.99, least, 0.98).passes is passed
+
+
 def test_a_rejected_variant_says_by_how_much_and_what_is_left(artifact: Artifact) -> None:
     without = rejected(artifact, "int8")
     assert without.accepted() == ["fp32", "fp16"]
-    message = r"int8 variant of .* was rejected at export \(cosine to fp32 0.91234, below 0.98\); use another "
+    message = r"int8 variant of .* was rejected at export \(cosine to fp32 0.91234, below 0.98; "
+    message += r"spearman to fp32 0.75000, below 0.8\); use another "
     with pytest.raises(ArtifactError, match=message + "precision of fp32, fp16"):
         without.variant("int8")
     assert without.variant("fp32").accepted

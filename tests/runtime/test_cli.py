@@ -20,8 +20,9 @@ import pytest
 from msgspec.structs import replace
 
 from quoit import Embedder, calibration_ranges
-from quoit.artifact import MANIFEST, Artifact, write_manifest
-from quoit.cli import MODEL_VARIABLE, main
+from quoit.artifact import MANIFEST, Artifact, EmbeddingContract, RerankContract, write_manifest
+from quoit.cli import main
+from quoit.commands.options import MODEL_VARIABLE
 from quoit.session import int8_is_exact
 from support import Embedders
 
@@ -81,7 +82,7 @@ def test_embed_writes_the_embedders_vectors(
     assert (code, printed) == (0, "")
     np.testing.assert_array_equal(np.load(out), embedder.encode_document(TEXTS))
     tokens = sum(map(len, embedder.pipeline.tokenizer.encode(TEXTS).ids))
-    pattern = rf"{re.escape(str(out))}: 5 vectors of {tokens} tokens in [\d.]+ s \([\d,]+ tokens/s, fp32 on cpu\)\n"
+    pattern = rf"{re.escape(str(out))}: 5 vectors, of {tokens} tokens, in [\d.]+ s \([\d,]+ tokens/s, fp32 on cpu\)\n"
     assert re.fullmatch(pattern, report)
     assert sorted(tmp_path.iterdir()) == [texts_file, out]
 
@@ -130,11 +131,15 @@ def test_embed_takes_a_column(quoit: Quoit, model: list[str], embedder: Embedder
     np.testing.assert_array_equal(np.array(found, np.float32), embedder.encode_document(["a", "b\nc"]))
 
 
-def test_embed_says_how_many_texts_were_cut(quoit: Quoit, model: list[str], texts_file: Path) -> None:
+def test_embed_says_how_many_texts_were_cut(
+    quoit: Quoit, model: list[str], embedder: Embedder, texts_file: Path
+) -> None:
     out = texts_file.with_name("vectors.npy")
     code, _, report = quoit("embed", texts_file, "-o", out, "--max-tokens", "6", "--threads", "1", *model)
     assert code == 0
-    assert report.endswith(", 1 cut to 6 tokens\n")
+    tokens = len(embedder.pipeline.tokenizer.encode(TEXTS[:1]).ids[0])
+    assert tokens > 6
+    assert report.endswith(f"), 1 cut to 6 tokens, by {tokens - 6} at most and {tokens - 6} in all\n")
 
 
 def test_embed_reads_standard_input_and_draws_no_bar_in_a_pipe(
@@ -143,7 +148,7 @@ def test_embed_reads_standard_input_and_draws_no_bar_in_a_pipe(
     out = tmp_path / "vectors.npy"
     code, printed, report = run_process("embed", "-o", out, *model, stdin="\n".join(TEXTS).encode())
     assert (code, printed) == (0, "")
-    assert report.startswith(f"{out}: 5 vectors of ")
+    assert report.startswith(f"{out}: 5 vectors, of ")
     assert report.count("\n") == 1
     assert "\r" not in report
     np.testing.assert_array_equal(np.load(out), embedder.encode_document(TEXTS))
@@ -153,7 +158,7 @@ def test_embed_of_nothing_writes_nothing_but_a_file(quoit: Quoit, model: list[st
     (tmp_path / "none.txt").write_text("")
     code, _, report = quoit("embed", tmp_path / "none.txt", "-o", tmp_path / "vectors.npy", *model)
     assert code == 0
-    assert ": 0 vectors of 0 tokens" in report
+    assert ": 0 vectors, of 0 tokens, in " in report
     assert len(np.load(tmp_path / "vectors.npy")) == 0
 
 
@@ -182,7 +187,7 @@ LINE = re.compile(r" *(\d+)  ( *-?\d\.\d{3})  +(\d+)  (.*)")
 def parse_table(printed: str) -> list[tuple[int, float, int, str]]:
     """Rank, score, line and text of each row of a ranked table."""
     head, *rows = printed.split("\n")[:-1]
-    assert head == "rank   score  line  text"
+    assert head == "rank   cosine  line  text"
     found = [LINE.fullmatch(row) for row in rows]
     return [(int(m[1]), float(m[2]), int(m[3]), m[4]) for m in found if m is not None or pytest.fail(printed)]
 
@@ -230,11 +235,27 @@ def test_info_shows_the_manifest(quoit: Quoit, artifact: Artifact) -> None:
     manifest = artifact.manifest
     assert printed.startswith(f"{artifact.folder}: embedding model from {manifest.source.id}")
     assert "3 layers, 96 dimensions (use 32 to 96), 32,768 tokens, vocabulary 151,669" in printed
-    for name, prompt in manifest.prompts.items():
+    for name, prompt in artifact.contract(EmbeddingContract).prompts.items():
         assert f"{name} prompt {json.dumps(prompt)}" in printed
     for name in manifest.variants:
         assert re.search(rf"^  {name} +[\d.]+ MB  cosine to [\w ]+ [01]\.\d{{6}} on average", printed, re.MULTILINE)
     assert "REJECTED" not in printed
+
+
+def test_info_shows_the_manifest_of_a_reranker(quoit: Quoit, rerank_artifact: Artifact) -> None:
+    code, printed, report = quoit("info", rerank_artifact.folder)
+    assert (code, report) == (0, "")
+    manifest, contract = rerank_artifact.manifest, rerank_artifact.contract(RerankContract)
+    assert printed.startswith(f"{rerank_artifact.folder}: rerank model from {manifest.source.id}")
+    assert "3 layers, 96 dimensions, 40,960 tokens, vocabulary 151,669\n" in printed
+    for name in ("prefix", "suffix", "instruction"):
+        assert f"  {name} {json.dumps(getattr(contract, name))}\n" in printed
+    number = r"[01]\.\d{6}"
+    for name in manifest.variants:
+        measures = "; ".join(
+            rf"{measure} to [\w ]+ {number} on average, {number} at least" for measure in ("agreement", "spearman")
+        )
+        assert re.search(rf"^  {name} +[\d.]+ MB  {measures}$", printed, re.MULTILINE)
 
 
 @pytest.fixture
@@ -261,6 +282,14 @@ def test_doctor_finds_a_healthy_artifact_healthy(quoit: Quoit, artifact: Artifac
     lines = printed.splitlines()
     assert len(lines) == 10
     assert all(re.match(r"ok    [\w ]+: \S", line) for line in lines)
+
+
+@pytest.mark.skipif(not int8_is_exact(), reason="this CPU saturates int8 sums, and the doctor says so")
+def test_doctor_finds_a_healthy_reranker_healthy(quoit: Quoit, rerank_artifact: Artifact) -> None:
+    code, printed, report = quoit("doctor", rerank_artifact.folder, "--provider", "cpu")
+    assert (code, report) == (0, "")
+    assert len(printed.splitlines()) == 9
+    assert "golden" not in printed
 
 
 def damage(file: Path) -> None:
@@ -354,15 +383,93 @@ def test_an_error_in_a_process_is_one_line_without_a_traceback(model: list[str],
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bad_record_leaves_an_existing_destination(quoit: Quoit, model: list[str], tmp_path: Path) -> None:
+def test_a_reranker_does_not_embed(quoit: Quoit, rerank_artifact: Artifact, texts_file: Path, tmp_path: Path) -> None:
+    code, printed, report = quoit("embed", texts_file, "-o", tmp_path / "vectors.npy", "-m", rerank_artifact.folder)
+    assert (code, printed) == (2, "")
+    assert report.startswith(f"quoit: {rerank_artifact.folder} is made for rerank, and embedding was asked for")
+    assert list(tmp_path.iterdir()) == [texts_file]
+
+
+def test_a_bad_record_leaves_an_existing_destination(
+    quoit: Quoit, model: list[str], embedder: Embedder, tmp_path: Path
+) -> None:
+    """And, in the draft, the texts before it: with the record corrected, the run goes on."""
     file, out = tmp_path / "texts.jsonl", tmp_path / "vectors.npy"
     file.write_text('"good"\n5\n')
     out.write_bytes(b"what was there")
     code, _, report = quoit("embed", file, "-o", out, *model)
     assert code == 2
     assert report.startswith(f"quoit: {file}, line 2 has no text")
+    assert report.endswith("; 1 texts are done, and the same command with --resume goes on\n")
+    assert report.count("\n") == 1
     assert out.read_bytes() == b"what was there"
+    assert sorted(tmp_path.iterdir()) == [tmp_path / ".vectors.npy.partial", file, out]
+    file.write_text('"good"\n"corrected"\n')
+    code, _, report = quoit("embed", file, "-o", out, "--resume", *model)
+    assert code == 0
+    assert report.startswith(f"{out}: 2 vectors, 1 of them before, of ")
+    np.testing.assert_array_equal(np.load(out), embedder.encode_document(["good", "corrected"]))
     assert sorted(tmp_path.iterdir()) == [file, out]
+
+
+def begin(quoit: Quoit, tmp_path: Path, *options: object) -> Path:
+    """A run that stops at its third record, which is then corrected; -> the file of texts."""
+    file = tmp_path / "texts.jsonl"
+    file.write_text('"one"\n"two"\n5\n')
+    assert quoit("embed", file, "-o", tmp_path / "vectors.npy", *options)[0] == 2
+    file.write_text('"one"\n"two"\n"three"\n')
+    return file
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["--query", "--dim 40", "--dtype float16", "--no-normalize", "--max-tokens 9", "--precision fp16"],
+)
+def test_a_run_is_not_resumed_with_another_option(quoit: Quoit, model: list[str], tmp_path: Path, options: str) -> None:
+    file = begin(quoit, tmp_path, *model)
+    code, _, report = quoit("embed", file, "-o", tmp_path / "vectors.npy", "--resume", *model, *options.split())
+    assert code == 2
+    assert "was begun with another model or other options; leave out --resume to start anew" in report
+    assert not (tmp_path / "vectors.npy").exists()
+
+
+def test_a_run_is_not_resumed_with_other_ranges(
+    quoit: Quoit, model: list[str], embedder: Embedder, tmp_path: Path
+) -> None:
+    """Their values count, and not the name of the file they are in."""
+    ranges = calibration_ranges(embedder.encode_document(TEXTS))
+    np.save(tmp_path / "ranges.npy", ranges)
+    options = ["--dtype", "int8", "--ranges", tmp_path / "ranges.npy", *model]
+    file = begin(quoit, tmp_path, *options)
+    np.save(tmp_path / "ranges.npy", 2 * ranges)
+    code, _, report = quoit("embed", file, "-o", tmp_path / "vectors.npy", "--resume", *options)
+    assert code == 2
+    assert "was begun with another model or other options" in report
+    (tmp_path / "ranges.npy").unlink()
+    np.save(tmp_path / "moved.npy", ranges)
+    options[3] = tmp_path / "moved.npy"
+    assert quoit("embed", file, "-o", tmp_path / "vectors.npy", "--resume", *options)[0] == 0
+    expected = embedder.encode_document(["one", "two", "three"], dtype="int8", ranges=ranges)
+    np.testing.assert_array_equal(np.load(tmp_path / "vectors.npy"), expected)
+
+
+def test_a_run_is_resumed_with_other_threads(
+    quoit: Quoit, model: list[str], embedder: Embedder, tmp_path: Path
+) -> None:
+    """They change no vector."""
+    file = begin(quoit, tmp_path, *model)
+    options = ["--resume", "--threads", "2", "--workers", "2", *model]
+    assert quoit("embed", file, "-o", tmp_path / "vectors.npy", *options)[0] == 0
+    expected = embedder.encode_document(["one", "two", "three"])
+    np.testing.assert_array_equal(np.load(tmp_path / "vectors.npy"), expected)
+
+
+def test_without_resume_a_run_starts_anew(quoit: Quoit, model: list[str], tmp_path: Path) -> None:
+    file = begin(quoit, tmp_path, *model)
+    code, _, report = quoit("embed", file, "-o", tmp_path / "vectors.npy", *model)
+    assert code == 0
+    assert ": 3 vectors, of " in report
+    assert sorted(tmp_path.iterdir()) == [file, tmp_path / "vectors.npy"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["embed"], ["embed", "x", "-o", "y.npy", "--dtype", "int4"], ["fly"]])
@@ -402,7 +509,7 @@ def test_an_interrupted_run_leaves_nothing_and_exits_130(model: list[str], tmp_p
         process.stdin.write(b"first line\nsecond line\n")
         process.stdin.flush()
         wait_for(lambda: unread_bytes(process.stdin.fileno()) == 0)  # type: ignore[union-attr]
-        assert len(list(tmp_path.iterdir())) == 1, "the draft"
+        assert sorted(tmp_path.iterdir()) == [tmp_path / ".vectors.npy.lock", tmp_path / ".vectors.npy.partial"]
         process.send_signal(signal.SIGINT)
         code = process.wait(PATIENCE)
         report = process.stderr.read().decode()

@@ -38,6 +38,16 @@ def test_a_healthy_artifact_passes_every_check(artifact: Artifact) -> None:
     assert by_name(findings)["precision"].detail == "fp32: asked for"
 
 
+def test_a_healthy_reranker_passes_every_check(rerank_artifact: Artifact) -> None:
+    """The golden scores are an embedding model's alone."""
+    findings = list(examine(rerank_artifact, "fp32", "cpu"))
+    assert [finding.name for finding in findings] == [name for name in CHECKS if name != "golden scores"]
+    failed = [finding for finding in findings if not finding.holds]
+    assert [finding.name for finding in failed] == ([] if int8_is_exact() else ["int8 arithmetic"])
+    assert by_name(findings)["alone and in a batch"].detail == "bit-identical"
+    assert by_name(findings)["load"].detail.startswith("first answer after ")
+
+
 def test_random_weights_fail_the_golden_scores(copy: Artifact) -> None:
     """The official checkpoint's name does not help: the scores are computed."""
     source = replace(copy.manifest.source, id="Qwen/Qwen3-Embedding-0.6B")

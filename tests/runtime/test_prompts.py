@@ -5,7 +5,16 @@ from typing import Any
 import pytest
 
 from quoit import InputError
-from quoit.prompts import DEFAULT_TASK, check_text, document_prompt, query_prompt, render
+from quoit.prompts import (
+    DEFAULT_TASK,
+    RERANK_PREFIX,
+    RERANK_SUFFIX,
+    check_text,
+    document_prompt,
+    query_prompt,
+    render,
+    render_pairs,
+)
 
 CHECKPOINTS_OWN = {"query": "search: ", "document": "passage: "}
 OFFICIAL = (
@@ -59,6 +68,62 @@ def test_texts_are_rendered_one_at_a_time() -> None:
     assert next(texts) == "Q:a"
     with pytest.raises(TypeError, match="text 1 is int 5, not str; convert it to a string first"):
         next(texts)
+
+
+def test_the_rerank_template_is_the_model_cards() -> None:
+    """Model card, Qwen/Qwen3-Reranker-0.6B."""
+    assert RERANK_PREFIX == (
+        "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
+        'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+    )
+    assert RERANK_SUFFIX == "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+
+
+def test_a_pair_is_three_labelled_fields_the_document_last() -> None:
+    (found,) = render_pairs([("a query", "a document")], "judge", "\n")
+    assert found == "<Instruct>: judge\n<Query>: a query\n<Document>: a document"
+    (found,) = render_pairs([("a query", "a document")], "judge", "\n\n")
+    assert found == "<Instruct>: judge\n\n<Query>: a query\n\n<Document>: a document"
+    assert list(render_pairs([("", "")], "", "\n")) == ["<Instruct>: \n<Query>: \n<Document>: "]
+
+
+def test_a_pairs_texts_are_taken_literally() -> None:
+    (found,) = render_pairs([("{query}", "%s {0} <Query>: ")], "{", "\n")
+    assert found == "<Instruct>: {\n<Query>: {query}\n<Document>: %s {0} <Query>: "
+
+
+def test_pairs_are_rendered_one_at_a_time() -> None:
+    texts = render_pairs([("a", "b"), ("a", 5)], "judge", "\n")  # type: ignore[list-item]
+    assert next(texts) == "<Instruct>: judge\n<Query>: a\n<Document>: b"
+    with pytest.raises(TypeError, match="the document of pair 1 is int 5, not str"):
+        next(texts)
+
+
+@pytest.mark.parametrize("pair", ["ab", ("a",), ("a", "b", "c"), 5, None, {"a", "b"}])
+def test_what_is_no_pair_is_named_by_its_index(pair: Any) -> None:
+    """A string of two letters is no pair of letters."""
+    texts = render_pairs([("a", "b"), pair], "judge", "\n")
+    next(texts)
+    with pytest.raises(TypeError, match=r"pair 1 is \w+ .*; make it \(query, document\)"):
+        next(texts)
+
+
+def test_a_pair_may_be_a_list() -> None:
+    assert list(render_pairs([["a", "b"]], "", "\n")) == list(render_pairs([("a", "b")], "", "\n"))  # type: ignore[list-item]
+
+
+def test_a_lone_surrogate_in_a_pair_names_its_field() -> None:
+    for pair, name in ((("x\ud800", "b"), "query"), (("a", "x\ud800"), "document")):
+        with pytest.raises(InputError, match=rf"the {name} of pair 0 has the lone surrogate '\\ud800' at position 1"):
+            next(render_pairs([pair], "judge", "\n"))
+    with pytest.raises(InputError, match="instruction has the lone surrogate"):
+        next(render_pairs([("a", "b")], "\udfff", "\n"))
+
+
+def test_an_unknown_separator_is_refused() -> None:
+    wrong: Any = "\t"
+    with pytest.raises(InputError, match=r"separator '\\t' is unknown; choose one of"):
+        next(render_pairs([("a", "b")], "judge", wrong))
 
 
 def test_what_is_not_text_is_shown_shortened() -> None:

@@ -246,6 +246,12 @@ def test_int8_alone_is_refused_where_its_sums_saturate(artifact: Artifact) -> No
         Embedder(with_variants(artifact, fp32=None, fp16=None), provider="cpu")
 
 
+def test_the_answer_has_the_shape_of_its_task(artifact: Artifact, rerank_artifact: Artifact) -> None:
+    """A state for embedding, a score for reranking."""
+    assert Session(artifact, choose(artifact, "cpu", "fp32"), threads=1).answer_shape == (96,)
+    assert Session(rerank_artifact, choose(rerank_artifact, "cpu", "fp32"), threads=1).answer_shape == ()
+
+
 def test_threads_are_the_sessions(artifact: Artifact) -> None:
     assert Session(artifact, choose(artifact, "cpu", "fp32"), threads=3).threads == 3
     assert Embedder(artifact, precision="fp32", provider="cpu").pipeline.session.threads == usable_cores()

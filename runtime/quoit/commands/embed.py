@@ -67,7 +67,8 @@ def run(options: argparse.Namespace) -> int:
         ranges=None if options.ranges is None else _load_ranges(options.ranges),
     )
     like = embedder.encode([], **output)
-    job = digest(embedder.fingerprint(prompt), {**output, "ranges": str(options.ranges)}, like.shape)
+    ranges = None if output["ranges"] is None else output["ranges"].tolist()
+    job = digest(embedder.fingerprint(prompt), {**output, "ranges": ranges}, like.shape)
     start = time.perf_counter()
     with drafting(options.output, job, like, resume=options.resume) as draft:
         try:
