@@ -24,8 +24,8 @@ from quoit.prompts import render_pairs
 from shape_06b import FOLDER, ROOT, describe_run
 
 RESULT = ROOT / "bench" / "results" / "rerank-0.6b.json"
-PRECISIONS: dict[Precision, int] = {"fp32": 2, "int8": 6}
-"""And how many rounds each is measured: a round of fp32 takes minutes, and averages over noise by itself."""
+PRECISIONS: dict[Precision, int] = {"fp32": 1, "int8": 5}
+"""And how many rounds each is measured: one of fp32 takes minutes, and averages over noise by itself."""
 
 DOCUMENTS = 100
 WARM_UP = 5

@@ -12,13 +12,14 @@ from tqdm import tqdm
 
 from quoit.artifact import digest
 from quoit.commands.options import MODEL_VARIABLE, add_input, add_model, model_of, run_options
-from quoit.drafts import Draft, drafting
+from quoit.drafts import SUFFIXES, Draft, drafting
 from quoit.embedder import Embedder
 from quoit.errors import InputError
 from quoit.machine import usable_cores
 from quoit.pooling import Dtype, OutputOptions
 from quoit.prompts import document_prompt, query_prompt
 from quoit.readers import STANDARD_INPUT, read_texts
+from quoit.writers import check_destination
 
 if TYPE_CHECKING:
     from quoit.commands.options import Commands
@@ -54,6 +55,7 @@ def add_to(commands: "Commands") -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Embeds, and says what it did."""
+    check_destination(options.output, SUFFIXES)
     texts = read_texts(options.file, kind=options.input_format, column=options.column)
     settings = run_options(options)
     cores = min(options.threads or usable_cores(), MOST_WORKERS)
