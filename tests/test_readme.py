@@ -1,5 +1,6 @@
 """The README says what is so: its commands are those of CI, its table is the measured one, its files exist."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -8,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from quoit.artifact import Artifact
-from support import Embedders
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,16 +39,22 @@ def test_the_first_command_runs(tmp_path: Path) -> None:
     job = re.sub(r"models/(random\S*)", rf"{tmp_path}/\1", job.replace("models/random_checkpoint.py", "@"))
     job = job.replace("@", "models/random_checkpoint.py")
     done = subprocess.run(job, shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "RANDOM weights; similarities will mean NOTHING" in done.stdout
+    assert "RANDOM weights; similarities and scores will mean NOTHING" in done.stdout
     assert re.search(r"int8 .*MB\n +cosine to fp32", done.stdout)
     ranked = re.findall(r"^ +(\d) +(-?\d\.\d{3}) +\d+  .+$", done.stdout, re.MULTILINE)
     assert [rank for rank, _ in ranked] == [str(number) for number in range(1, 8)]
 
 
-def test_the_python_example_runs(artifact: Artifact, embedders: Embedders, capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = code_blocks("python")
-    exec(example.replace('"models/qwen3-embedding-0.6b"', repr(str(artifact.folder))), {})
+def test_the_python_examples_run(
+    artifact: Artifact, rerank_artifact: Artifact, capsys: pytest.CaptureFixture[str]
+) -> None:
+    embedding, reranking = code_blocks("python")
+    exec(embedding.replace('"models/qwen3-embedding-0.6b"', repr(str(artifact.folder))), {})
     assert re.fullmatch(r"\[\[.*\]\s+\[.*\]\]\s*", capsys.readouterr().out, re.DOTALL)
+    exec(reranking.replace('"models/qwen3-reranker-0.6b"', repr(str(rerank_artifact.folder))), {})
+    (ranked,) = ast.literal_eval(capsys.readouterr().out)
+    assert list(ranked) == ["index", "score", "text"]
+    assert 0 < ranked["score"] < 1
 
 
 def test_the_table_is_the_measured_one() -> None:
