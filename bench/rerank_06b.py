@@ -19,8 +19,10 @@ from tqdm import tqdm
 
 from quoit import Reranker
 from quoit.artifact import Artifact, Precision, read_artifact
+from quoit.batches import common_prefix
 from quoit.pipeline import Pipeline
 from quoit.prompts import render_pairs
+from quoit.tokens import Ids
 from shape_06b import FOLDER, ROOT, describe_run
 
 RESULT = ROOT / "bench" / "results" / "rerank-0.6b.json"
@@ -58,7 +60,8 @@ def measure(artifact: Artifact, precision: Precision, threads: int, rounds: int)
     reranker = Reranker(artifact, precision=precision, provider="cpu", threads=threads)
     pairs = [(QUERY, document) for document in make_documents()]
     rows = reranker.pipeline.tokenizer.encode(list(render_pairs(pairs, reranker.contract.instruction, "\n"))).ids
-    documents = [len(row) - common(rows) for row in rows]
+    prefix = common(rows)
+    documents = [len(row) - prefix for row in rows]
     shared = reranker.pipeline
     systems: dict[str, Pipeline] = {
         "shared": shared,
@@ -74,7 +77,7 @@ def measure(artifact: Artifact, precision: Precision, threads: int, rounds: int)
             seconds[name].append(time.perf_counter() - start)
     took = {name: np.array(found) for name, found in seconds.items()}
     return {
-        "prefix_tokens": common(rows),
+        "prefix_tokens": prefix,
         "other_tokens": [min(documents), int(np.median(documents)), max(documents)],
         "seconds": {name: round(float(np.median(found)), 3) for name, found in took.items()},
         "speedup": round(float(np.median(took["unshared"] / took["shared"])), 3),
@@ -83,11 +86,10 @@ def measure(artifact: Artifact, precision: Precision, threads: int, rounds: int)
     }
 
 
-def common(rows: list[np.ndarray]) -> int:
+def common(rows: list[Ids]) -> int:
     """How many ids all rows begin with."""
-    shortest = min(map(len, rows))
-    same = (np.stack([row[:shortest] for row in rows]) == rows[0][:shortest]).all(axis=0)
-    return shortest if same.all() else int(same.argmin())
+    keys = [row.astype(">u4").tobytes() for row in rows]
+    return min(common_prefix(keys[0], key) for key in keys)
 
 
 def main() -> None:

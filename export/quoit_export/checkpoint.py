@@ -63,7 +63,7 @@ class Checkpoint:
         Raises:
             CheckpointError: it cannot be read, or holds NaN or infinity.
         """
-        return self._read(name, slice(None))
+        return self._read(name)
 
     def score_weight(self) -> NDArray[np.float32]:
         """The vector [hidden] whose product with a pair's state is its score, logit(yes) - logit(no)."""
@@ -79,13 +79,11 @@ class Checkpoint:
         difference: NDArray[np.float32] = yes - no
         return difference
 
-    def _read(self, name: str, rows: int | slice) -> NDArray[Any]:
+    def _read(self, name: str, row: int | None = None) -> NDArray[Any]:
         file, stored = self.files[name]
         try:
             with safe_open(file, "np") as shard:
-                values: NDArray[Any] = (
-                    shard.get_slice(stored)[rows] if isinstance(rows, int) else shard.get_tensor(stored)
-                )
+                values: NDArray[Any] = shard.get_tensor(stored) if row is None else shard.get_slice(stored)[row]
         except SafetensorError as error:
             raise CheckpointError(f"cannot read {stored} from {file}: {brief(error)}; fetch it again") from error
         if not np.isfinite(values).all():

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quoit.artifact import Artifact, EmbeddingContract, Measure, Parity, Precision
+from quoit.artifact import Artifact, EmbeddingContract, Measure, Parity, Precision, Task
 from quoit.embedder import Embedder
 from quoit.prompts import Pair, render_pairs
 from quoit.reranker import Reranker
+from quoit.scoring import sigmoid
 from quoit.tokens import Ids, TextTokenizer
 from quoit_export.checkpoint import Checkpoint
 from quoit_export.errors import ParityError
@@ -107,7 +108,7 @@ def transformers_answers(checkpoint: Checkpoint, artifact: Artifact) -> Answers:
     return logits.reshape(QUERIES, DOCUMENTS)
 
 
-def compare(found: Answers, reference: Answers, name: str, precision: Precision, task: str) -> tuple[Parity, ...]:
+def compare(found: Answers, reference: Answers, name: str, precision: Precision, task: Task) -> tuple[Parity, ...]:
     """What a precision's answers to a task have in common with the reference's; see `Parity` for the measures."""
     pairs: dict[Measure, NDArray[np.float64]]
     left, right = found.astype(np.float64), reference.astype(np.float64)
@@ -126,12 +127,6 @@ def compare(found: Answers, reference: Answers, name: str, precision: Precision,
         )
         for measure, values in pairs.items()
     )
-
-
-def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """P(yes)."""
-    probabilities: NDArray[np.float64] = np.exp(-np.logaddexp(0, -logits))
-    return probabilities
 
 
 def spearman(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:

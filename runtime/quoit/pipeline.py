@@ -14,7 +14,7 @@ from quoit.batches import Batch, Limits, Row, plan_batches
 from quoit.errors import InputError
 from quoit.machine import usable_cores
 from quoit.session import Answers, Choice, ProviderRequest, Session, choose
-from quoit.tokens import TextTokenizer, Truncation
+from quoit.tokens import TextTokenizer, Truncation, take_chunks
 
 NEVER = 1 << 62
 CPU_LIMITS = Limits(stream_tokens=512, rectangle_tokens=2048, tiled_from=385)
@@ -181,25 +181,8 @@ def default_limits(choice: Choice, task: Task) -> Limits:
 
 
 def take_windows(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Consecutive lists of at most WINDOW_TEXTS texts and about WINDOW_CHARACTERS characters.
-
-    Where the iterable raises, the texts it gave before are a last window, and then the error goes on.
-    """
-    window: list[str] = []
-    characters = 0
-    try:
-        for text in texts:
-            window.append(text)
-            characters += len(text)
-            if len(window) == WINDOW_TEXTS or characters >= WINDOW_CHARACTERS:
-                yield window
-                window, characters = [], 0
-    except Exception:
-        if window:
-            yield window
-        raise
-    if window:
-        yield window
+    """The texts in windows, as `quoit.tokens.take_chunks`."""
+    return take_chunks(texts, most_texts=WINDOW_TEXTS, most_characters=WINDOW_CHARACTERS)
 
 
 def check_number(name: str, value: int | None, least: int, most: int) -> int | None:

@@ -44,7 +44,13 @@ def activate(logits: Scores, activation: Activation) -> Scores:
     """`sigmoid`: P(yes) in 0..1; `logit`: the difference as it is. [n] -> [n]."""
     if activation == "logit":
         return logits
-    return np.exp(-np.logaddexp(0, -logits.astype(np.float64))).astype(np.float32)
+    return sigmoid(logits).astype(np.float32)
+
+
+def sigmoid(logits: NDArray[np.floating]) -> NDArray[np.float64]:
+    """P(yes) of logit(yes) - logit(no), in float64 and without overflow at any logit."""
+    probabilities: NDArray[np.float64] = np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
+    return probabilities
 
 
 def check_top_k(top_k: int | None) -> None:

@@ -5,7 +5,7 @@ reranker's template around them. Truncation cuts the text's own ids at their end
 tokens written in a text are plain text. This module does not know about prompts or batches.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,23 +133,34 @@ class TextTokenizer:
         return TokenRows(rows, Truncation(len(cut), sum(cut), max(cut, default=0)))
 
     def _encodings(self, texts: Sequence[str]) -> Iterator[Encoding]:
-        for chunk in self._chunks(texts):
+        read = (text[: self.max_characters] for text in texts)
+        for chunk in take_chunks(read, most_texts=len(texts), most_characters=CHUNK_CHARACTERS):
             what = f"the tokenizer cannot encode one of {len(chunk)} texts that begin with {shown(chunk[0])}"
             with refusing(InputError, what, "check their characters"):
                 encodings = self.tokenizer.encode_batch_fast(chunk, add_special_tokens=False)
             yield from encodings
 
-    def _chunks(self, texts: Sequence[str]) -> Iterator[list[str]]:
-        chunk: list[str] = []
-        characters = 0
+
+def take_chunks(texts: Iterable[str], *, most_texts: int, most_characters: int) -> Iterator[list[str]]:
+    """Consecutive lists of at most `most_texts` texts and about `most_characters` characters.
+
+    Where the iterable raises, the texts it gave before are a last list, and then the error goes on.
+    """
+    chunk: list[str] = []
+    characters = 0
+    try:
         for text in texts:
-            chunk.append(text[: self.max_characters])
-            characters += len(chunk[-1])
-            if characters >= CHUNK_CHARACTERS:
+            chunk.append(text)
+            characters += len(text)
+            if len(chunk) == most_texts or characters >= most_characters:
                 yield chunk
                 chunk, characters = [], 0
+    except Exception:
         if chunk:
             yield chunk
+        raise
+    if chunk:
+        yield chunk
 
 
 @contextmanager
