@@ -1,6 +1,7 @@
-"""Prints the README's tables from bench/results."""
+"""Prints tables from bench/results: the README's, or with `quality` the model card's (models/README.md)."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,75 @@ def rerank_table(result: dict[str, Any]) -> list[str]:
     ]
 
 
+SET_TITLES = {
+    "debian": "package summary → description",
+    "docstrings": "docstring's first line → the rest",
+    "wordnet": "words → gloss",
+}
+
+
+def retrieval_table(sets: dict[str, Any]) -> list[str]:
+    """nDCG@10, recall@10 and rank correlation to the teacher's similarities, of every system on every held-out set."""
+    titles = [f"{title} ({sets[name]['documents']:,})" for name, title in SET_TITLES.items()]
+    lines = [f"| nDCG@10 · recall@10 · Spearman | {' | '.join(titles)} |", "|---|---|---|---|"]
+    for system in sets["debian"]["systems"]:
+        found = [sets[name]["systems"][system] for name in SET_TITLES]
+        cells = [f"{each['nDCG@10']:.3f} · {each['R@10']:.3f} · {each['spearman_to_teacher']:.2f}" for each in found]
+        lines.append(f"| {system} | {' | '.join(cells)} |")
+    return lines
+
+
+def ratio_table(sets: dict[str, Any]) -> list[str]:
+    """The same as ratios: to the teacher, and of shorter and cheaper vectors to float32's."""
+    lines = [f"| nDCG@10 ÷ | {' | '.join(SET_TITLES.values())} |", "|---|---|---|---|"]
+    whole = "fp32, 256"
+    pairs = [(whole, "all-MiniLM-L6-v2 (teacher)"), (whole, "BM25")]
+    pairs += [(system, whole) for system in sets["debian"]["systems"] if system.endswith(("128", "64"))]
+    pairs += [(system, whole) for system in ("fp16, 256", "int8, 256")]
+    for system, other in pairs:
+        ratios = [
+            sets[name]["systems"][system]["nDCG@10"] / sets[name]["systems"][other]["nDCG@10"] for name in SET_TITLES
+        ]
+        lines.append(f"| {system} ÷ {other} | {' | '.join(f'{ratio:.3f}' for ratio in ratios)} |")
+    return lines
+
+
+def rerank_quality_table(sets: dict[str, Any]) -> list[str]:
+    """nDCG@10 of the embedding's best 50 before and after the reranker."""
+    queries = sets["debian"]["rerank"]["queries"]
+    lines = [f"| nDCG@10, {queries} queries, best 50 | {' | '.join(SET_TITLES.values())} |", "|---|---|---|---|"]
+    titles = {"embedding": "the embedding's order"} | {name: f"reranked, {name}" for name in ("fp32", "fp16", "int8")}
+    for system, title in titles.items():
+        found = [sets[name]["rerank"][system]["nDCG@10"] for name in SET_TITLES]
+        lines.append(f"| {title} | {' | '.join(f'{value:.3f}' for value in found)} |")
+    return lines
+
+
+def drift_table(sets: dict[str, Any]) -> list[str]:
+    """Cosines to float32's vectors."""
+    lines = [
+        f"| cosine to fp32: mean, 1st percentile, least | {' | '.join(SET_TITLES.values())} |",
+        "|---|---|---|---|",
+    ]
+    for precision in ("fp16", "int8"):
+        found = [sets[name]["cosine_to_fp32"][precision] for name in SET_TITLES]
+        cells = [f"{each['mean']:.5f}, {each['p1']:.5f}, {each['least']:.5f}" for each in found]
+        lines.append(f"| {precision} | {' | '.join(cells)} |")
+    return lines
+
+
+def print_quality() -> None:
+    """The model card's tables."""
+    sets = json.loads((RESULTS / "quality.json").read_text())["sets"]
+    tables = [make(sets) for make in (retrieval_table, ratio_table, rerank_quality_table, drift_table)]
+    print("\n\n".join("\n".join(lines) for lines in tables))
+
+
 def main() -> None:
     """Prints the tables."""
+    if sys.argv[1:] == ["quality"]:
+        print_quality()
+        return
     shape, rerank = (json.loads((RESULTS / name).read_text()) for name in ("shape-0.6b.json", "rerank-0.6b.json"))
     machine, versions = shape["machine"], shape["versions"]
     print("\n".join(speed_table(shape)))

@@ -76,14 +76,12 @@ def build_tokenizer(*, end_token: bool = True) -> Tokenizer:
     multi = sorted((rank, token) for token, rank in ranks.items() if len(token) > 1)
     merges = [(spell(left), spell(right)) for left, right in (merge_of(token, ranks) for _, token in multi)]
 
-    tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=merges, byte_fallback=False))
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(SPLIT), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    return assemble(BPE(vocab=vocabulary, merges=merges, byte_fallback=False), end_token=end_token)
+
+
+def assemble(model: BPE, *, end_token: bool) -> Tokenizer:
+    """Qwen3's normalisation, splitting, added tokens and end token around any byte-level BPE vocabulary."""
+    tokenizer = plain(model)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL_TOKENS])
     tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in PLAIN_ADDED_TOKENS])
@@ -94,4 +92,17 @@ def build_tokenizer(*, end_token: bool = True) -> Tokenizer:
             single=f"$A {END_TOKEN}", pair=f"$A {END_TOKEN} $B {END_TOKEN}", special_tokens=[end]
         )
         tokenizer.post_processor = processors.Sequence([tokenizer.post_processor, template])
+    return tokenizer
+
+
+def plain(model: BPE) -> Tokenizer:
+    """Qwen3's normalisation and splitting alone: what a vocabulary is learned behind."""
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     return tokenizer

@@ -398,6 +398,11 @@ def read_parquet_without_pyarrow(world: World) -> object:
     return list(read_texts(world.write("texts.parquet", b"")))
 
 
+def read_markdown_without_its_parser(world: World) -> object:
+    world.patch.setitem(sys.modules, "markdown_it", cast("Any", None))
+    return list(read_texts(world.write("texts.md", b"text\n")))
+
+
 def read_damaged_parquet(world: World) -> object:
     """The footer is whole, so that the damage shows only while reading."""
     file = world.folder / "texts.parquet"
@@ -702,6 +707,13 @@ FILES = [
         InputError,
         "/absent.txt is no file",
         "check the path, or use -",
+    ),
+    Case(
+        "Markdown without its parser",
+        read_markdown_without_its_parser,
+        InputError,
+        "Markdown needs markdown-it-py",
+        "pip install 'quoit[markdown]'",
     ),
     Case(
         "parquet from standard input",

@@ -10,13 +10,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from quoit.errors import InputError, brief, shown
 from quoit.writers import pyarrow_parquet
 
 STANDARD_INPUT = "-"
 CSV_FIELD_LIMIT = 1 << 30
+MARKDOWN_TEXTS = ("inline", "fence", "code_block")
+MARKDOWN_PARTS = ("heading_open", "heading_close", "thead_open", "thead_close", "tbody_open", "tbody_close")
 
 
 def read_texts(source: str, *, kind: str | None = None, column: str = "text") -> Iterator[str]:
@@ -25,7 +27,8 @@ def read_texts(source: str, *, kind: str | None = None, column: str = "text") ->
     Args:
         source: a path, or `-` for standard input.
         kind: `txt` (a text per line), `jsonl` (a string, or an object with `column`, per line), `csv` or
-            `parquet` (the column `column`); by default the file's suffix decides, `txt` for standard input.
+            `parquet` (the column `column`), `md` (a text per paragraph, list item, table row or code block, behind
+            its headings); by default the file's suffix decides, `txt` for standard input.
         column: the name of the text column.
 
     Raises:
@@ -90,6 +93,31 @@ def _read_csv(lines: IO[str], source: str, column: str) -> Iterator[str]:
         raise InputError(f"{source}, line {rows.reader.line_num} is no CSV: {error}; correct it") from error
 
 
+def _read_markdown(lines: IO[str], source: str, column: str) -> Iterator[str]:  # noqa: ARG001
+    headings: dict[str, str] = {}
+    cells: list[str] = []
+    inside = ""
+    for token in markdown_parser().parse(lines.read()):
+        if token.type in MARKDOWN_PARTS:
+            inside = token.tag if token.nesting > 0 else ""
+        elif token.type == "tr_close" and inside == "tbody":
+            yield _below(headings, " | ".join(filter(None, cells)))
+            cells = []
+        elif token.type not in MARKDOWN_TEXTS or not token.content.strip() or inside == "thead":
+            continue
+        elif inside == "tbody":
+            cells.append(token.content)
+        elif inside:
+            headings = {tag: text for tag, text in headings.items() if tag < inside} | {inside: token.content}
+        else:
+            yield _below(headings, token.content.strip())
+
+
+def _below(headings: dict[str, str], text: str) -> str:
+    """A text on one line behind the headings that it stands under, so that it can be found by them."""
+    return " ".join(": ".join([*headings.values(), text]).split())
+
+
 def _read_parquet(source: str, column: str) -> Iterator[str]:
     parquet = pyarrow_parquet()
     try:
@@ -124,9 +152,25 @@ def _text_of(found: object, where: str, column: str) -> str:
     return found
 
 
+def markdown_parser() -> Any:
+    """A CommonMark parser with tables.
+
+    Raises:
+        InputError: markdown-it-py is not installed.
+    """
+    try:
+        from markdown_it import MarkdownIt
+    except ImportError as error:
+        raise InputError(
+            f"Markdown needs markdown-it-py ({error}); `pip install 'quoit[markdown]'`, or use --input-format txt"
+        ) from error
+    return MarkdownIt("commonmark").enable("table")
+
+
 LINE_READERS: dict[str, Callable[[IO[str], str, str], Iterator[str]]] = {
     "txt": _read_txt,
     "jsonl": _read_jsonl,
     "csv": _read_csv,
+    "md": _read_markdown,
 }
 KINDS = (*LINE_READERS, "parquet")

@@ -187,7 +187,7 @@ LINE = re.compile(r" *(\d+)  ( *-?\d\.\d{3})  +(\d+)  (.*)")
 def parse_table(printed: str) -> list[tuple[int, float, int, str]]:
     """Rank, score, line and text of each row of a ranked table."""
     head, *rows = printed.split("\n")[:-1]
-    assert head == "rank   cosine  line  text"
+    assert head == "rank   cosine  item  text"
     found = [LINE.fullmatch(row) for row in rows]
     return [(int(m[1]), float(m[2]), int(m[3]), m[4]) for m in found if m is not None or pytest.fail(printed)]
 

@@ -117,7 +117,7 @@ def read_records(file: Path) -> Records:
 
 def table(*rows: Records, names: list[str], several: bool = False) -> str:
     """The table that a ranking is printed as."""
-    head = "  ".join(["rank", *(f"{name:>7}" for name in names), *(["file"] if several else []), "line", "text"])
+    head = "  ".join(["rank", *(f"{name:>7}" for name in names), *(["file"] if several else []), "item", "text"])
     lines = [head]
     for row in (row for some in rows for row in some):
         text = row["text"] if len(row["text"]) <= 100 else row["text"][:100] + "…"
@@ -295,7 +295,7 @@ def test_search_in_several_files_names_the_file_even_where_all_hits_are_of_one(
     code, printed, _ = quoit("search", QUERY, texts_file, more_file, "--top", "1", *model)
     assert code == 0
     head, hit = printed.splitlines()
-    assert head.split() == ["rank", "cosine", "file", "line", "text"]
+    assert head.split() == ["rank", "cosine", "file", "item", "text"]
     assert str(texts_file) in hit or str(more_file) in hit
 
 
@@ -413,7 +413,7 @@ def test_a_file_without_texts_is_only_a_header(
     assert code == 0, report
     assert printed.count("\n") == 1
     assert printed.split()[0] == "rank"
-    assert printed.split()[-2:] == ["line", "text"]
+    assert printed.split()[-2:] == ["item", "text"]
     assert "0 texts" in report
     assert read_records(out) == []
 

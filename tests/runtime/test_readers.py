@@ -149,7 +149,7 @@ def test_parquet_with_damaged_pages_is_refused(tmp_path: Path, part: float) -> N
         list(read_texts(str(file)))
 
 
-@pytest.mark.parametrize("name", ["texts.txt", "texts.jsonl", "texts.csv"])
+@pytest.mark.parametrize("name", ["texts.txt", "texts.jsonl", "texts.csv", "texts.md"])
 def test_what_is_not_utf8_is_refused(tmp_path: Path, name: str) -> None:
     content = 'text\n"caf\u00e9"\n'.encode("latin-1") if name != "texts.jsonl" else b'"caf\xe9"\n'
     with pytest.raises(InputError, match=f"{name} is not UTF-8: .*; convert it first"):
@@ -158,7 +158,7 @@ def test_what_is_not_utf8_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["texts.docx", "texts", "texts.TXT2", "texts.json"])
 def test_an_unknown_kind_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match=f"{name} has the unknown kind .*; name one of txt, jsonl, csv, parquet"):
+    with pytest.raises(InputError, match=f"{name} has the unknown kind .*; name one of txt, jsonl, csv, md, parquet"):
         read(tmp_path / name, "a\n")
 
 
@@ -216,3 +216,45 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.
 def test_every_kind_that_is_offered_is_tested() -> None:
     assert sorted(KINDS) == ["csv", "jsonl", "parquet", "txt"]
     assert STANDARD_INPUT == "-"
+
+
+MARKDOWN = """# Guide
+
+Two lines
+of one paragraph.
+
+## Install
+
+- first *item*
+- second
+
+| command | |
+|---|---|
+| `run` | starts it |
+
+<!-- a comment -->
+
+```sh
+pip install x
+```
+
+# Other
+
+end
+"""
+
+
+def test_markdown_is_read_by_the_block_behind_its_headings(tmp_path: Path) -> None:
+    assert read(tmp_path / "guide.md", MARKDOWN) == [
+        "Guide: Two lines of one paragraph.",
+        "Guide: Install: first *item*",
+        "Guide: Install: second",
+        "Guide: Install: `run` | starts it",
+        "Guide: Install: pip install x",
+        "Other: end",
+    ]
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "# only a heading\n", "<!-- comment -->\n"])
+def test_markdown_without_text_has_no_texts(tmp_path: Path, content: str) -> None:
+    assert read(tmp_path / "guide.md", content) == []

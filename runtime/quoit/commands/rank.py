@@ -189,7 +189,7 @@ def check(options: argparse.Namespace) -> None:
 def publish(places: Sequence[Place], names: Sequence[str], options: argparse.Namespace) -> None:
     """Prints the first of a ranking as a table with the named figures, and writes all of it to --output."""
     several = isinstance(options.file, list) and len(set(options.file)) > 1
-    print("  ".join(["rank", *(f"{name:>7}" for name in names), *(["file"] if several else []), "line", "text"]))
+    print("  ".join(["rank", *(f"{name:>7}" for name in names), *(["file"] if several else []), "item", "text"]))
     for rank, place in enumerate(places[: options.top or SHOWN], 1):
         figures = [f"{place.figures[name]:7.3f}" for name in names]
         where = [printable(place.file)] if several else []
