@@ -45,7 +45,9 @@ TEACHER = "all-MiniLM-L6-v2 (teacher)"
 DEEPEST = 100
 """Ranks kept of every query: nDCG and recall look at ten."""
 COMPARED_QUERIES = 500
-"""Queries whose similarities to all documents are compared with the teacher's, and that are reranked."""
+"""Queries whose similarities to all documents are compared with the teacher's."""
+RERANKED_QUERIES = 200
+RERANK_PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 CANDIDATES = 50
 
 Vectors = NDArray[np.float32]
@@ -156,9 +158,9 @@ def measure_set(
     both = {precision: np.concatenate(sides) for precision, sides in vectors.items()}
     found["cosine_to_fp32"] = {name: drift(both[name], both["fp32"]) for name in PRECISIONS[1:]}
 
-    first = scores[f"fp32, {DIMENSIONS[0]}"][:COMPARED_QUERIES]
+    first = scores[f"fp32, {DIMENSIONS[0]}"][:RERANKED_QUERIES]
     found["rerank"] = {"queries": len(first), "candidates": CANDIDATES, "embedding": retrieval(first)}
-    for precision in PRECISIONS:
+    for precision in RERANK_PRECISIONS:
         found["rerank"][precision] = retrieval(reranked(texts, first, reranking, precision, threads))
     return found
 

@@ -28,30 +28,36 @@ def test_ci_runs_the_readme_test_command() -> None:
     assert lines.index(setup) < lines.index(".venv/bin/mypy") < lines.index(test)
 
 
-def test_the_first_command_runs(tmp_path: Path) -> None:
-    """The README's main job, from after the installation on, in an empty models folder."""
-    command = next(block for block in code_blocks("sh") if "random_checkpoint" in block)
-    steps = command.replace("\\\n", " ").split(" && ")
+def test_the_first_commands_run(tmp_path: Path) -> None:
+    """The README's main job, from after the installation on, and the search after it."""
+    first, second = (block for block in code_blocks("sh") if "embedding-onnx" in block)
+    steps = first.replace("\\\n", " ").split(" && ")
     assert steps[0] == "python3 -m venv .venv"
-    assert steps[1].strip() == ".venv/bin/pip install -e '.[demo]'"
-    binaries = Path(sys.executable).parent
-    job = " && ".join(steps[2:]).replace(".venv/bin/", f"{binaries}/")
-    job = re.sub(r"models/(random\S*)", rf"{tmp_path}/\1", job.replace("models/random_checkpoint.py", "@"))
-    job = job.replace("@", "models/random_checkpoint.py")
-    done = subprocess.run(job, shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "RANDOM weights; similarities and scores will mean NOTHING" in done.stdout
-    assert re.search(r"int8 .*MB\n +cosine to fp32", done.stdout)
-    ranked = re.findall(r"^ +(\d) +(-?\d\.\d{3}) +\d+  .+$", done.stdout, re.MULTILINE)
-    assert [rank for rank, _ in ranked] == [str(number) for number in range(1, 8)]
+    assert steps[1].strip() == ".venv/bin/pip install -e '.[export,markdown]'"
+
+    def run(command: str) -> str:
+        command = command.replace(".venv/bin/", f"{Path(sys.executable).parent}/")
+        command = re.sub(r"models/(\w+-onnx)", rf"{tmp_path}/\1", command)
+        return subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    shown = run(" && ".join(steps[2:]))
+    assert len(re.findall(r"int8 .*MB\n +cosine to fp32", shown)) == 1
+    assert len(re.findall(r"int8 .*MB\n +agreement to fp32", shown)) == 1
+    ranked = re.findall(r"^ +(\d) +(-?\d\.\d{3}) +\d+  (.+)$", shown, re.MULTILINE)
+    assert [rank for rank, *_ in ranked] == [str(number) for number in range(1, 8)]
+    assert ranked[0][2] == "The capital of China is Beijing."
+    found = run(second.replace("\\\n", " ")).splitlines()
+    assert found[0].split() == ["rank", "p_yes", "cosine", "file", "item", "text"]
+    assert any("--resume" in line for line in found[1:4])
 
 
 def test_the_python_examples_run(
     artifact: Artifact, rerank_artifact: Artifact, capsys: pytest.CaptureFixture[str]
 ) -> None:
     embedding, reranking = code_blocks("python")
-    exec(embedding.replace('"models/qwen3-embedding-0.6b"', repr(str(artifact.folder))), {})
+    exec(embedding.replace('"models/embedding-onnx"', repr(str(artifact.folder))), {})
     assert re.fullmatch(r"\[\[.*\]\s+\[.*\]\]\s*", capsys.readouterr().out, re.DOTALL)
-    exec(reranking.replace('"models/qwen3-reranker-0.6b"', repr(str(rerank_artifact.folder))), {})
+    exec(reranking.replace('"models/reranker-onnx"', repr(str(rerank_artifact.folder))), {})
     (ranked,) = ast.literal_eval(capsys.readouterr().out)
     assert list(ranked) == ["index", "score", "text"]
     assert 0 < ranked["score"] < 1

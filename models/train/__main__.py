@@ -28,8 +28,8 @@ EMBEDDING, RERANKER = "quoit-embedding-7m", "quoit-reranker-7m"
 CURVES = {"embedding": HERE / "embedding.jsonl", "reranker": HERE / "reranker.jsonl"}
 SEED = 20
 EMBEDDING_COURSE = Course(steps=2_300, rate=2e-3, warm_up=100, measurements=12, curve=CURVES["embedding"], seed=SEED)
-RERANKER_COURSE = Course(steps=1_000, rate=1e-3, warm_up=50, measurements=4, curve=CURVES["reranker"], seed=SEED)
-RERANKER_PAIRS = 24_000
+RERANKER_COURSE = Course(steps=260, rate=1e-3, warm_up=30, measurements=2, curve=CURVES["reranker"], seed=SEED)
+RERANKER_PAIRS = 8_000
 
 
 def make_texts(work: Path) -> None:
@@ -72,7 +72,7 @@ def make_reranker(work: Path, taught: Taught, development: list[Pair]) -> None:
     tokenizers = [load_tokenizer(work, name) for name in (EMBEDDING, RERANKER)]
     lessons = taught.english(RERANKER_PAIRS)
     candidates, measured = (reranker.nearest(first, tokenizers[0], part) for part in (lessons.pairs, development))
-    model = reranker.start(first, SEED)
+    model = reranker.start(first, tokenizers[1], SEED)
     reranker.train(model, tokenizers[1], lessons, candidates, (development, measured), RERANKER_COURSE)
     student.write_checkpoint(work / RERANKER, model, tokenizers[1])
 

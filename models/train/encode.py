@@ -74,6 +74,6 @@ def last_states(model: Callable[..., Any], rows: Sequence[list[int]]) -> Tensor:
 
 
 def ndcg_at_10(scores: NDArray[np.float32]) -> float:
-    """nDCG@10 where row i's only right answer is column i (Järvelin and Kekäläinen, 2002)."""
-    ranks = (scores > np.diagonal(scores)[:, None]).sum(axis=1)
+    """nDCG@10 where row i's only right answer is column i (Järvelin and Kekäläinen, 2002); it loses every tie."""
+    ranks = (scores >= np.diagonal(scores)[:, None]).sum(axis=1) - 1
     return float(np.where(ranks < 10, 1 / np.log2(ranks + 2), 0).mean())

@@ -18,7 +18,7 @@ WHEELS = (
     *("scikit-learn==1.7.2", "scipy==1.16.3", "statsmodels==0.14.5", "sympy==1.14.0", "Twisted==25.5.0"),
     *("xarray==2025.11.0", "setuptools==80.9.0", "bokeh==3.8.1", "celery==5.5.3", "Sphinx==8.2.3"),
 )
-"""Exact versions, all under BSD, MIT or PSF licences; files for CPython 3.11 on x86-64 Linux, whatever runs this."""
+"""Exact versions, under BSD, MIT, PSF or Apache licences; built for CPython 3.11 on x86-64 Linux."""
 
 
 def run(*command: str, cwd: Path | None = None) -> str:

@@ -43,9 +43,9 @@ class Taught:
     documents: NDArray[np.float16]
 
     def english(self, most: int) -> "Taught":
-        """About `most` of the pairs that the teacher could read, evenly taken."""
+        """At most `most` of the pairs that the teacher could read, evenly taken."""
         known = np.flatnonzero(self.documents.any(axis=1))
-        chosen = known[:: max(1, len(known) // most)]
+        chosen = known[:: max(1, -(-len(known) // most))]
         return Taught([self.pairs[index] for index in chosen], self.queries[chosen], self.documents[chosen])
 
 

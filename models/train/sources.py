@@ -33,7 +33,7 @@ def tidy(text: str) -> str:
     text = RST_LINK.sub(r"\1", RST_ROLE.sub(r"\1", text)).replace("``", "").replace("**", "")
     text = " ".join(text.split())
     if len(text) > LONGEST_DOCUMENT:
-        text = text[:LONGEST_DOCUMENT].rsplit(" ", 1)[0]
+        text = text[: LONGEST_DOCUMENT + 1].rsplit(" ", 1)[0]
     return text
 
 
