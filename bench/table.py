@@ -93,17 +93,6 @@ def ratio_table(sets: dict[str, Any]) -> list[str]:
     return lines
 
 
-def rerank_quality_table(sets: dict[str, Any]) -> list[str]:
-    """nDCG@10 of the embedding's best 50 before and after the reranker."""
-    queries = sets["debian"]["rerank"]["queries"]
-    lines = [f"| nDCG@10, {queries} queries, best 50 | {' | '.join(SET_TITLES.values())} |", "|---|---|---|---|"]
-    titles = {"embedding": "the embedding's order"} | {name: f"reranked, {name}" for name in ("fp32", "int8")}
-    for system, title in titles.items():
-        found = [sets[name]["rerank"][system]["nDCG@10"] for name in SET_TITLES]
-        lines.append(f"| {title} | {' | '.join(f'{value:.3f}' for value in found)} |")
-    return lines
-
-
 def drift_table(sets: dict[str, Any]) -> list[str]:
     """Cosines to float32's vectors."""
     lines = [
@@ -120,7 +109,7 @@ def drift_table(sets: dict[str, Any]) -> list[str]:
 def print_quality() -> None:
     """The model card's tables."""
     sets = json.loads((RESULTS / "quality.json").read_text())["sets"]
-    tables = [make(sets) for make in (retrieval_table, ratio_table, rerank_quality_table, drift_table)]
+    tables = [make(sets) for make in (retrieval_table, ratio_table, drift_table)]
     print("\n\n".join("\n".join(lines) for lines in tables))
 
 

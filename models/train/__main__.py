@@ -1,9 +1,9 @@
-"""Trains and writes both small models: `cd models && python -m train --work FOLDER`.
+"""Trains and writes the small model: `cd models && python -m train --work FOLDER`.
 
     texts       packages with text, from Debian 12 and PyPI, and pairs out of them
     teacher     the teacher's vectors of the training pairs
     embedding   the tokenizers and the embedding model
-    reranker    the reranker, starting from the embedding model
+    reranker    with --reranker: a reranker, starting from the embedding model
 
 Each step leaves its result in the work folder and is skipped when it is there.
 """
@@ -79,9 +79,11 @@ def make_reranker(work: Path, taught: Taught, development: list[Pair]) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m train", description="Train the small models of models/.")
+    parser = argparse.ArgumentParser(prog="python -m train", description="Train the small model of models/.")
     parser.add_argument("--work", type=Path, required=True, help="folder for texts, vectors and checkpoints, 700 MB")
-    work = parser.parse_args().work.absolute()
+    parser.add_argument("--reranker", action="store_true", help="train a reranker too (not good enough to ship yet)")
+    options = parser.parse_args()
+    work = options.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
 
@@ -95,11 +97,12 @@ def main() -> None:
     report("teacher")
     make_tokenizers(work, pairs)
     for name, make in ((EMBEDDING, make_embedding), (RERANKER, make_reranker)):
-        if not (work / name).is_dir():
-            make(work, taught, development)
-        report(name)
-    curves.draw(CURVES, HERE / "curves.png")
-    print(f"copy {work / EMBEDDING} and {work / RERANKER} to {HERE.parent}")
+        if name == EMBEDDING or options.reranker:
+            if not (work / name).is_dir():
+                make(work, taught, development)
+            report(name)
+    curves.draw(CURVES["embedding"], HERE / "curves.png")
+    print(f"copy what is good of {work}/quoit-* to {HERE.parent}")
 
 
 if __name__ == "__main__":
