@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ def follow(
     with course.curve.open("w") as log:
 
         def note(step: int) -> None:
-            line = {"step": step, "seconds": round(time.perf_counter() - began, 1)}
+            line: dict[str, float | None] = {"step": step, "seconds": round(time.perf_counter() - began, 1)}
             line |= {"loss": round(float(np.mean(losses)), 4) if losses else None, **measure()}
             log.write(json.dumps(line) + "\n")
             log.flush()
@@ -68,7 +69,7 @@ def follow(
         for step in range(course.steps):
             if step % max(1, course.steps // course.measurements) == 0:
                 note(step)
-            found = loss()
+            found: Any = loss()
             found.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer, schedule in zip(both, schedules, strict=True):

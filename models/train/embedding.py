@@ -105,7 +105,8 @@ def train(
         pairs = [taught.pairs[index] for index in batch]
         ids = tokenize(tokenizer, [render_query(pair, choose) for pair in pairs], limit)
         ids += tokenize(tokenizer, [pair.document for pair in pairs], limit)
-        queries, documents = last_states(compiled, ids).split(len(pairs))
+        states = last_states(compiled, ids)
+        queries, documents = states[: len(pairs)], states[len(pairs) :]
         of_queries, of_documents = (
             torch.from_numpy(side[batch].astype(np.float32)) for side in (taught.queries, taught.documents)
         )

@@ -40,7 +40,7 @@ QUERIES_MEASURED = 30
 SUMMARIES = (">:", "ĊĊ")
 """Tokens of the template behind the query (of `<Document>:`) and at the very end."""
 TURNING_PAIRS = 14
-"""Of a head's 32 pairs of dimensions those that the rotary embedding (base 1e6) turns by more than 0.3 in 100 tokens."""
+"""Of a head's 32 pairs of dimensions so many are turned by more than 0.3 in 100 tokens (rotary base 1e6)."""
 SHARPNESS = 2.0
 """Weight of q_norm in the new layer: a cosine of one then gives an attention logit of 16."""
 
@@ -60,7 +60,7 @@ def start(embedding: Qwen3Model, tokenizer: Tokenizer, seed: int) -> Qwen3ForCau
         raise ValueError(f"{missing} are no tokens of the vocabulary; learn it with more of the template")
     torch.manual_seed(seed)
     config = configuration(LAYERS + 1)
-    model = Qwen3ForCausalLM(config)
+    model: Any = Qwen3ForCausalLM(config)
     model.model.load_state_dict(embedding.state_dict(), strict=False)
     new = model.model.layers[-1]
     still = torch.arange(TURNING_PAIRS, config.head_dim // 2)
@@ -79,7 +79,8 @@ def start(embedding: Qwen3Model, tokenizer: Tokenizer, seed: int) -> Qwen3ForCau
                 weight[head, places, first + torch.arange(len(places))] += 1
         for linear in (new.self_attn.o_proj, new.mlp.down_proj):
             linear.weight.mul_((2 * config.num_hidden_layers) ** -0.5)
-    return model
+    started: Qwen3ForCausalLM = model
+    return started
 
 
 def render(tokenizer: Tokenizer, query: str, documents: Sequence[str], separator: Separator) -> Row:
@@ -95,7 +96,13 @@ def render(tokenizer: Tokenizer, query: str, documents: Sequence[str], separator
     return rows[0][:shared], [row[shared:] for row in rows]
 
 
-def score(model: Qwen3ForCausalLM, rows: Sequence[Row], answers: Sequence[int]) -> Tensor:
+def answer_ids(tokenizer: Tokenizer) -> list[int]:
+    """The tokens yes and no."""
+    vocabulary = tokenizer.get_vocab()
+    return [vocabulary[answer] for answer in ANSWERS]
+
+
+def score(model: Any, rows: Sequence[Row], answers: Sequence[int]) -> Tensor:
     """`[queries, documents]` float32: logit of yes minus logit of no; as many documents for every query.
 
     The prefixes are padded behind, where the mask hides the padding from the documents.
@@ -119,7 +126,8 @@ def score(model: Qwen3ForCausalLM, rows: Sequence[Row], answers: Sequence[int]) 
         ).last_hidden_state
     last = states[torch.arange(len(tails)), torch.tensor([len(tail) - 1 for tail in tails])].float()
     yes, no = model.lm_head.weight[list(answers)]
-    return (last @ (yes - no)).reshape(len(rows), each)
+    found: Tensor = (last @ (yes - no)).reshape(len(rows), each)
+    return found
 
 
 @torch.no_grad()
@@ -155,8 +163,8 @@ def measure(
     candidates: Mapping[int, Sequence[int]],
 ) -> dict[str, float]:
     """nDCG@10 of each source over the embedding's candidates, before and after, for queries that have theirs."""
-    answers = [tokenizer.token_to_id(answer) for answer in ANSWERS]
-    found = {}
+    answers = answer_ids(tokenizer)
+    found: dict[str, float] = {}
     for source in dict.fromkeys(pair.source for pair in pairs):
         chosen = [i for i, pair in enumerate(pairs) if pair.source == source and i in candidates[i]]
         before, after = [], []
@@ -219,7 +227,7 @@ def train(
         course: how long.
     """
     choose = random.Random(course.seed)
-    answers = [tokenizer.token_to_id(answer) for answer in ANSWERS]
+    answers = answer_ids(tokenizer)
     deal = lessons(taught, candidates, choose)
     balance = torch.tensor(DOCUMENTS - 1.0)
 

@@ -6,6 +6,7 @@ the teacher's vectors of the tokens' texts. Training begins there instead of at 
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,9 +26,10 @@ NEARLY_EVEN = 0.3
 """Weight of q_norm where a layer starts as an average: attention logits then spread by about as much."""
 
 
-def configuration(layers: int = LAYERS) -> Qwen3Config:
+def configuration(layers: int = LAYERS) -> Any:
     """The numbers of both small models: 4.2 M parameters in the tied token table, 0.66 M in each layer."""
-    return Qwen3Config(
+    make: Any = Qwen3Config
+    return make(
         vocab_size=VOCABULARY,
         hidden_size=HIDDEN,
         intermediate_size=512,
@@ -56,7 +58,8 @@ def principal_directions(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 def token_rows(vectors: NDArray[np.float32], directions: NDArray[np.float32]) -> NDArray[np.float32]:
     """`[tokens, 256]`, unit rows: the teacher's vectors of the tokens' texts, without what all share, projected."""
     rows = (vectors - vectors.mean(axis=0)) @ directions
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-6)
+    found: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-6)
+    return found
 
 
 def start(tokens: NDArray[np.float32], seed: int) -> Qwen3Model:
@@ -67,8 +70,8 @@ def start(tokens: NDArray[np.float32], seed: int) -> Qwen3Model:
         seed: of everything that is random.
     """
     torch.manual_seed(seed)
-    model = Qwen3Model(configuration())
-    config = model.config
+    config = configuration()
+    model: Any = Qwen3Model(config)
     width = config.num_key_value_heads * config.head_dim
     group = config.num_attention_heads // config.num_key_value_heads
     with torch.no_grad():
@@ -84,7 +87,8 @@ def start(tokens: NDArray[np.float32], seed: int) -> Qwen3Model:
             heads = values.expand(-1, group, -1, -1).reshape(-1, width) / group
             attention.v_proj.weight.zero_()[:, rows] = torch.eye(width)
             attention.o_proj.weight.zero_()[rows] = heads.T * HIDDEN**-0.5
-    return model
+    started: Qwen3Model = model
+    return started
 
 
 def write_checkpoint(folder: Path, model: Qwen3Model | Qwen3ForCausalLM, tokenizer: Tokenizer) -> None:

@@ -6,6 +6,7 @@ This module does not know what the vectors are for.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ def teach(pairs: Sequence[Pair], file: Path) -> Taught:
     if not file.is_file():
         english = [index for index, pair in enumerate(pairs) if pair.source in ENGLISH]
         model = load(MAX_TOKENS)
-        vectors = {}
+        vectors: dict[str, Any] = {}
         for name in ("queries", "documents"):
             texts = [pairs[i].query if name == "queries" else pairs[i].document for i in english]
             vectors[name] = np.zeros((len(pairs), HIDDEN), np.float16)

@@ -45,7 +45,8 @@ def learn(pairs: list[Pair]) -> BPE:
     trainer = BpeTrainer(vocab_size=learned, initial_alphabet=ByteLevel.alphabet(), show_progress=False)
     tokenizer = plain(BPE())
     tokenizer.train_from_iterator(texts(pairs), trainer)
-    return tokenizer.model
+    learned_model: BPE = tokenizer.model
+    return learned_model
 
 
 def build(learned: BPE, *, end_token: bool) -> Tokenizer:

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import math
 import subprocess
 import sys
 from functools import cache
@@ -13,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
-from transformers import Qwen3ForCausalLM, Qwen3Model
+from transformers import Qwen3Model
 
-from quoit import Embedder, Reranker
+from quoit import Embedder
 from quoit.artifact import Artifact, Precision
 from quoit.cli import main
-from quoit.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE, RERANK_PREFIX, RERANK_SUFFIX
+from quoit.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE
 from quoit_export.checkpoint import open_checkpoint
 from quoit_export.publish import Request, publish
-from support import Embedders, Rerankers, Vectors
+from support import Embedders, Vectors
 from train.encode import ndcg_at_10
 
 ROOT = Path(__file__).parent.parent.parent
@@ -101,7 +100,7 @@ def test_a_text_does_not_see_its_batch(embed: Embedders, texts: list[str], preci
     np.testing.assert_array_equal(together[::7], alone)
 
 
-@pytest.mark.parametrize(("precision", "mean", "least"), [("fp16", 0.99999, 0.9999), ("int8", INT8_MEAN, INT8_LEAST)])
+@pytest.mark.parametrize(("precision", "mean", "least"), [("fp16", 0.99999, 0.9999), ("int8", 0.999, 0.998)])
 def test_real_activations_survive(
     embed: Embedders, texts: list[str], precision: Precision, mean: float, least: float
 ) -> None:
@@ -110,7 +109,7 @@ def test_real_activations_survive(
     assert cosines.min() > least
 
 
-@pytest.mark.parametrize(("name", "floor"), FLOORS)
+@pytest.mark.parametrize(("name", "floor"), [("debian", 0.88), ("docstrings", 0.7), ("wordnet", 0.6)])
 def test_documents_are_found_by_their_queries(embed: Embedders, name: str, floor: float) -> None:
     """Among 500; half and quarter prefixes and int8 lose little. The whole sets: bench/quality.py."""
     queries, documents = (list(side) for side in zip(*read_pairs(name, 500), strict=True))
@@ -126,9 +125,18 @@ def test_documents_are_found_by_their_queries(embed: Embedders, name: str, floor
 
     whole = ndcg("fp32", 256)
     assert whole > floor
-    assert ndcg("int8", 256) > 0.97 * whole
-    assert ndcg("fp32", 128) > 0.96 * whole
-    assert ndcg("fp32", 64) > 0.90 * whole
+    assert ndcg("int8", 256) > 0.985 * whole
+    assert ndcg("fp32", 128) > 0.97 * whole
+    assert ndcg("fp32", 64) > 0.92 * whole
+
+
+QUESTIONS = [
+    ("What happens to texts that are too long?", "are cut"),
+    ("Does it run on CUDA?", "CUDA"),
+    ("How much memory does int8 need?", "most resident memory"),
+    ("How was the model trained?", "how it was made"),
+    ("Which file holds batching?", "A batch is one stream"),
+]
 
 
 def test_a_persons_question_about_china_finds_beijing(embed: Embedders) -> None:
@@ -137,7 +145,7 @@ def test_a_persons_question_about_china_finds_beijing(embed: Embedders) -> None:
     assert texts[int(scores.argmax())] == "The capital of China is Beijing."
 
 
-@pytest.mark.parametrize(("question", "wanted"), README_QUESTIONS)
+@pytest.mark.parametrize(("question", "wanted"), QUESTIONS)
 def test_search_answers_questions_about_quoit(
     small: Artifact,
     tmp_path: Path,
@@ -148,7 +156,10 @@ def test_search_answers_questions_about_quoit(
     """One of the first three of all passages of README.md and bench/README.md has the answer."""
     files = [str(ROOT / name) for name in ("README.md", "bench/README.md", "models/README.md")]
     out = tmp_path / "found.jsonl"
-    assert main(["search", question, *files, "--model", str(small.folder), "--no-cache", "--top", "3", "-o", str(out)]) == 0
+    assert (
+        main(["search", question, *files, "--model", str(small.folder), "--no-cache", "--top", "3", "-o", str(out)])
+        == 0
+    )
     capsys.readouterr()
     found = [json.loads(line)["text"] for line in out.read_text().splitlines()]
     assert any(wanted in text for text in found), found

@@ -98,8 +98,9 @@ def test_ndcg_counts_the_rank_of_the_diagonal() -> None:
     assert ndcg_at_10(np.array([third], np.float32)) == 1, "one query, its document in the first column"
     for rank, worth in ((9, 1 / log2(11)), (10, 0)):
         row = np.zeros((1, 20), np.float32)
-        row[0, 1 : rank + 1] = 1
+        row[0, 0], row[0, 1 : rank + 1] = 0.5, 1
         assert ndcg_at_10(row) == pytest.approx(worth)
+    assert ndcg_at_10(np.zeros((20, 20), np.float32)) == 0, "a model that sees no difference finds nothing"
 
 
 def test_the_vocabulary_sees_the_prompts_but_no_added_token() -> None:
@@ -233,7 +234,7 @@ def test_a_checkpoint_has_the_official_files_and_loads_again(
 
 @pytest.mark.parametrize("task", ["embedding", "rerank"])
 def test_quoit_export_recognises_a_checkpoint(tmp_path: Path, started: Any, task: str) -> None:
-    tokenizer = rerank_tokenizer()
+    tokenizer = byte_tokenizer() if task == "embedding" else rerank_tokenizer()
     model = started if task == "embedding" else reranker.start(started, rerank_tokenizer(), seed=0)
     student.write_checkpoint(tmp_path / "checkpoint", model, tokenizer)
     opened = open_checkpoint(str(tmp_path / "checkpoint"))
