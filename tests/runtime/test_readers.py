@@ -214,7 +214,7 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_every_kind_that_is_offered_is_tested() -> None:
-    assert sorted(KINDS) == ["csv", "jsonl", "parquet", "txt"]
+    assert sorted(KINDS) == ["csv", "jsonl", "md", "parquet", "txt"]
     assert STANDARD_INPUT == "-"
 
 
