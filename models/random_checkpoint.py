@@ -119,7 +119,7 @@ def write_sentence_transformers_files(folder: Path) -> None:
         {"idx": 2, "name": "2", "path": "2_Normalize", "type": f"{module}.Normalize"},
     ]
     write_json(folder / "modules.json", modules)
-    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling").mkdir()
     write_json(folder / "1_Pooling" / "config.json", {"pooling_mode_lasttoken": True, "include_prompt": True})
     tokenizer = {
         "tokenizer_class": "Qwen2Tokenizer",

@@ -53,8 +53,7 @@ def write_pairs(file: Path, pairs: Iterable[Pair]) -> int:
     """Writes JSON lines; the number of pairs. The same pairs give the same bytes."""
     encoded = msgspec.json.Encoder().encode_lines(list(pairs))
     if file.suffix == ".gz":
-        encoded_file = gzip.compress(encoded, mtime=0)
-        file.write_bytes(encoded_file)
+        file.write_bytes(gzip.compress(encoded, mtime=0))
     else:
         file.write_bytes(encoded)
     return encoded.count(b"\n")

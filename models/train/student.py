@@ -5,6 +5,7 @@ hidden dimensions each, so that the last token's state is the mean of the token 
 the teacher's vectors of the tokens' texts. Training begins there instead of at noise.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +93,19 @@ def start(tokens: NDArray[np.float32], seed: int) -> Qwen3Model:
 
 
 def write_checkpoint(folder: Path, model: Qwen3Model | Qwen3ForCausalLM, tokenizer: Tokenizer) -> None:
-    """The files of an official checkpoint: bfloat16 tensors, configuration, tokenizer; for embedding the modules."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """The files of an official checkpoint: bfloat16 tensors, configuration, tokenizer; for embedding the modules.
+
+    The folder appears whole or not at all.
+    """
+    draft = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
     tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in model.state_dict().items()}
     tensors.pop("lm_head.weight", None)  # tied to the token table
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, draft / "model.safetensors", metadata={"format": "pt"})
     config = model.config.to_dict() | {"architectures": [type(model).__name__], "dtype": "bfloat16"}
-    write_json(folder / "config.json", {name: value for name, value in config.items() if value is not None})
-    tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+    write_json(draft / "config.json", {name: value for name, value in config.items() if value is not None})
+    tokenizer.save(str(draft / "tokenizer.json"), pretty=False)
     if isinstance(model, Qwen3Model):
-        write_sentence_transformers_files(folder)
+        write_sentence_transformers_files(draft)
+    draft.rename(folder)

@@ -41,12 +41,12 @@ def texts(pairs: list[Pair]) -> Iterator[str]:
 
 def learn(pairs: list[Pair]) -> BPE:
     """The vocabulary and merges, with room left for the added tokens."""
-    learned = VOCABULARY - len(SPECIAL_TOKENS) - len(PLAIN_ADDED_TOKENS)
-    trainer = BpeTrainer(vocab_size=learned, initial_alphabet=ByteLevel.alphabet(), show_progress=False)
+    size = VOCABULARY - len(SPECIAL_TOKENS) - len(PLAIN_ADDED_TOKENS)
+    trainer = BpeTrainer(vocab_size=size, initial_alphabet=ByteLevel.alphabet(), show_progress=False)
     tokenizer = plain(BPE())
     tokenizer.train_from_iterator(texts(pairs), trainer)
-    learned_model: BPE = tokenizer.model
-    return learned_model
+    learned: BPE = tokenizer.model
+    return learned
 
 
 def build(learned: BPE, *, end_token: bool) -> Tokenizer:
