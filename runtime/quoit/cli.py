@@ -22,9 +22,20 @@ def main(arguments: list[str] | None = None) -> int:
     except (QuoitError, OSError) as error:
         report(str(error), error)
         return USAGE_ERROR
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if not is_interrupt(error):
+            raise
         report("interrupted, no output was written", error)
         return INTERRUPTED
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether Ctrl-C ended the run.
+
+    One that arrives while `threading.Condition.wait` gives its lock away surfaces as the RuntimeError of a lock that
+    was not held, with the interrupt as its context.
+    """
+    return isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt)
 
 
 def report(message: str, error: BaseException) -> None:

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ from msgspec.structs import replace
 
 from quoit import Embedder, calibration_ranges
 from quoit.artifact import MANIFEST, Artifact, EmbeddingContract, RerankContract, write_manifest
-from quoit.cli import main
+from quoit.cli import is_interrupt, main
 from quoit.commands.options import MODEL_VARIABLE
 from quoit.session import int8_is_exact
 from support import Embedders
@@ -516,3 +517,19 @@ def test_an_interrupted_run_leaves_nothing_and_exits_130(model: list[str], tmp_p
     assert code == 130
     assert report == "quoit: interrupted, no output was written\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_that_a_lock_swallowed_is_an_interrupt() -> None:
+    """What Condition.wait does to a Ctrl-C between giving its lock away and leaving its block."""
+    condition = threading.Condition()
+
+    def interrupted_wait() -> None:
+        with condition:
+            condition.release()
+            raise KeyboardInterrupt
+
+    with pytest.raises(RuntimeError, match="un-acquired lock") as caught:
+        interrupted_wait()
+    assert is_interrupt(caught.value)
+    assert is_interrupt(KeyboardInterrupt())
+    assert not is_interrupt(RuntimeError("of another kind"))
