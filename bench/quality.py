@@ -30,6 +30,8 @@ from tqdm import tqdm
 
 from quoit import Embedder, Reranker
 from quoit.artifact import Artifact, Precision
+from quoit.pooling import normalize
+from quoit.scoring import best_first
 from quoit_export.checkpoint import open_checkpoint
 from quoit_export.publish import Request, publish
 from shape_06b import ROOT, describe_run
@@ -103,13 +105,6 @@ def teacher(texts: HeldOut, model: SentenceTransformer) -> Scores:
     return np.asarray(queries @ documents.T, dtype=np.float32)
 
 
-def prefix(vectors: Vectors, size: int) -> Vectors:
-    """The first `size` dimensions, normalised."""
-    short = vectors[:, :size]
-    found: Vectors = short / np.linalg.norm(short, axis=1, keepdims=True)
-    return found
-
-
 def encode(texts: HeldOut, artifact: Artifact, precision: Precision, threads: int) -> tuple[Vectors, Vectors]:
     """Vectors of queries and documents."""
     embedder = Embedder(artifact, precision=precision, provider="cpu", threads=threads)
@@ -128,7 +123,7 @@ def reranked(texts: HeldOut, scores: Scores, artifact: Artifact, precision: Prec
     reranker = Reranker(artifact, precision=precision, provider="cpu", threads=threads)
     found = np.full_like(scores, -1e9)
     for query, row in enumerate(tqdm(scores, desc=f"{texts.name} {precision}", disable=None)):
-        best = np.argsort(-row, kind="stable")[:CANDIDATES]
+        best = best_first(row, CANDIDATES)
         pairs = [(texts.queries[query], texts.documents[document]) for document in best]
         found[query, best] = reranker.predict(pairs, activation="logit")
     return found
@@ -151,7 +146,7 @@ def measure_set(
     scores = {name: compute() for name, compute in systems.items()}
     vectors = {precision: encode(texts, embedding, precision, threads) for precision in PRECISIONS}
     for size in DIMENSIONS:
-        queries, documents = (prefix(side, size) for side in vectors["fp32"])
+        queries, documents = (normalize(side[:, :size]) for side in vectors["fp32"])
         scores[f"fp32, {size}"] = queries @ documents.T
     for precision in PRECISIONS[1:]:
         scores[f"{precision}, {DIMENSIONS[0]}"] = vectors[precision][0] @ vectors[precision][1].T
@@ -173,7 +168,7 @@ def measure_set(
 
 def main() -> None:
     """Exports, measures, writes."""
-    parser = argparse.ArgumentParser(description="Measure the small models on held-out pairs.")
+    parser = argparse.ArgumentParser(description="Measure the small model on held-out pairs.")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--embedding", type=Path, default=MODELS / "quoit-embedding-7m")
     parser.add_argument("--reranker", type=Path, help="a checkpoint that judges the embedding's best 50 too")

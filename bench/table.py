@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,15 @@ SET_TITLES = {
 }
 
 
+def head(title: str, columns: Iterable[str]) -> list[str]:
+    """The first two lines of a table with a column for every held-out set."""
+    return [f"| {title} | {' | '.join(columns)} |", "|---|---|---|---|"]
+
+
 def retrieval_table(sets: dict[str, Any]) -> list[str]:
     """nDCG@10, recall@10 and rank correlation to the teacher's similarities, of every system on every held-out set."""
     titles = [f"{title} ({sets[name]['documents']:,})" for name, title in SET_TITLES.items()]
-    lines = [f"| nDCG@10 · recall@10 · Spearman | {' | '.join(titles)} |", "|---|---|---|---|"]
+    lines = head("nDCG@10 · recall@10 · Spearman", titles)
     for system in sets["debian"]["systems"]:
         found = [sets[name]["systems"][system] for name in SET_TITLES]
         cells = [f"{each['nDCG@10']:.3f} · {each['R@10']:.3f} · {each['spearman_to_teacher']:.2f}" for each in found]
@@ -80,7 +86,7 @@ def retrieval_table(sets: dict[str, Any]) -> list[str]:
 
 def ratio_table(sets: dict[str, Any]) -> list[str]:
     """The same as ratios: to the teacher, and of shorter and cheaper vectors to float32's."""
-    lines = [f"| nDCG@10 ÷ | {' | '.join(SET_TITLES.values())} |", "|---|---|---|---|"]
+    lines = head("nDCG@10 ÷", SET_TITLES.values())
     whole = "fp32, 256"
     pairs = [(whole, "all-MiniLM-L6-v2 (teacher)"), (whole, "BM25")]
     pairs += [(system, whole) for system in sets["debian"]["systems"] if system.endswith(("128", "64"))]
@@ -95,10 +101,7 @@ def ratio_table(sets: dict[str, Any]) -> list[str]:
 
 def drift_table(sets: dict[str, Any]) -> list[str]:
     """Cosines to float32's vectors."""
-    lines = [
-        f"| cosine to fp32: mean, 1st percentile, least | {' | '.join(SET_TITLES.values())} |",
-        "|---|---|---|---|",
-    ]
+    lines = head("cosine to fp32: mean, 1st percentile, least", SET_TITLES.values())
     for precision in ("fp16", "int8"):
         found = [sets[name]["cosine_to_fp32"][precision] for name in SET_TITLES]
         cells = [f"{each['mean']:.5f}, {each['p1']:.5f}, {each['least']:.5f}" for each in found]

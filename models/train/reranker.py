@@ -24,8 +24,8 @@ from train.embedding import SAME_MEANING
 from train.encode import last_states, ndcg_at_10, render_query, tokenize
 from train.pairs import Pair, Taught
 from train.student import LAYERS, configuration
+from train.vocabulary import ANSWERS
 
-ANSWERS = ("yes", "no")
 CANDIDATES = 50
 DOCUMENTS = 8
 """Documents of a query in a batch: the right one, NEAR of the embedding's best ten, and others of the best 50."""
