@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, processors
 
 from support import byte_tokenizer
-from train import reranker, vocabulary
+from train import judge
 from train.pairs import Pair, Taught
 
 HELD_OUT = Path(__file__).parents[1] / "bench" / "heldout"
@@ -46,5 +46,5 @@ def rerank_tokenizer() -> Tokenizer:
     """Bytes and the tokens that a reranker needs; nothing is appended."""
     tokenizer = byte_tokenizer()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False, use_regex=False)
-    tokenizer.add_tokens([*reranker.SUMMARIES, *vocabulary.ANSWERS])
+    tokenizer.add_tokens(sorted(judge.TEMPLATE))
     return tokenizer

@@ -1,9 +1,10 @@
-"""Trains and writes the small model: `cd models && python -m train --work FOLDER`.
+"""Trains and writes the small models: `cd models && python -m train --work FOLDER`.
 
     texts       packages with text, from Debian 12 and PyPI, and pairs out of them
     teacher     the teacher's vectors of the training pairs
-    embedding   the tokenizers and the embedding model
-    reranker    with --reranker: a reranker, starting from the embedding model
+    table       the tokenizers, and a row and a weight for every token
+    embedding   the embedding model, which starts as the table
+    reranker    the reranker, which starts as the table too, on what the embedding model confuses
 
 Each step leaves its result in the work folder and is skipped when it is there.
 """
@@ -13,11 +14,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from transformers import Qwen3Model
 
-from train import clusters, curves, embedding, reranker, splits, student, teacher, vocabulary
+from quoit import Embedder
+from qwen3_tokenizer import END_TOKEN
+from train import clusters, curves, embedding, judge, reranker, splits, student, table, teacher, vocabulary
 from train.course import Course
 from train.fetch import fetch
 from train.pairs import Pair, Taught, read_pairs
@@ -27,9 +29,17 @@ HELD_OUT = HERE.parent.parent / "bench" / "heldout"
 EMBEDDING, RERANKER = "quoit-embedding-7m", "quoit-reranker-7m"
 CURVES = {"embedding": HERE / "embedding.jsonl", "reranker": HERE / "reranker.jsonl"}
 SEED = 20
-EMBEDDING_COURSE = Course(steps=2_300, rate=2e-3, warm_up=100, measurements=12, curve=CURVES["embedding"], seed=SEED)
-RERANKER_COURSE = Course(steps=260, rate=1e-3, warm_up=30, measurements=2, curve=CURVES["reranker"], seed=SEED)
-RERANKER_PAIRS = 8_000
+EMBEDDING_COURSE = Course(
+    steps=1_200, rate=1e-3, table_rate=4e-3, warm_up=60, measurements=6, curve=CURVES["embedding"], seed=SEED
+)
+RERANKER_COURSE = Course(
+    steps=240, rate=1e-4, table_rate=5e-4, warm_up=30, measurements=2, curve=CURVES["reranker"], seed=SEED
+)
+RERANKER_PAIRS = 12_000
+LONGEST = 256
+"""Tokens of the texts among which the reranker's candidates are."""
+TABLE = "table.npz"
+TABLE_BATCH, EMBEDDING_BATCH = 1_024, 128
 
 
 def make_texts(work: Path) -> None:
@@ -52,36 +62,46 @@ def load_tokenizer(work: Path, name: str) -> Tokenizer:
     return Tokenizer.from_file(str(work / f"{name}.json"))
 
 
-def make_embedding(work: Path, taught: Taught, development: list[Pair]) -> None:
-    """Trains the embedding model and writes its checkpoint."""
-    tokenizer = load_tokenizer(work, EMBEDDING)
+def directions_of(taught: Taught) -> NDArray[np.float32]:
+    """`[384, 256]`, the projection of the teacher's vectors."""
     sample = [side[side.any(axis=1)][::8] for side in (taught.queries, taught.documents)]
-    directions = student.principal_directions(np.concatenate(sample).astype(np.float32))
-    texts = [tokenizer.decode([token]).strip() for token in range(tokenizer.get_vocab_size())]
-    model = student.start(student.token_rows(teacher.encode(teacher.load(), texts), directions), SEED)
-    deal = clusters.batches(taught, SEED)
+    return student.principal_directions(np.concatenate(sample).astype(np.float32))
+
+
+def make_table(work: Path, taught: Taught) -> None:
+    """Trains the token table."""
+    if not (work / TABLE).is_file():
+        tokenizer, directions = load_tokenizer(work, EMBEDDING), directions_of(taught)
+        texts = [tokenizer.decode([token]).strip() for token in range(tokenizer.get_vocab_size())]
+        rows = student.token_rows(teacher.encode(teacher.load(), texts), directions)
+        deal = clusters.batches(clusters.clusters(taught, directions, SEED), TABLE_BATCH, SEED)
+        table.save(table.train(rows, tokenizer, taught, directions, deal, SEED), work / TABLE)
+
+
+def make_embedding(work: Path, taught: Taught, development: list[Pair]) -> None:
+    """Trains the embedding model from the table and writes its checkpoint."""
+    tokenizer, directions = load_tokenizer(work, EMBEDDING), directions_of(taught)
+    model = student.start(table.load(work / TABLE), tokenizer.token_to_id(END_TOKEN), SEED)
+    deal = clusters.batches(clusters.clusters(taught, directions, SEED), EMBEDDING_BATCH, SEED)
     embedding.train(model, tokenizer, taught, directions, deal, development, EMBEDDING_COURSE)
     student.write_checkpoint(work / EMBEDDING, model, tokenizer)
 
 
 def make_reranker(work: Path, taught: Taught, development: list[Pair]) -> None:
-    """Trains the reranker from the embedding model's checkpoint and writes its own."""
-    first = Qwen3Model.from_pretrained(
-        str(work / EMBEDDING), dtype=torch.float32, attn_implementation="eager", local_files_only=True
-    )
-    tokenizers = [load_tokenizer(work, name) for name in (EMBEDDING, RERANKER)]
+    """Trains the reranker from the table, on the embedding model's candidates, and writes its checkpoint."""
+    embedder = Embedder(reranker.export(work / EMBEDDING), provider="cpu", max_tokens=LONGEST)
     lessons = taught.english(RERANKER_PAIRS)
-    candidates, measured = (reranker.nearest(first, tokenizers[0], part) for part in (lessons.pairs, development))
-    model = reranker.start(first, tokenizers[1], SEED)
-    reranker.train(model, tokenizers[1], lessons, candidates, (development, measured), RERANKER_COURSE)
-    student.write_checkpoint(work / RERANKER, model, tokenizers[1])
+    candidates, measured = (reranker.nearest(embedder, part) for part in (lessons.pairs, development))
+    tokenizer = load_tokenizer(work, RERANKER)
+    model = judge.start(table.load(work / TABLE), tokenizer, SEED)
+    reranker.train(model, tokenizer, lessons, candidates, (development, measured), RERANKER_COURSE)
+    student.write_checkpoint(work / RERANKER, model, tokenizer)
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m train", description="Train the small model of models/.")
+    parser = argparse.ArgumentParser(prog="python -m train", description="Train the small models of models/.")
     parser.add_argument("--work", type=Path, required=True, help="folder for texts, vectors and checkpoints, 700 MB")
-    parser.add_argument("--reranker", action="store_true", help="train a reranker too (not good enough to ship yet)")
     options = parser.parse_args()
     work = options.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
@@ -96,12 +116,13 @@ def main() -> None:
     taught = teacher.teach(pairs, work / "teacher.npz")
     report("teacher")
     make_tokenizers(work, pairs)
+    make_table(work, taught)
+    report("table")
     for name, make in ((EMBEDDING, make_embedding), (RERANKER, make_reranker)):
-        if name == EMBEDDING or options.reranker:
-            if not (work / name).is_dir():
-                make(work, taught, development)
-            report(name)
-    curves.draw(CURVES["embedding"], HERE / "curves.png")
+        if not (work / name).is_dir():
+            make(work, taught, development)
+        report(name)
+    curves.draw(CURVES, HERE / "curves.png")
     print(f"copy what is good of {work}/quoit-* to {HERE.parent}")
 
 

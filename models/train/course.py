@@ -19,6 +19,7 @@ class Course:
     Attributes:
         steps: optimizer steps.
         rate: the highest learning rate, reached after `warm_up` steps; it then falls along a cosine.
+        table_rate: that of the token table and the norms.
         measurements: how often the development pairs are measured, beside the start.
         curve: the file of JSON lines that the measurements go to.
         seed: of what is drawn on the way.
@@ -26,13 +27,14 @@ class Course:
 
     steps: int
     rate: float
+    table_rate: float
     warm_up: int
     measurements: int
     curve: Path
     seed: int
 
 
-def optimizers(model: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
+def optimizers(model: nn.Module, rate: float, table_rate: float) -> list[torch.optim.Optimizer]:
     """Muon (Jordan, 2024) for the layers' matrices, AdamW for the token table and the norms.
 
     Muon's steps are scaled to AdamW's size, so that one learning rate serves both.
@@ -41,7 +43,7 @@ def optimizers(model: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
     outer = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
     return [
         torch.optim.Muon(inner, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(outer, lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
+        torch.optim.AdamW(outer, lr=table_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True),
     ]
 
 
@@ -49,10 +51,12 @@ def follow(
     course: Course, model: nn.Module, loss: Callable[[], Tensor], measure: Callable[[], dict[str, float]]
 ) -> None:
     """Trains `model` in place on what `loss` returns, gradients clipped to norm 1."""
-    both = optimizers(model, course.rate)
+    both = optimizers(model, course.rate, course.table_rate)
     rising = min(0.5, course.warm_up / course.steps)
     schedules = [
-        torch.optim.lr_scheduler.OneCycleLR(one, course.rate, course.steps, pct_start=rising, cycle_momentum=False)
+        torch.optim.lr_scheduler.OneCycleLR(
+            one, one.param_groups[0]["lr"], course.steps, pct_start=rising, cycle_momentum=False
+        )
         for one in both
     ]
     began, losses = time.perf_counter(), list[float]()

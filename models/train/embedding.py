@@ -18,45 +18,15 @@ from transformers import Qwen3Model
 from quoit.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE
 from train.course import Course, follow
 from train.encode import last_states, ndcg_at_10, render_query, tokenize
+from train.losses import DIMENSIONS, contrast, distance, no_negatives
 from train.pairs import Pair, Taught
 
-TOKENS = 128
+TOKENS = 64
+MEASURED_TOKENS = 256
 LONG_TOKENS = 512
 LONG_SHARE = 0.06
 """Share of batches, of half of the pairs, that see documents of up to LONG_TOKENS."""
-DIMENSIONS = (256, 128, 64, 32)
-TEMPERATURE = 0.04
 TEACHER_WEIGHT = 2.0
-SAME_MEANING = 0.92
-"""Documents whose teacher vectors are as near as this are not negatives of each other's queries."""
-
-
-def contrast(queries: Tensor, documents: Tensor, excluded: Tensor) -> Tensor:
-    """InfoNCE both ways, averaged over DIMENSIONS; `excluded` [pairs, pairs] are no negatives."""
-    labels = torch.arange(len(queries))
-    losses = []
-    for size in DIMENSIONS:
-        left, right = (functional.normalize(side[:, :size], dim=1) for side in (queries, documents))
-        scores = (left @ right.T / TEMPERATURE).masked_fill(excluded, -torch.inf)
-        losses += [functional.cross_entropy(scores, labels), functional.cross_entropy(scores.T, labels)]
-    return torch.stack(losses).mean()
-
-
-def distance(states: Tensor, targets: Tensor) -> Tensor:
-    """1 - cosine to the teacher's projected vectors, averaged over DIMENSIONS and the rows that have one."""
-    known = targets.abs().amax(dim=1) > 0
-    if not known.any():
-        return states.new_zeros(())
-    sizes = [1 - functional.cosine_similarity(states[known, :n], targets[known, :n]).mean() for n in DIMENSIONS]
-    return torch.stack(sizes).mean()
-
-
-def no_negatives(pairs: Sequence[Pair], documents: Tensor) -> Tensor:
-    """`[pairs, pairs]`: documents of one family, or that mean the same to the teacher; never a pair's own."""
-    groups = [pair.group for pair in pairs]
-    excluded = documents @ documents.T > SAME_MEANING
-    excluded |= torch.tensor([[one == other for other in groups] for one in groups])
-    return excluded.fill_diagonal_(False)
 
 
 @torch.no_grad()
@@ -67,8 +37,8 @@ def measure(model: Callable[..., Any], tokenizer: Tokenizer, pairs: Sequence[Pai
     for source in dict.fromkeys(pair.source for pair in pairs):
         part = [pair for pair in pairs if pair.source == source]
         sides = ([prompt + pair.query for pair in part], [pair.document for pair in part])
-        queries, documents = (last_states(model, tokenize(tokenizer, side, 2 * TOKENS)) for side in sides)
-        for size in DIMENSIONS[:3]:
+        queries, documents = (last_states(model, tokenize(tokenizer, side, MEASURED_TOKENS)) for side in sides)
+        for size in DIMENSIONS:
             left, right = (functional.normalize(side[:, :size], dim=1) for side in (queries, documents))
             found[f"{source}@{size}"] = round(ndcg_at_10((left @ right.T).numpy()), 4)
     return found

@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from train.pairs import ENGLISH, Pair, Taught
 
 HIDDEN = 384
-MAX_TOKENS = 96
+MAX_TOKENS = 64
 """Of a text in training; measuring leaves the teacher its own limit of 256."""
 
 

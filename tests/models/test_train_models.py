@@ -1,5 +1,6 @@
 """models/train: what is learned from the pairs, and how."""
 
+import itertools
 import json
 import random
 from collections import Counter
@@ -18,15 +19,15 @@ from torch.nn import functional
 from transformers import Qwen3ForCausalLM, Qwen3Model
 
 from quoit.artifact import EmbeddingContract, RerankContract
-from quoit.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE, RERANK_PREFIX, RERANK_SUFFIX, Separator, render_pairs
+from quoit.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE, RERANK_PREFIX, RERANK_SUFFIX
 from quoit_export.checkpoint import open_checkpoint
 from qwen3_tokenizer import END_TOKEN, PLAIN_ADDED_TOKENS, SPECIAL_TOKENS
-from support import byte_tokenizer, make_model, make_reranker
-from train import embedding, reranker, student, vocabulary
+from support import byte_tokenizer, make_model
+from train import clusters, embedding, judge, losses, student, table, vocabulary
 from train.course import Course, follow, optimizers
 from train.encode import INSTRUCTIONS, TOKENS_PER_RUN, last_states, ndcg_at_10, render_query, tokenize
 from train.pairs import Pair
-from training import BFLOAT16, TEACHER, TINY, Vectors, make_pairs, make_taught, random_ids, rerank_tokenizer, unit_rows
+from training import BFLOAT16, TEACHER, TINY, make_pairs, make_taught, random_ids, rerank_tokenizer, unit_rows
 
 
 def test_cut_ids_still_end_in_the_end_token() -> None:
@@ -136,15 +137,22 @@ def test_a_vocabulary_without_an_answer_is_refused() -> None:
         vocabulary.build(BPE(vocab=bare, merges=[]), end_token=False)
 
 
-@pytest.fixture(scope="module")
-def token_table() -> Vectors:
-    return unit_rows(vocabulary.VOCABULARY, student.HIDDEN)
+END = 0
 
 
 @pytest.fixture(scope="module")
-def started(token_table: Vectors) -> Any:
+def token_table() -> table.Table:
+    """Random directions; every other token weighs e times as much."""
+    rows = unit_rows(vocabulary.VOCABULARY, student.HIDDEN)
+    rows[:, -table.RESERVED :] = 0
+    weights = np.tile(np.array([-0.5, 0.5], np.float32), len(rows) // 2)
+    return table.Table(rows / np.linalg.norm(rows, axis=1, keepdims=True), weights)
+
+
+@pytest.fixture(scope="module")
+def started(token_table: table.Table) -> Any:
     """The embedding model before training. Read-only."""
-    return student.start(token_table, seed=0)
+    return student.start(token_table, END, seed=0)
 
 
 def test_principal_directions_are_orthonormal_and_fall_in_energy() -> None:
@@ -175,11 +183,10 @@ def cosines(states: Tensor) -> Tensor:
 
 def test_the_start_hardly_depends_on_the_order_of_tokens(started: Any) -> None:
     generator = np.random.default_rng(0)
-    end = 0
     same, different = [], []
     for _ in range(10):
         first, second = (generator.choice(np.arange(1, vocabulary.VOCABULARY), 24, replace=False) for _ in range(2))
-        rows = [[*row.tolist(), end] for row in (first, generator.permutation(first), second)]
+        rows = [[*row.tolist(), END] for row in (first, generator.permutation(first), second)]
         with torch.no_grad():
             found = cosines(started(input_ids=torch.tensor(rows)).last_hidden_state[:, -1])
         same.append(float(found[0, 1]))
@@ -188,22 +195,83 @@ def test_the_start_hardly_depends_on_the_order_of_tokens(started: Any) -> None:
     assert min(same) > 0.94
 
 
-def test_the_start_is_about_the_mean_of_the_token_rows(started: Any, token_table: Vectors) -> None:
+def test_the_start_is_the_weighted_mean_of_the_token_rows(started: Any, token_table: table.Table) -> None:
     generator = np.random.default_rng(0)
     rows = generator.integers(1, vocabulary.VOCABULARY, (30, 24))
-    rows[:, -1] = 0
+    rows[:, -1] = END
     with torch.no_grad():
         states = started(input_ids=torch.from_numpy(rows)).last_hidden_state[:, -1].numpy()
-    for half in np.split(np.arange(student.HIDDEN), student.AVERAGING_LAYERS):
-        means = token_table[rows[:, :-1]].mean(axis=1)[:, half]
-        assert ndcg_at_10((states - states.mean(axis=0))[:, half] @ means.T) > 0.98, "each layer averages a half"
+    content = slice(0, student.CONTENT)
+    assert not states[:, student.CONTENT :].any(), "what only the layers need is not in the vector"
+    heavy = np.exp(token_table.weights)[:, None] * token_table.rows
+    weighted, plain = (
+        np.array(
+            [
+                np.corrcoef(state[content], each[row[:-1]].sum(axis=0)[content])[0, 1]
+                for state, row in zip(states, rows, strict=True)
+            ]
+        )
+        for each in (heavy, token_table.rows)
+    )
+    assert weighted.min() > 0.995
+    assert plain.max() < 0.99, "a heavy token counts more"
 
 
-def test_the_seed_is_all_that_is_random(token_table: Vectors, started: Any) -> None:
-    again, other = (student.start(token_table, seed).state_dict() for seed in (0, 1))
+def test_the_seed_is_all_that_is_random(token_table: table.Table, started: Any) -> None:
+    again, other = (student.start(token_table, END, seed).state_dict() for seed in (0, 1))
     assert all(torch.equal(tensor, again[name]) for name, tensor in started.state_dict().items())
     assert not torch.equal(again["layers.3.mlp.up_proj.weight"], other["layers.3.mlp.up_proj.weight"])
     assert torch.equal(again["embed_tokens.weight"], other["embed_tokens.weight"])
+
+
+def test_a_table_learns_which_words_belong_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every query has a letter of its own, every document another; only training can tell which go together."""
+    monkeypatch.setattr(table, "STEPS", 150)
+    letters = "abcdefghijklmnop"
+    pairs = [Pair("debian", f"debian/{c}", c * 8, c.upper() * 12) for c in letters]
+    taught = make_taught(pairs)
+    taught.documents[:] = taught.queries
+    directions = student.principal_directions(unit_rows(1000, TEACHER))
+    tokenizer = byte_tokenizer()
+    first = unit_rows(tokenizer.get_vocab_size(), student.HIDDEN)
+    deal = itertools.repeat(list(range(len(pairs))))
+
+    found = table.train(first, tokenizer, taught, directions, deal, seed=0)
+    np.testing.assert_allclose(np.linalg.norm(found.rows, axis=1), 1, atol=1e-5)
+    assert abs(float(found.weights.mean())) < 1e-5
+    assert not found.rows[:, -table.RESERVED :].any()
+    lower, upper = (found.rows[[ord(c) for c in text]] for text in (letters, letters.upper()))
+    assert ndcg_at_10(lower @ upper.T) > 0.95
+    table.save(found, tmp_path / "table.npz")
+    again = table.load(tmp_path / "table.npz")
+    np.testing.assert_array_equal(again.rows, found.rows)
+    np.testing.assert_array_equal(again.weights, found.weights)
+
+
+def test_a_cluster_has_documents_alike_and_a_batch_is_dealt_from_clusters() -> None:
+    count, size = 40, clusters.PAIRS_PER_CLUSTER
+    centres = unit_rows(count, TEACHER, seed=3)
+    taught = make_taught(make_pairs(count * size) + make_pairs(50, "debian-de"))
+    order = np.random.default_rng(0).permutation(count * size)
+    taught.documents[order] = (np.repeat(centres, size, axis=0) + 0.3 * unit_rows(count * size, TEACHER)).astype(
+        np.float16
+    )
+    taught.documents[count * size :] = 0
+    of = np.full(len(taught.pairs), -1)
+    of[order] = np.repeat(np.arange(count), size)
+    directions = student.principal_directions(centres)
+    found = clusters.clusters(taught, directions, seed=0)
+    assert sorted(index for cluster in found for index in cluster) == list(range(len(taught.pairs)))
+    purity = sum(Counter(of[cluster].tolist()).most_common(1)[0][1] for cluster in found) / len(of)
+    assert purity > 0.7
+
+    deal = clusters.batches(found, 128, seed=0)
+    once = list(islice(deal, len(taught.pairs) // 128))
+    assert all(len(batch) == len(set(batch)) for batch in once)
+    dealt = [index for batch in once for index in batch]
+    assert len(set(dealt)) > 0.97 * len(taught.pairs), "one pass meets nearly every pair"
+    assert np.mean([len(set(of[batch])) for batch in once]) < 20, "a batch is from few clusters"
+    assert next(deal) != once[0], "the next pass puts others together"
 
 
 RERANK_FILES = {"config.json", "model.safetensors", "tokenizer.json"}
@@ -214,9 +282,9 @@ EMBEDDING_FILES = RERANK_FILES | {
 
 @pytest.mark.parametrize(("task", "files"), [("embedding", EMBEDDING_FILES), ("rerank", RERANK_FILES)])
 def test_a_checkpoint_has_the_official_files_and_loads_again(
-    tmp_path: Path, started: Any, task: str, files: set[str]
+    tmp_path: Path, started: Any, token_table: table.Table, task: str, files: set[str]
 ) -> None:
-    model: Any = started if task == "embedding" else reranker.start(started, rerank_tokenizer(), seed=0)
+    model: Any = started if task == "embedding" else judge.start(token_table, rerank_tokenizer(), seed=0)
     folder = tmp_path / "checkpoint"
     student.write_checkpoint(folder, model, byte_tokenizer())
     assert {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()} == files
@@ -233,9 +301,11 @@ def test_a_checkpoint_has_the_official_files_and_loads_again(
 
 
 @pytest.mark.parametrize("task", ["embedding", "rerank"])
-def test_quoit_export_recognises_a_checkpoint(tmp_path: Path, started: Any, task: str) -> None:
+def test_quoit_export_recognises_a_checkpoint(
+    tmp_path: Path, started: Any, token_table: table.Table, task: str
+) -> None:
     tokenizer = byte_tokenizer() if task == "embedding" else rerank_tokenizer()
-    model = started if task == "embedding" else reranker.start(started, rerank_tokenizer(), seed=0)
+    model = started if task == "embedding" else judge.start(token_table, rerank_tokenizer(), seed=0)
     student.write_checkpoint(tmp_path / "checkpoint", model, tokenizer)
     opened = open_checkpoint(str(tmp_path / "checkpoint"))
     assert isinstance(opened.contract, EmbeddingContract if task == "embedding" else RerankContract)
@@ -248,10 +318,10 @@ NOTHING_EXCLUDED = torch.zeros(32, 32, dtype=torch.bool)
 
 def test_matching_orthogonal_vectors_have_no_contrast_loss() -> None:
     vectors = torch.eye(32, student.HIDDEN)
-    matching = float(embedding.contrast(vectors, 3 * vectors, NOTHING_EXCLUDED))
-    shuffled = float(embedding.contrast(vectors, vectors.roll(1, 0), NOTHING_EXCLUDED))
+    matching = float(losses.contrast(vectors, 3 * vectors, NOTHING_EXCLUDED))
+    shuffled = float(losses.contrast(vectors, vectors.roll(1, 0), NOTHING_EXCLUDED))
     assert matching == pytest.approx(0, abs=1e-4)
-    assert shuffled == pytest.approx(1 / embedding.TEMPERATURE, rel=0.1)
+    assert shuffled == pytest.approx(1 / losses.TEMPERATURE, rel=0.1)
 
 
 def test_excluded_pairs_are_no_negatives() -> None:
@@ -259,27 +329,27 @@ def test_excluded_pairs_are_no_negatives() -> None:
     vectors[1] = vectors[0]
     excluded = NOTHING_EXCLUDED.clone()
     excluded[0, 1] = excluded[1, 0] = True
-    with_twins = float(embedding.contrast(vectors, vectors, NOTHING_EXCLUDED))
+    with_twins = float(losses.contrast(vectors, vectors, NOTHING_EXCLUDED))
     assert with_twins == pytest.approx(2 / 32 * np.log(2), rel=1e-3)
-    assert float(embedding.contrast(vectors, vectors, excluded)) == pytest.approx(0, abs=1e-4)
+    assert float(losses.contrast(vectors, vectors, excluded)) == pytest.approx(0, abs=1e-4)
 
 
 def test_contrast_sees_every_prefix() -> None:
     """Vectors that differ only in their second halves are alike at the shorter lengths."""
     vectors = torch.eye(32, student.HIDDEN).roll(student.HIDDEN // 2, 1)
     vectors[:, 0] = 1e-3
-    loss = float(embedding.contrast(vectors, vectors, NOTHING_EXCLUDED))
-    assert loss == pytest.approx(3 / 4 * np.log(32), rel=1e-3)
+    loss = float(losses.contrast(vectors, vectors, NOTHING_EXCLUDED))
+    assert loss == pytest.approx(2 / 3 * np.log(32), rel=1e-3)
 
 
 def test_distance_is_that_of_directions_with_a_target() -> None:
     states = torch.from_numpy(unit_rows(8, student.HIDDEN))
     targets = 2 * states
-    assert float(embedding.distance(states, targets)) == pytest.approx(0, abs=1e-6)
-    assert float(embedding.distance(states, -targets)) == pytest.approx(2, abs=1e-6)
+    assert float(losses.distance(states, targets)) == pytest.approx(0, abs=1e-6)
+    assert float(losses.distance(states, -targets)) == pytest.approx(2, abs=1e-6)
     targets[::2] = 0
-    assert float(embedding.distance(states, targets)) == pytest.approx(0, abs=1e-6)
-    assert float(embedding.distance(states, torch.zeros_like(states))) == 0
+    assert float(losses.distance(states, targets)) == pytest.approx(0, abs=1e-6)
+    assert float(losses.distance(states, torch.zeros_like(states))) == 0
 
 
 def test_documents_of_one_meaning_or_group_are_no_negatives() -> None:
@@ -289,13 +359,13 @@ def test_documents_of_one_meaning_or_group_are_no_negatives() -> None:
     expected = torch.zeros(5, 5, dtype=torch.bool)
     for one, other in ((0, 2), (3, 4)):
         expected[one, other] = expected[other, one] = True
-    assert torch.equal(embedding.no_negatives(pairs, documents), expected)
+    assert torch.equal(losses.no_negatives(pairs, documents), expected)
 
 
 def test_without_teacher_vectors_only_groups_are_excluded() -> None:
     pairs = make_pairs(5, "debian-de")
-    assert not embedding.no_negatives(pairs, torch.zeros(5, TEACHER)).any()
-    assert embedding.no_negatives([pairs[0]] * 5, torch.zeros(5, TEACHER)).sum() == 20
+    assert not losses.no_negatives(pairs, torch.zeros(5, TEACHER)).any()
+    assert losses.no_negatives([pairs[0]] * 5, torch.zeros(5, TEACHER)).sum() == 20
 
 
 def test_measuring_names_every_source_at_three_lengths(started: Any) -> None:
@@ -304,117 +374,6 @@ def test_measuring_names_every_source_at_three_lengths(started: Any) -> None:
     found = embedding.measure(started, byte_tokenizer(), pairs)
     assert min(found.values()) > 0.95, "an average of tokens finds the text of the same letter"
     assert set(found) == {f"{source}@{size}" for source in ("debian", "wordnet") for size in (256, 128, 64)}
-
-
-def test_the_reranker_starts_as_the_embedding_model_with_a_layer_more(started: Any) -> None:
-    tokenizer = rerank_tokenizer()
-    model: Any = reranker.start(started, tokenizer, seed=0)
-    assert model.lm_head.weight is model.model.embed_tokens.weight
-    ids = torch.arange(1, 30)[None]
-    with torch.no_grad():
-        states = model.model(input_ids=ids, output_hidden_states=True).hidden_states[student.LAYERS]
-        read = model.model.layers[student.LAYERS].input_layernorm(states)
-        torch.testing.assert_close(read, started(input_ids=ids).last_hidden_state)
-
-    changed = (model.model.embed_tokens.weight != started.embed_tokens.weight).any(dim=1).nonzero().flatten()
-    assert set(changed.tolist()) == {tokenizer.token_to_id(text) for text in reranker.SUMMARIES}
-    end = started.embed_tokens.weight[tokenizer.token_to_id(END_TOKEN)]
-    assert torch.equal(model.model.embed_tokens.weight[changed], end.expand(len(changed), -1))
-
-
-DOCUMENTS = ["a short document", "a short document", "a long document " * 50, "", "  leading", "\nnew line", "é日"]
-
-
-@pytest.mark.parametrize("separator", ["\n", "\n\n"])
-@pytest.mark.parametrize("count", [1, 2, len(DOCUMENTS)])
-def test_a_rendered_row_is_the_official_template(separator: Separator, count: int) -> None:
-    tokenizer = rerank_tokenizer()
-    query, documents = "What is it?", DOCUMENTS[:count]
-    shared, tails = reranker.render(tokenizer, query, documents, separator)
-    suffix = tokenizer.encode(RERANK_SUFFIX).ids
-    fixed = len(tokenizer.encode(RERANK_PREFIX + next(render_pairs([(query, "")], DEFAULT_TASK, separator))).ids)
-    pairs = render_pairs([(query, document) for document in documents], DEFAULT_TASK, separator)
-    for pair, tail in zip(pairs, tails, strict=True):
-        ids = tokenizer.encode(RERANK_PREFIX + pair).ids
-        assert shared + tail == ids[: fixed + reranker.DOCUMENT_TOKENS] + suffix
-        assert tail, "the last token is never lent"
-    if count == len(DOCUMENTS):
-        assert len(shared) >= fixed - 1, "all but the documents is computed once"
-
-
-def test_a_shared_prefix_does_not_change_scores() -> None:
-    model: Any = make_reranker(**TINY, attn_implementation="eager").float()
-    generator = np.random.default_rng(0)
-    answers = [17, 301]
-    rows = [
-        (random_ids(generator, shared), [random_ids(generator, size) for size in generator.integers(1, 40, 6)])
-        for shared in (1, 7, 30, 90)
-    ]
-    with torch.no_grad():
-        found = reranker.score(model, rows, answers)
-        alone = [
-            [model(input_ids=torch.tensor([shared + tail])).logits[0, -1, answers] for tail in tails]
-            for shared, tails in rows
-        ]
-    expected = torch.tensor([[float(yes - no) for yes, no in query] for query in alone])
-    assert found.shape == (4, 6)
-    assert found.dtype == torch.float32
-    assert float((found - expected).abs().max() / expected.abs().max()) < BFLOAT16
-
-
-def test_nearest_are_the_best_of_the_same_source(started: Any) -> None:
-    pairs = make_pairs(reranker.CANDIDATES + 20) + make_pairs(12, "docs")
-    found = reranker.nearest(started, byte_tokenizer(), pairs)
-    assert sorted(found) == list(range(len(pairs)))
-    for index, ranked in found.items():
-        same_source = [i for i, pair in enumerate(pairs) if pair.source == pairs[index].source]
-        assert set(ranked) <= set(same_source)
-        assert len(ranked) == len(set(ranked)) == min(reranker.CANDIDATES, len(same_source))
-
-
-def test_documents_are_the_right_one_near_ones_and_others() -> None:
-    others = list(range(100, 150))
-    seen: Counter[int] = Counter()
-    for seed in range(500):
-        right, *rest = reranker.choose_documents(3, others, random.Random(seed))
-        assert right == 3
-        assert len(set(rest)) == len(rest) == reranker.DOCUMENTS - 1
-        assert set(rest) <= set(others)
-        assert set(rest[: reranker.NEAR]) <= set(others[:10])
-        seen.update(rest)
-    assert set(seen) == set(others)
-    assert min(seen[other] for other in others[:10]) > max(seen[other] for other in others[10:])
-
-
-def test_lessons_never_give_a_second_right_answer() -> None:
-    pairs = [Pair("debian", f"debian/{n // 2}", f"query {n}", f"document {n}") for n in range(60)]
-    taught = make_taught(pairs)
-    taught.documents[1::4] = taught.documents[::4][: len(taught.documents[1::4])]
-    taught.documents[2::4] = taught.documents[::4]
-    candidates = {n: random.Random(n).sample(range(60), reranker.CANDIDATES) for n in range(60)}
-    candidates[7] = candidates[7][:10]
-    asked: Counter[int] = Counter()
-    for batch in islice(reranker.lessons(taught, candidates, random.Random(0)), 12):
-        assert len(batch) == reranker.QUERIES_PER_BATCH
-        for right, *others in batch:
-            asked[right] += 1
-            assert len(set(others)) == reranker.DOCUMENTS - 1
-            assert set(others) <= set(candidates[right])
-            for other in others:
-                assert other != right
-                assert pairs[other].group != pairs[right].group
-                assert float(taught.documents[other] @ taught.documents[right]) < embedding.SAME_MEANING
-    assert 7 not in asked, "too few candidates"
-    assert len(asked) == 59
-
-
-def test_lessons_follow_the_teachers_choice() -> None:
-    taught = make_taught(make_pairs(20))
-    taught.queries[:] = taught.documents
-    wanted = reranker.wanted(taught, [[3, 4, 5], [6, 7, 8]])
-    torch.testing.assert_close(wanted.sum(dim=1), torch.ones(2))
-    assert wanted.argmax(dim=1).tolist() == [0, 0]
-    assert (wanted[:, 1:] > 0).all()
 
 
 class Bag(nn.Module):
@@ -433,7 +392,9 @@ class Bag(nn.Module):
 
 def test_every_parameter_has_one_optimizer(started: Any) -> None:
     for model in (Bag(), started):
-        muon, adam = ([p for group in one.param_groups for p in group["params"]] for one in optimizers(model, 1e-3))
+        muon, adam = (
+            [p for group in one.param_groups for p in group["params"]] for one in optimizers(model, 1e-3, 1e-3)
+        )
         ids = [id(parameter) for parameter in (*muon, *adam)]
         assert sorted(ids) == sorted(map(id, model.parameters()))
         assert all(parameter.ndim == 2 for parameter in muon)
@@ -447,7 +408,9 @@ def test_a_course_lowers_the_loss_and_writes_its_curve(tmp_path: Path, measureme
     model = Bag()
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     ids, labels = torch.randint(20, (12, 5)), torch.randint(4, (12,))
-    course = Course(40, rate=0.03, warm_up=5, measurements=measurements, curve=tmp_path / "curve.jsonl", seed=0)
+    course = Course(
+        40, rate=0.03, table_rate=0.03, warm_up=5, measurements=measurements, curve=tmp_path / "curve.jsonl", seed=0
+    )
 
     def loss() -> Tensor:
         return functional.cross_entropy(model(ids), labels)

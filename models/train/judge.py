@@ -1,0 +1,322 @@
+"""The reranker's start: a model that already judges by meaning and by words, put together by hand.
+
+A token's row has two halves. Each token first learns whether it is the query's or the document's (layer 0). Two tokens
+of the template's end take the weighted means of both sides, of the first halves in layer 1 and of the second ones in
+layer 2; meanwhile each of the document's tokens looks for itself in what is before. The very last token gathers the
+means of the first halves in layer 2, of the second ones in layer 3, and each time an MLP multiplies them; in layer 3 it
+also learns how much of the document's words the query has. Training begins there instead of at noise.
+
+Positions that have nothing to take attend to tokens of the template that have no content.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import Qwen3ForCausalLM
+
+from train.student import ONE, SCALE, WEIGHT, configuration
+from train.table import Table
+from train.vocabulary import ANSWERS
+
+QUERY_LABEL, DOCUMENT_LABEL = "<Query", "<Document"
+QUERY_MEAN, DOCUMENT_MEAN, LAST = "<think>", "</think>", "ĊĊ"
+"""Tokens at the template's end: two that take the means, and the very last."""
+QUIET = ("<|im_start|>", "<|im_end|>", "assistant", "Ċ", ">:", LAST)
+TEMPLATE = frozenset((*QUIET, QUERY_LABEL, DOCUMENT_LABEL, QUERY_MEAN, DOCUMENT_MEAN, *ANSWERS))
+
+HALF = 120
+"""Dimensions of half of a token's row, and of each mean; the halves begin at 0 and at HALF."""
+ANSWER, IS_LAST, IS_QUERY_LABEL, IS_DOCUMENT_LABEL, OF_QUERY, OF_DOCUMENT, SIDE, INSIDE, MATCH, IS_QUIET = range(
+    2 * HALF, 2 * HALF + 10
+)
+"""Dimensions: the answer; which token this is; whether it takes the mean of query or document; where it stands, below
+zero in the query and above in the document; that it stands in either; how much of what it resembles is in the query;
+that it has no content."""
+
+LENGTH, FLAG, LABEL, MARK = 0.25, 0.1, 1.0, 0.1
+"""What ONE, the flags of the last tokens, those of labels, and SIDE are; in units of SCALE, as a row has length one."""
+HEAVIEST = 4.0
+
+# Of a head's 64 dimensions the rotary embedding hardly turns the last of each half within a text. Places there:
+BASE, FOUND, SINK, NOWHERE, OUTSIDE = 63, 62, 61, 60, 59
+HEAVY, ON_SIDE, FIRST_MEAN, SECOND_MEAN = 31, 30, 29, 28
+RESERVED_PLACES = frozenset((BASE, HEAVY, ON_SIDE, FOUND, FIRST_MEAN, SECOND_MEAN, SINK, NOWHERE, OUTSIDE))
+TURNING_PAIRS = 16
+"""Pairs of dimensions that turn by more than 0.5 in 100 tokens (rotary base 1e6)."""
+TELLING = 63
+"""The dimension of a head's values that is not content."""
+VIEW = 0.02
+"""How much of everything the queries and keys see beside that: from nothing training could not begin."""
+
+BASE_GAIN, SIDE_GAIN, FOUND_GAIN, FLAG_GAIN, LABEL_GAIN = 4.0, 15.0, 15.0, 40.0, 4.0
+"""Keys see a common token as (1 base, its weight, +-1.5 side or 1.5 outside), not found as -1.5, flags as 4."""
+CERTAIN = 2.0
+"""Weight of q_norm for what must be found: a logit of about 15."""
+MEAN_SHARPNESS = 3.0
+"""Weight of q_norm for weight and side in a mean."""
+LOOK, LOOK_SHARPNESS, AVOID, AVOIDING = 0.2, 28.0, 0.8, 5.0
+"""How much of a row the keys see, and the weight of q_norm for it: a token finds itself by a logit 12 above others',
+and what is outside of the pair by one about as much lower."""
+OVERLAP_SHARPNESS = {HEAVY: 4.3, ON_SIDE: 3.0, FOUND: 4.0, SINK: 1.5}
+"""Found tokens count by weight, 8,000 times as much as others; the document's label as much as three of them."""
+MEAN_GAIN, MATCH_GAIN = 2.0, 0.1
+GATHERINGS = (3.0, 9.0)
+"""Length of a mean in the last token's state, of the first halves and of the second ones."""
+SIMILARITIES, OVERLAP, THRESHOLD = (0.32, 0.18), 0.15, 0.15
+"""In units of SCALE, what ANSWER becomes of cosines of one, what it loses where nothing was found, and where yes and no
+are equally likely."""
+ANSWER_WEIGHT = 4.0
+"""Of yes: a score is then about 24 times ANSWER."""
+ERASING = 20.0
+"""What makes the units that forget the first halves open at the last token, and there only."""
+
+
+class Heads:
+    """The projections of one attention layer, by head and place."""
+
+    def __init__(self, attention: Any) -> None:
+        config = attention.config
+        self.hidden = config.hidden_size
+        self.group = config.num_attention_heads // config.num_key_value_heads
+        self.queries, self.keys, self.values = (
+            linear.weight.view(-1, config.head_dim, config.hidden_size)
+            for linear in (attention.q_proj, attention.k_proj, attention.v_proj)
+        )
+        self.output = attention.o_proj.weight.view(config.hidden_size, -1, config.head_dim)
+        self.sharpness = attention.q_norm.weight
+        for heads in (self.queries, self.keys):
+            heads.copy_(VIEW * nn.init.orthogonal_(torch.empty(heads.shape).flatten(0, 1)).view(heads.shape))
+            heads[:, sorted(RESERVED_PLACES)] = 0
+        self.values.zero_()
+        self.output.zero_()
+        self.see(BASE, ONE, BASE_GAIN)
+
+    def see(self, place: int, dimension: int, gain: float) -> None:
+        """All keys have a dimension of the state in a place."""
+        self.keys[:, place, dimension] = gain
+
+    def ask(self, number: int, place: int, dimension: int, gain: float) -> None:
+        """In every group of query heads, the one of this number asks for a place as much as a dimension says."""
+        self.queries[number :: self.group, place, dimension] = gain
+
+    def listen(self, number: int, *flags: tuple[int, float]) -> None:
+        """Heads of a number ask for tokens without content, but for tokens of a flag where ONE is as large as given."""
+        self.queries[number :: self.group] = 0
+        self.see(NOWHERE, IS_QUIET, FLAG_GAIN)
+        self.sharpness[NOWHERE] = CERTAIN
+        self.ask(number, NOWHERE, ONE, BASE_GAIN)
+        for flag, one in flags:
+            self.ask(number, NOWHERE, flag, -BASE_GAIN * one / FLAG)
+
+    def take(self, number: int, place: int) -> None:
+        """At the last token, heads of a number attend to the one that is seen in a place."""
+        self.ask(number, place, IS_LAST, FLAG_GAIN)
+        self.sharpness[place] = CERTAIN
+
+    def copy(self, source: int) -> None:
+        """Values are half of the state, from a dimension on."""
+        for head, part in enumerate(torch.arange(HALF).chunk(len(self.values))):
+            self.values[head, torch.arange(len(part)), source + part] = 1
+
+    def write(self, number: int, target: int, gain: float) -> None:
+        """What heads of a number copied goes to half of the state, from a dimension on."""
+        for head, part in enumerate(torch.arange(HALF).chunk(len(self.values))):
+            of = head * self.group + number
+            self.output[target + part, of, torch.arange(len(part))] = SCALE * gain * self.hidden**-0.5
+
+    def tell(self, number: int, dimension: int, target: int, gain: float, length: float) -> None:
+        """A dimension of the state, where a row of a length has it as one, goes to another."""
+        self.values[:, TELLING, dimension] = length * self.hidden**-0.5
+        self.output[target, number :: self.group, TELLING] = SCALE * gain / len(self.values)
+
+
+def start(table: Table, tokenizer: Tokenizer, seed: int) -> Qwen3ForCausalLM:
+    """A reranker whose score grows with the cosine of both weighted means, and with the words that both have.
+
+    Args:
+        table: a row and a weight for every token.
+        tokenizer: of the reranker; the same tokens as the table's.
+        seed: of everything that is random.
+
+    Raises:
+        ValueError: a token of the template is not in the vocabulary.
+    """
+    if missing := sorted(name for name in TEMPLATE if tokenizer.token_to_id(name) is None):
+        raise ValueError(f"{missing} are no tokens of the vocabulary; learn it with more of the template")
+    torch.manual_seed(seed)
+    config = configuration()
+    model: Any = Qwen3ForCausalLM(config)
+    rows, layers = model.model.embed_tokens.weight, model.model.layers
+    with torch.no_grad():
+        rows.copy_(torch.from_numpy(weighted_rows(table, config.head_dim)))
+        write_template(rows, tokenizer)
+        rows.mul_(SCALE)
+        write_answers(rows, tokenizer)
+        for layer in layers:
+            layer.mlp.down_proj.weight.zero_()
+        marking, first, second, last = (Heads(layer.self_attn) for layer in layers)
+        write_marking(marking)
+        write_first_means(first)
+        write_second_means(second)
+        write_answer(last)
+        for layer, similarity in zip(layers[2:], SIMILARITIES, strict=True):
+            write_product(layer.mlp, similarity)
+        write_forgetting(layers[2].mlp)
+    started: Qwen3ForCausalLM = model
+    return started
+
+
+def weighted_rows(table: Table, head_dim: int) -> NDArray[np.float32]:
+    """`[tokens, 256]`: both halves of the table's rows, and what makes `write_mean` weigh them."""
+    rows = np.zeros_like(table.rows)
+    rows[:, : 2 * HALF] = table.rows[:, : 2 * HALF]
+    lengths = np.sqrt(np.square(rows).sum(axis=1) + LENGTH**2 + MARK**2)  # the layer's norm divides by them
+    side = SIDE_GAIN * MARK
+    tangents = np.linspace(-1.5, 1.5, 3001)
+    logits = MEAN_SHARPNESS * (head_dim / 2) ** 0.5 * (tangents + side) / np.sqrt(1 + side**2 + tangents**2)
+    wanted = np.interp(0, tangents, logits) + table.weights.clip(-HEAVIEST, HEAVIEST) + np.log(lengths)
+    rows[:, ONE] = LENGTH
+    rows[:, WEIGHT] = LENGTH * np.interp(wanted, logits, tangents)
+    return rows
+
+
+def write_template(rows: Tensor, tokenizer: Tokenizer) -> None:
+    """What the template's tokens say: nothing but flags."""
+
+    def flag(name: str, dimension: int, value: float) -> None:
+        rows[tokenizer.token_to_id(name), dimension] = value
+
+    for name in TEMPLATE:
+        rows[tokenizer.token_to_id(name)] = 0
+        flag(name, ONE, LENGTH)
+        flag(name, WEIGHT, -LENGTH)
+    for name in QUIET:
+        flag(name, IS_QUIET, FLAG)
+    for name, dimension in ((QUERY_LABEL, IS_QUERY_LABEL), (DOCUMENT_LABEL, IS_DOCUMENT_LABEL)):
+        flag(name, dimension, LABEL)
+    for name, dimension in ((QUERY_MEAN, OF_QUERY), (DOCUMENT_MEAN, OF_DOCUMENT)):
+        flag(name, ONE, FLAG)
+        flag(name, WEIGHT, -FLAG)
+        flag(name, dimension, FLAG)
+    flag(LAST, IS_LAST, FLAG)
+
+
+def write_answers(rows: Tensor, tokenizer: Tokenizer) -> None:
+    """What the scores are products with; as words of a text they are mere constants, like the template's."""
+    for name, sign in zip(ANSWERS, (1, -1), strict=True):
+        row = rows[tokenizer.token_to_id(name)]
+        row[ANSWER] = sign * ANSWER_WEIGHT
+        row[IS_LAST] = -sign * ANSWER_WEIGHT * THRESHOLD / FLAG
+
+
+def write_marking(heads: Heads) -> None:
+    """Every token looks for the labels: SIDE becomes -MARK behind the query's, MARK behind the other; INSIDE MARK."""
+    length = (LABEL**2 + 2 * LENGTH**2) ** 0.5
+    labels = ((FIRST_MEAN, IS_QUERY_LABEL, -MARK), (SECOND_MEAN, IS_DOCUMENT_LABEL, 2 * MARK))
+    for number, (place, dimension, mark) in enumerate(labels):
+        heads.see(place, dimension, LABEL_GAIN)
+        heads.ask(number, place, ONE, BASE_GAIN)
+        heads.sharpness[place] = CERTAIN
+        heads.values[0, number, dimension] = length / LABEL * heads.hidden**-0.5
+        heads.output[SIDE, number, number] = SCALE * mark
+    heads.output[INSIDE, 0, 0] = SCALE * MARK
+
+
+def write_mean(heads: Heads, number: int) -> None:
+    """Heads of a number take a weighted mean: of the query where OF_QUERY is, of the document where OF_DOCUMENT is."""
+    heads.see(HEAVY, WEIGHT, BASE_GAIN)
+    heads.see(ON_SIDE, SIDE, SIDE_GAIN)
+    heads.see(OUTSIDE, ONE, SIDE_GAIN * MARK / LENGTH)
+    heads.see(OUTSIDE, INSIDE, -SIDE_GAIN)
+    heads.sharpness[[HEAVY, ON_SIDE]] = MEAN_SHARPNESS
+    for flag, side in ((OF_QUERY, -1), (OF_DOCUMENT, 1)):
+        heads.ask(number, HEAVY, flag, FLAG_GAIN)
+        heads.ask(number, ON_SIDE, flag, side * FLAG_GAIN)
+
+
+def write_first_means(heads: Heads) -> None:
+    """Two heads of a group take means of the first half, and leave them where tokens have the second.
+
+    With the third each token looks for itself: MATCH becomes the share of the query in what it finds less that of
+    the document, zero for a word that is in the query, less if it came in the document before, at least -MATCH_GAIN.
+    """
+    for number in (0, 1):
+        heads.listen(number, (OF_QUERY, FLAG), (OF_DOCUMENT, FLAG))
+        write_mean(heads, number)
+        heads.write(number, HALF, MEAN_GAIN / 2)
+    heads.copy(0)
+    heads.listen(2)
+    heads.ask(2, NOWHERE, ONE, FLAG)
+    heads.ask(2, OUTSIDE, ONE, -AVOID)
+    heads.sharpness[OUTSIDE] = AVOIDING
+    turning = set(range(TURNING_PAIRS)) | {32 + pair for pair in range(TURNING_PAIRS)}
+    places = sorted(set(range(64)) - turning - RESERVED_PLACES)
+    heads.sharpness[places] = LOOK_SHARPNESS
+    for head in range(len(heads.keys)):
+        looked = head * len(places) + torch.arange(len(places))
+        heads.queries[head * heads.group + 2, places, looked] = 1
+        heads.keys[head, places] = 0
+        heads.keys[head, places, looked] = LOOK
+    heads.tell(2, SIDE, MATCH, -MATCH_GAIN, (1 + LENGTH**2) ** 0.5 / MARK)
+
+
+def write_second_means(heads: Heads) -> None:
+    """Means of the second half, and for the last token those of the first, which lie where tokens have the second."""
+    heads.listen(0, (OF_QUERY, FLAG), (OF_DOCUMENT, FLAG), (IS_LAST, LENGTH))
+    heads.listen(1, (IS_LAST, LENGTH))
+    write_mean(heads, 0)
+    write_gathering(heads, GATHERINGS[0])
+    heads.copy(HALF)
+
+
+def write_gathering(heads: Heads, gain: float) -> None:
+    """The last token takes the query's mean to the first half of its state, the document's to the second."""
+    for number, (place, flag) in enumerate(((FIRST_MEAN, OF_QUERY), (SECOND_MEAN, OF_DOCUMENT))):
+        heads.see(place, flag, FLAG_GAIN)
+        heads.take(number, place)
+        heads.write(number, number * HALF, gain)
+
+
+def write_answer(heads: Heads) -> None:
+    """The last token gathers the means of the second half, and by the label's part how little was found."""
+    for number in (0, 1, 2):
+        heads.listen(number, (IS_LAST, LENGTH))
+    write_gathering(heads, GATHERINGS[1])
+    heads.copy(0)
+    heads.see(HEAVY, WEIGHT, BASE_GAIN)
+    heads.see(ON_SIDE, SIDE, SIDE_GAIN)
+    heads.see(FOUND, MATCH, FOUND_GAIN)
+    heads.see(SINK, IS_DOCUMENT_LABEL, LABEL_GAIN)
+    for place, sharpness in OVERLAP_SHARPNESS.items():
+        heads.ask(2, place, IS_LAST, FLAG_GAIN)
+        heads.sharpness[place] = sharpness
+    heads.tell(2, IS_DOCUMENT_LABEL, ANSWER, -OVERLAP, (LABEL**2 + 2 * LENGTH**2) ** 0.5 / LABEL)
+
+
+def write_product(mlp: Any, similarity: float) -> None:
+    """ANSWER grows with the product of both halves: two units give an exact one, since silu(x) - silu(-x) is x."""
+    each = torch.arange(HALF)
+    squared = mlp.gate_proj.in_features / 2  # length of each half behind the norm, where there is nothing else
+    for sign, units in ((1, 2 * each), (-1, 2 * each + 1)):
+        mlp.gate_proj.weight[units] = 0
+        mlp.up_proj.weight[units] = 0
+        mlp.gate_proj.weight[units, each] = sign
+        mlp.up_proj.weight[units, HALF + each] = sign
+        mlp.down_proj.weight[ANSWER, units] = SCALE * similarity / squared
+
+
+def write_forgetting(mlp: Any) -> None:
+    """The last token forgets both halves, once they are multiplied."""
+    each = torch.arange(2 * HALF)
+    units = 2 * HALF + each
+    length = (2 * GATHERINGS[0] ** 2) ** 0.5
+    behind_norm = mlp.gate_proj.in_features**0.5 / length
+    mlp.gate_proj.weight[units] = 0
+    mlp.up_proj.weight[units] = 0
+    mlp.gate_proj.weight[units, IS_LAST] = ERASING
+    mlp.up_proj.weight[units, each] = 1
+    mlp.down_proj.weight[each, units] = -SCALE / (behind_norm * ERASING * FLAG * behind_norm)
