@@ -33,7 +33,7 @@ EMBEDDING_COURSE = Course(
     steps=1_200, rate=1e-3, table_rate=4e-3, warm_up=60, measurements=6, curve=CURVES["embedding"], seed=SEED
 )
 RERANKER_COURSE = Course(
-    steps=240, rate=1e-4, table_rate=5e-4, warm_up=30, measurements=2, curve=CURVES["reranker"], seed=SEED
+    steps=150, rate=1e-4, table_rate=5e-4, warm_up=15, measurements=2, curve=CURVES["reranker"], seed=SEED
 )
 RERANKER_PAIRS = 12_000
 LONGEST = 256

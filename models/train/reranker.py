@@ -25,7 +25,7 @@ from quoit_export.checkpoint import open_checkpoint
 from quoit_export.publish import Request, publish
 from train.course import Course, follow
 from train.encode import render_query, render_words
-from train.joint import answer_ids, read, render, run
+from train.joint import answer_ids, read, render
 from train.losses import SAME_MEANING
 from train.pairs import Pair, Taught
 from train.student import write_checkpoint
@@ -34,7 +34,7 @@ CANDIDATES = 50
 DOCUMENTS = 8
 """Documents of a query in a batch: the right one, NEAR of the embedding's best ten, and others of the best 50."""
 NEAR = 4
-QUERIES_PER_BATCH = 24
+QUERIES_PER_BATCH = 16
 DOCUMENT_TOKENS = 64
 SEPARATORS: tuple[Separator, ...] = ("\n", "\n\n")
 ANSWER_WEIGHT = 0.5
@@ -139,22 +139,23 @@ def train(
     answers = answer_ids(tokenizer)
     deal = lessons(taught, candidates, choose)
     balance = torch.tensor(DOCUMENTS - 1.0)
-    compiled = torch.compile(run, dynamic=True)
+    compiled = torch.compile(model.model, dynamic=True)
 
     def loss() -> Tensor:
         batch, separator = next(deal), choose.choice(SEPARATORS)
         rows = [
-            render(
+            ids
+            for chosen in batch
+            for ids in render(
                 tokenizer,
                 render_words(taught.pairs[chosen[0]], choose),
                 [taught.pairs[index].document for index in chosen],
                 separator,
                 DOCUMENT_TOKENS,
             )
-            for chosen in batch
         ]
-        scores = read(model, rows, answers, compiled)
-        right = functional.one_hot(torch.zeros(len(rows), dtype=torch.long), DOCUMENTS).float()
+        scores = read(model, rows, answers, compiled).reshape(-1, DOCUMENTS)
+        right = functional.one_hot(torch.zeros(len(batch), dtype=torch.long), DOCUMENTS).float()
         order = functional.cross_entropy(scores, right)
         answer = functional.binary_cross_entropy_with_logits(scores, right, pos_weight=balance)
         return order + ANSWER_WEIGHT * answer
