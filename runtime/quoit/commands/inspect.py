@@ -43,10 +43,14 @@ def run_info(options: argparse.Namespace) -> int:
     for name, variant in manifest.variants.items():
         size = sum(record.bytes for record in variant.files) / 1e6
         measured = "; ".join(
-            f"{parity.measure} to {parity.reference} {parity.mean:.6f} on average, {parity.least:.6f} at least"
+            f"{parity.measure} to {parity.reference} {parity.mean:.6f} on average, {parity.least:.6f} at least "
+            f"({parity.texts})"
             for parity in variant.parity
+            if parity.floor is not None
         )
         print(f"  {name:5} {size:9,.1f} MB  {measured}{'' if variant.accepted else '  REJECTED'}".rstrip())
+        if variant.quantization is not None:
+            print(f"  {name} is {variant.quantization.describe()}")
     return 0
 
 
