@@ -153,15 +153,16 @@ def test_texts_are_told_apart_by_what_they_say() -> None:
     assert texts.sha256 != CalibrationTexts("one", ("a b",)).sha256
 
 
-@pytest.mark.parametrize(("name", "finite"), [("up_proj", False), ("down_proj", False), ("", True)])
+@pytest.mark.parametrize("large", [("gate", "up"), ("up", "down"), ()])
 def test_values_that_are_not_finite_are_seen(
-    tmp_path: Path, byte_checkpoint_folder: Path, name: str, finite: bool
+    tmp_path: Path, byte_checkpoint_folder: Path, large: tuple[str, ...]
 ) -> None:
     """In what a linear layer reads, or only in the answers: the last down_proj's products reach no other layer."""
     shutil.copytree(byte_checkpoint_folder, tmp_path / "model")
     tensors = load_file(tmp_path / "model" / "model.safetensors")
-    for factor in ("layers.1.mlp.up_proj.weight", f"layers.1.mlp.{name}.weight") if name else ():
-        tensors[factor] = tensors[factor] * np.float32(1e19 if name == "up_proj" else 1e25)
+    for name in large:
+        weight = tensors[f"layers.1.mlp.{name}_proj.weight"].astype(np.float32)
+        tensors[f"layers.1.mlp.{name}_proj.weight"] = weight * np.float32(1e25)
     save_file(tensors, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
     checkpoint = open_checkpoint(str(tmp_path / "model"))
     staging = Staging.open(tmp_path / "staging", checkpoint, bare_manifest(checkpoint))
@@ -170,4 +171,4 @@ def test_values_that_are_not_finite_are_seen(
         staging.partial.bare, variants={"fp32": Variant(staging.partial.files["fp32"], (), accepted=True)}
     )
     rows = calibration_rows(Artifact(staging.folder, manifest), TEXTS)
-    assert observe(staging.folder / "fp32" / "model.onnx", rows).finite is finite
+    assert observe(staging.folder / "fp32" / "model.onnx", rows).finite is (not large)

@@ -72,7 +72,7 @@ def test_an_export_prints_sizes_and_cosines(run: Run, tmp_path: Path, small_fold
     assert re.fullmatch(r"  fp32 +\d\d\.\d MB", lines[1])
     assert re.fullmatch(r"  int8 +\d\d\.\d MB", lines[2])
     assert re.fullmatch(
-        r" +\S.*: predicted error \S+, \S+ to \S+ for \d+ other methods, on 64 built-in texts", lines[3]
+        r" +\S.*: predicted error \S+, \S+ to \S+ for \d+ other methods, on 64 built-in texts", lines[9]
     )
     number = r"[01]\.\d{6}"
     for start, texts in ((3, "held-out"), (6, "calibration")):
