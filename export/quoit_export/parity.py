@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quoit.artifact import Artifact, EmbeddingContract, Measure, Parity, Precision, Task
+from quoit.artifact import HELD_OUT, Artifact, EmbeddingContract, Measure, Parity, Precision, Task
 from quoit.embedder import Embedder
 from quoit.prompts import Pair, render_pairs
 from quoit.reranker import Reranker
@@ -39,7 +39,6 @@ DIGITS = 7
 QUERIES = 4
 DOCUMENTS = 32
 NEAREST = 10
-HELD_OUT = "held-out"
 
 
 @dataclass(frozen=True)

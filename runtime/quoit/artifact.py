@@ -21,6 +21,8 @@ FORMAT = 3
 MANIFEST = "quoit.json"
 TOKENIZER = "tokenizer.json"
 SEAL = "sha256"
+HELD_OUT = "held-out"
+"""What the texts are called on which nothing was decided at export."""
 MAX_MANIFEST_BYTES = 1 << 20
 
 Precision = Literal["fp32", "fp16", "int8"]
@@ -63,7 +65,7 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         measure: one of the above.
         reference: what the answers are compared with.
-        texts: on which texts, such as `held-out` or `calibration`.
+        texts: on which texts: HELD_OUT, or `calibration`.
         samples: how many there are.
         mean: of all samples.
         p1: the first percentile.
