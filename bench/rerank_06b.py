@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from quoit import Reranker
-from quoit.artifact import Artifact, Precision, read_artifact
+from quoit.artifact import HELD_OUT, Artifact, Precision, read_artifact
 from quoit.batches import common_prefix
 from quoit.pipeline import Pipeline
 from quoit.prompts import render_pairs
@@ -101,7 +101,10 @@ def main() -> None:
     variants = artifact.manifest.variants
     result = describe_run(options.threads) | {
         "documents": DOCUMENTS,
-        "parity": {name: {one.measure: [one.mean, one.least] for one in variants[name].parity} for name in PRECISIONS},
+        "parity": {
+            name: {one.measure: [one.mean, one.least] for one in variants[name].parity if one.texts == HELD_OUT}
+            for name in PRECISIONS
+        },
         "sharing": {name: measure(artifact, name, options.threads, rounds) for name, rounds in PRECISIONS.items()},
     }
     RESULT.write_text(json.dumps(result, indent=2) + "\n")

@@ -8,10 +8,17 @@ from typing import get_args
 
 from quoit.artifact import Artifact, Measure, Precision, Task
 from quoit.errors import QuoitError
+from quoit_export.calibration import built_in_texts, read_calibration_texts
 from quoit_export.checkpoint import open_checkpoint
 from quoit_export.publish import Request, publish
 
-SAMPLES: dict[Measure, str] = {"cosine": "texts", "agreement": "pairs", "spearman": "queries"}
+SAMPLES: dict[Measure, str] = {
+    "cosine": "texts",
+    "agreement": "pairs",
+    "spearman": "queries",
+    "top10": "texts",
+    "ranking": "texts",
+}
 USAGE_ERROR = 2
 INTERRUPTED = 130
 
@@ -51,6 +58,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--keep-rejected", action="store_true", help="keep variants below their parity floor; the runtime refuses them"
     )
+    parser.add_argument(
+        "--calibrate", type=Path, metavar="FILE", help="texts to make int8 with (txt, jsonl, csv, md or parquet)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace whatever OUT holds")
     return parser
 
@@ -65,6 +75,7 @@ def run(options: argparse.Namespace) -> int:
         verify=options.verify,
         keep_rejected=options.keep_rejected,
         overwrite=options.overwrite,
+        calibration=built_in_texts() if options.calibrate is None else read_calibration_texts(options.calibrate),
     )
     describe(publish(checkpoint, request), time.perf_counter() - start)
     return 0
@@ -81,10 +92,13 @@ def describe(artifact: Artifact, seconds: float) -> None:
         size = sum(record.bytes for record in variant.files) / 1e6
         print(f"  {name:5} {size:9,.1f} MB{'' if variant.accepted else '  REJECTED'}")
         for parity in variant.parity:
+            floor = "recorded" if parity.floor is None else f"floor {parity.floor}"
             print(
                 f"        {parity.measure} to {parity.reference}: mean {parity.mean:.6f}, least {parity.least:.6f} "
-                f"of {parity.samples} {SAMPLES[parity.measure]} (floor {parity.floor})"
+                f"of {parity.samples} {parity.texts} {SAMPLES[parity.measure]} ({floor})"
             )
+        if variant.quantization is not None:
+            print(f"        {variant.quantization.describe()}")
 
 
 if __name__ == "__main__":

@@ -27,11 +27,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from quoit.artifact import Architecture, Precision
+from quoit.artifact import Architecture
 from quoit_export.checkpoint import linear_shapes
-from quoit_export.precision import ENCODINGS, MICROSOFT, Author, Encoding, ReadTensor, Rows, cast
+from quoit_export.precision import MICROSOFT, Author, Encoding, ReadTensor, Rows, cast
 
 ReadVector = Callable[[], NDArray[np.float32]]
+ReadMatrix = Callable[[], NDArray[np.float32]]
 
 OPSET = 20
 IR_VERSION = 10
@@ -61,22 +62,37 @@ def make_inputs() -> Inputs:
     )
 
 
-def author_graph(
-    architecture: Architecture, max_tokens: int, precision: Precision, read: ReadTensor, score: ReadVector | None = None
-) -> ir.Model:
-    """The model of one precision, its tensors still promises that `read` keeps when they are written.
+@dataclass(frozen=True)
+class Tensors:
+    """Where a graph's tensors come from.
+
+    Attributes:
+        read: a tensor by its name in the checkpoint.
+        score: for a reranker, the vector [hidden] whose product with a state is the score.
+        output: for an embedding model whose states the tensors turn, the matrix [hidden, hidden] that turns them back.
+    """
+
+    read: ReadTensor
+    score: ReadVector | None = None
+    output: ReadMatrix | None = None
+
+
+def author_graph(architecture: Architecture, max_tokens: int, encoding: Encoding, tensors: Tensors) -> ir.Model:
+    """The model of one precision, its tensors still promises that are kept when they are written.
 
     Args:
         architecture: the decoder's numbers.
         max_tokens: the longest sequence; sizes the RoPE tables.
-        precision: how linear layers and the token table are stored.
-        read: a tensor by its name in the checkpoint.
-        score: for a reranker, the vector [hidden] whose product with a state is the score.
+        encoding: how linear layers and the token table are stored.
+        tensors: where they come from.
     """
     inputs = make_inputs()
-    decoder = Decoder(Author(read), architecture, ENCODINGS[precision], inputs, max_tokens)
+    decoder = Decoder(Author(tensors.read), architecture, encoding, inputs, max_tokens)
     state = decoder.author.op("Cast", decoder.run(), to=ir.DataType.FLOAT)
-    output = decoder.embedding(state) if score is None else decoder.score(state, score)
+    if tensors.score is not None:
+        output = decoder.score(state, tensors.score)
+    else:
+        output = decoder.embedding(state if tensors.output is None else decoder.turn(state, tensors.output))
     tape = decoder.author.tape
     graph = ir.Graph(
         list(vars(inputs).values()),
@@ -123,6 +139,12 @@ class Decoder:
     def embedding(self, state: ir.Value) -> ir.Value:
         """The output of an embedding model: the states themselves, [N, hidden]."""
         return name_output(state, "embedding", ["N", self.numbers.hidden_size])
+
+    def turn(self, state: ir.Value, read: ReadMatrix) -> ir.Value:
+        """The states of the last tokens times one matrix."""
+        hidden = self.numbers.hidden_size
+        matrix = self.author.weight("output.weight", ir.DataType.FLOAT, (hidden, hidden), read)
+        return self.author.op("MatMul", state, matrix)
 
     def score(self, state: ir.Value, read: ReadVector) -> ir.Value:
         """The output of a reranker: the states' products with one vector, [N], in float32.
@@ -207,7 +229,7 @@ class Decoder:
     def linear(self, x: Rows, tokens: ir.Value, names: list[str]) -> list[Rows]:
         """The linear layers that read one input, by their names in the checkpoint."""
         shapes = linear_shapes(self.numbers)
-        prepared = self.encoding.prepare(self.author, x, tokens)
+        prepared = self.encoding.prepare(self.author, x, tokens, names)
         return [self.encoding.linear(self.author, prepared, name, shapes[name.split(".", 2)[2]]) for name in names]
 
     def settle(self, x: Rows) -> ir.Value:

@@ -1,19 +1,21 @@
 """How far a variant's answers are from its reference's, and the floor below which it is not published.
 
-Answers come from the runtime itself, on a fixed set of texts in some thirty languages, code and symbols; the
-reference of fp16 and int8 is fp32, and that of fp32 is transformers. An embedding model's answers are vectors, a
-reranker's are scores. This module does not know what makes a variant better.
+Answers come from the runtime itself, on a fixed set of texts in some thirty languages, code and symbols on which
+nothing is ever decided; those of int8 also on the texts that it was made with. The reference of fp16 and int8 is fp32,
+and that of fp32 is transformers. An embedding model's answers are vectors, a reranker's are scores. This module does
+not know what makes a variant better.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quoit.artifact import Artifact, EmbeddingContract, Measure, Parity, Precision, Task
+from quoit.artifact import HELD_OUT, Artifact, EmbeddingContract, Measure, Parity, Precision, Task
 from quoit.embedder import Embedder
 from quoit.prompts import Pair, render_pairs
 from quoit.reranker import Reranker
@@ -27,13 +29,36 @@ Answers = NDArray[np.float32]
 FLOORS: dict[Precision, dict[Measure, float]] = {
     "fp32": {"cosine": 0.99999, "agreement": 1 - 1e-5, "spearman": 0.9999},
     "fp16": {"cosine": 0.9995, "agreement": 0.99, "spearman": 0.99},
-    "int8": {"cosine": 0.98, "agreement": 0.9, "spearman": 0.8},
+    "int8": {"cosine": 0.985, "agreement": 0.9, "spearman": 0.8},
 }
 """The least that any sample may have, by what is measured; see `quoit.artifact.Parity`."""
+MEAN_FLOORS: dict[Precision, dict[Measure, float]] = {"fp32": {}, "fp16": {}, "int8": {"cosine": 0.995}}
+"""The least that the mean may be, where that says more than the worst sample."""
 
 DIGITS = 7
 QUERIES = 4
 DOCUMENTS = 32
+NEAREST = 10
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Texts to measure on, and what the manifest calls them."""
+
+    name: str
+    texts: Sequence[str]
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """QUERIES x at most DOCUMENTS pairs of the texts, query by query."""
+        step = len(self.texts) // QUERIES
+        queries = self.texts[: QUERIES * step : step]
+        return [(query, document) for query in queries for document in self.texts[:DOCUMENTS]]
+
+
+def held_out() -> Sample:
+    """The fixed texts."""
+    return Sample(HELD_OUT, parity_texts())
 
 
 def parity_texts() -> list[str]:
@@ -43,34 +68,32 @@ def parity_texts() -> list[str]:
 
 
 def parity_pairs() -> list[Pair]:
-    """QUERIES x DOCUMENTS pairs of the fixed texts, query by query."""
-    texts = parity_texts()
-    step = len(texts) // QUERIES
-    return [(query, document) for query in texts[: QUERIES * step : step] for document in texts[:DOCUMENTS]]
+    """The pairs of the fixed texts."""
+    return held_out().pairs
 
 
-def parity_rows(artifact: Artifact) -> list[Ids]:
+def parity_rows(artifact: Artifact, sample: Sample) -> list[Ids]:
     """The token ids that the answers are made of: of the texts, or of the pairs."""
     tokenizer = TextTokenizer.load(artifact.path(artifact.manifest.tokenizer), artifact.manifest)
     contract = artifact.manifest.contract
     if isinstance(contract, EmbeddingContract):
-        return tokenizer.encode(parity_texts()).ids
-    return tokenizer.encode(list(render_pairs(parity_pairs(), contract.instruction, "\n"))).ids
+        return tokenizer.encode(sample.texts).ids
+    return tokenizer.encode(list(render_pairs(sample.pairs, contract.instruction, "\n"))).ids
 
 
-def variant_answers(artifact: Artifact, precision: Precision) -> Answers:
-    """A variant's unit vectors of the texts [n, hidden], or logits of the pairs [QUERIES, DOCUMENTS], on the CPU."""
+def variant_answers(artifact: Artifact, precision: Precision, sample: Sample) -> Answers:
+    """A variant's unit vectors of the texts [n, hidden], or logits of the pairs [QUERIES, documents], on the CPU."""
     progress = sys.stderr.isatty()
     if isinstance(artifact.manifest.contract, EmbeddingContract):
         embedder = Embedder(artifact, precision=precision, provider="cpu")
-        vectors: Answers = embedder.encode(parity_texts(), show_progress=progress)
+        vectors: Answers = embedder.encode(sample.texts, show_progress=progress)
         return vectors
     reranker = Reranker(artifact, precision=precision, provider="cpu")
-    logits = reranker.predict(parity_pairs(), activation="logit", show_progress=progress)
-    return logits.reshape(QUERIES, DOCUMENTS)
+    logits = reranker.predict(sample.pairs, activation="logit", show_progress=progress)
+    return logits.reshape(QUERIES, -1)
 
 
-def transformers_answers(checkpoint: Checkpoint, artifact: Artifact) -> Answers:
+def transformers_answers(checkpoint: Checkpoint, artifact: Artifact, sample: Sample) -> Answers:
     """The same from transformers in float32, one row of token ids at a time.
 
     Raises:
@@ -89,7 +112,7 @@ def transformers_answers(checkpoint: Checkpoint, artifact: Artifact) -> Answers:
 
     def answers(kind: Any, answer: Callable[[Any], Any], **options: Any) -> Answers:
         model = kind.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()
-        rows = [torch.from_numpy(row.astype(np.int64))[None] for row in parity_rows(artifact)]
+        rows = [torch.from_numpy(row.astype(np.int64))[None] for row in parity_rows(artifact, sample)]
         with torch.inference_mode():
             found: Answers = torch.stack([answer(model(input_ids=row, **options)) for row in rows]).numpy()
         return found
@@ -105,28 +128,60 @@ def transformers_answers(checkpoint: Checkpoint, artifact: Artifact) -> Answers:
         logits = answers(
             Qwen3ForCausalLM, lambda output: output.logits[0, -1, yes] - output.logits[0, -1, no], logits_to_keep=1
         )
-    return logits.reshape(QUERIES, DOCUMENTS)
+    return logits.reshape(QUERIES, -1)
 
 
-def compare(found: Answers, reference: Answers, name: str, precision: Precision, task: Task) -> tuple[Parity, ...]:
-    """What a precision's answers to a task have in common with the reference's; see `Parity` for the measures."""
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared: the answers of a precision to a task, on some texts, with a reference's."""
+
+    precision: Precision
+    task: Task
+    reference: str = "fp32"
+    texts: str = HELD_OUT
+
+
+def compare(found: Answers, reference: Answers, what: Comparison) -> tuple[Parity, ...]:
+    """What answers have in common with the reference's; see `Parity` for the measures."""
     pairs: dict[Measure, NDArray[np.float64]]
     left, right = found.astype(np.float64), reference.astype(np.float64)
-    if task == "embedding":
-        pairs = {"cosine": np.einsum("nd,nd->n", left, right)}
+    recorded: tuple[Measure, ...] = ()
+    if what.task == "embedding":
+        near, far = (neighbours(vectors) for vectors in (left, right))
+        pairs = {
+            "cosine": np.einsum("nd,nd->n", left, right),
+            "top10": overlap(near, far, NEAREST),
+            "ranking": spearman(near, far),
+        }
+        recorded = ("top10", "ranking")
     else:
         pairs = {"agreement": 1 - np.abs(sigmoid(left) - sigmoid(right)).ravel(), "spearman": spearman(left, right)}
     return tuple(
         Parity(
             measure=measure,
-            reference=name,
+            reference=what.reference,
+            texts=what.texts,
             samples=len(values),
             mean=round(float(values.mean()), DIGITS),
+            p1=round(float(np.percentile(values, 1)), DIGITS),
             least=round(float(values.min()), DIGITS),
-            floor=FLOORS[precision][measure],
+            floor=None if measure in recorded else FLOORS[what.precision][measure],
+            mean_floor=MEAN_FLOORS[what.precision].get(measure),
         )
         for measure, values in pairs.items()
     )
+
+
+def neighbours(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The similarity of each unit vector [n, d] to all others, [n, n - 1]."""
+    count = len(vectors)
+    return (vectors @ vectors.T)[~np.eye(count, dtype=bool)].reshape(count, count - 1)
+
+
+def overlap(left: NDArray[np.float64], right: NDArray[np.float64], most: int) -> NDArray[np.float64]:
+    """Of each row of [q, n], the share of its `most` highest columns that are the other's too."""
+    best = [np.argsort(-scores, axis=1, kind="stable")[:, :most] for scores in (left, right)]
+    return np.array([len(np.intersect1d(one, other)) / len(one) for one, other in zip(*best, strict=True)])
 
 
 def spearman(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:

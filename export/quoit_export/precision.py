@@ -11,7 +11,7 @@ mates. U8 x S8 is the one int8 pairing that is fast on x86.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -95,8 +95,8 @@ class Encoding(Protocol):
     def embed(self, author: Author, ids: ir.Value, shape: tuple[int, int]) -> ir.Value:
         """Rows of the token table: [T] int64 -> [T, hidden]."""
 
-    def prepare(self, author: Author, x: Rows, tokens: ir.Value) -> Rows:
-        """What a linear layer reads, made from its input [T, in]; `tokens` is any input of shape [T]."""
+    def prepare(self, author: Author, x: Rows, tokens: ir.Value, names: Sequence[str]) -> Rows:
+        """What the linear layers `names` read, made from their input [T, in]; `tokens` is any input of shape [T]."""
 
     def linear(self, author: Author, x: Rows, name: str, shape: tuple[int, int]) -> Rows:
         """A linear layer without bias whose weight is stored as [out, in]: -> [T, out]."""
@@ -114,7 +114,7 @@ class FloatEncoding:
         table = author.weight(name, self.dtype, shape, lambda: self._cast(author, name))
         return author.op("Gather", table, ids)
 
-    def prepare(self, author: Author, x: Rows, tokens: ir.Value) -> Rows:  # noqa: ARG002
+    def prepare(self, author: Author, x: Rows, tokens: ir.Value, names: Sequence[str]) -> Rows:  # noqa: ARG002
         """See `Encoding`."""
         return x
 
@@ -132,17 +132,23 @@ class FloatEncoding:
 
 @dataclass(frozen=True)
 class Int8Encoding:
-    """Uint8 activations per row, int8 weights per output column, float16 token table."""
+    """Uint8 activations per row, int8 weights per output column, float16 token table.
+
+    `floats` are linear layers that stay in float32; those that read one input do so together.
+    """
 
     dtype: ir.DataType = ir.DataType.FLOAT
+    floats: frozenset[str] = frozenset()
 
     def embed(self, author: Author, ids: ir.Value, shape: tuple[int, int]) -> ir.Value:
         """See `Encoding`."""
         half = FloatEncoding(ir.DataType.FLOAT16).embed(author, ids, shape)
         return author.op("Cast", half, to=ir.DataType.FLOAT)
 
-    def prepare(self, author: Author, x: Rows, tokens: ir.Value) -> Rows:
+    def prepare(self, author: Author, x: Rows, tokens: ir.Value, names: Sequence[str]) -> Rows:
         """The values as uint8 around zero point 128; a row's scale is its largest magnitude / 127."""
+        if self.floats.issuperset(names):
+            return x
         axis = author.constant("last_axis", np.array([-1], np.int64))
         highest = author.op("ReduceMax", x.values, axis, keepdims=0)
         lowest = author.op("ReduceMin", x.values, axis, keepdims=0)
@@ -164,6 +170,8 @@ class Int8Encoding:
 
     def linear(self, author: Author, x: Rows, name: str, shape: tuple[int, int]) -> Rows:
         """See `Encoding`."""
+        if name in self.floats:
+            return FloatEncoding(self.dtype).linear(author, x, name, shape)
         stored = f"{name}.weight"
         weight = author.weight(
             f"{stored}_int8", ir.DataType.INT8, shape[::-1], lambda: quantize_columns(author.read(stored))[0]
@@ -184,7 +192,7 @@ def cast(values: NDArray[Any], dtype: ir.DataType, name: str) -> NDArray[Any]:
         ExportError: one of them is beyond the type's range.
     """
     with np.errstate(over="ignore"):
-        converted: NDArray[Any] = values.astype(np.float32).astype(dtype.numpy())
+        converted: NDArray[Any] = values.astype(np.float32, copy=False).astype(dtype.numpy())
     if not np.isfinite(converted).all():
         largest = np.abs(values.astype(np.float32)).max()
         raise ExportError(

@@ -5,22 +5,38 @@ This module does not know how a graph is made (`graph`) or measured (`parity`).
 """
 
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 import onnx_ir as ir
 
-from quoit.artifact import Artifact, Manifest, Parity, Precision, Variant, read_artifact
+from quoit.artifact import Artifact, Calibration, Manifest, Parity, Precision, Quantization, Variant, read_artifact
 from quoit.errors import ArtifactError, ComputeError
+from quoit.tokens import Ids
 from quoit.writers import locked
+from quoit_export.calibration import CalibrationTexts, built_in_texts, calibration_rows, observe
 from quoit_export.checkpoint import Checkpoint
+from quoit_export.choice import choose
 from quoit_export.diagnosis import first_nonfinite
 from quoit_export.errors import ExportError, ParityError
-from quoit_export.parity import FLOORS, Answers, compare, parity_rows, transformers_answers, variant_answers
+from quoit_export.parity import (
+    FLOORS,
+    Answers,
+    Comparison,
+    Sample,
+    compare,
+    held_out,
+    parity_rows,
+    transformers_answers,
+    variant_answers,
+)
 from quoit_export.staging import GRAPH, Staging, bare_manifest, is_same, restore, variant_model
 
 SPARE_BYTES = 64 << 20
+MOST_MEASURED = 64
+"""Of the calibration texts, so many are measured on too."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +49,7 @@ class Request:
         verify: compare fp32 with transformers.
         keep_rejected: publish variants below their floor, marked so that the runtime refuses them.
         overwrite: replace what is in `out`, even if it is of another source.
+        calibration: the texts that int8 is made with.
     """
 
     out: Path
@@ -40,6 +57,7 @@ class Request:
     verify: bool = False
     keep_rejected: bool = False
     overwrite: bool = False
+    calibration: CalibrationTexts = field(default_factory=built_in_texts)
 
 
 def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
@@ -70,7 +88,10 @@ def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
         needed: list[Precision] = ["fp32", *(name for name in missing if name != "fp32")]
         _check_disk(out, [variant_model(checkpoint, name) for name in needed if name not in staging.partial.files])
         for name in needed:
-            staging.write_variant(checkpoint, name)
+            if name == "int8":
+                _write_int8(checkpoint, staging, request)
+            else:
+                staging.write_variant(checkpoint, name)
         manifest = _with_variants(staging, _measure(checkpoint, staging, needed, request))
         failed = [name for name in needed if not manifest.variants[name].accepted]
         if failed and not request.keep_rejected:
@@ -85,7 +106,12 @@ def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
 def _with_variants(staging: Staging, measured: dict[Precision, tuple[Parity, ...]]) -> Manifest:
     """The manifest with the variants in `measured`."""
     variants: dict[Precision, Variant] = {
-        name: Variant(staging.partial.files[name], parity, all(one.passes for one in parity))
+        name: Variant(
+            staging.partial.files[name],
+            parity,
+            all(one.passes for one in parity),
+            staging.partial.quantization if name == "int8" else None,
+        )
         for name, parity in measured.items()
     }
     return msgspec.structs.replace(staging.partial.bare, variants=variants)
@@ -93,8 +119,8 @@ def _with_variants(staging: Staging, measured: dict[Precision, tuple[Parity, ...
 
 def _explain(failed: list[Precision], manifest: Manifest) -> str:
     lines = [
-        f"{name}: {parity.measure} to {parity.reference} is {parity.least:.5f} at least and {parity.mean:.5f} "
-        f"on average, the floor is {parity.floor}"
+        f"{name}: {parity.measure} to {parity.reference} on {parity.texts} texts is {parity.least:.5f} at least and "
+        f"{parity.mean:.5f} on average, {_floors(parity)}"
         for name in failed
         for parity in manifest.variants[name].parity
         if not parity.passes
@@ -103,6 +129,11 @@ def _explain(failed: list[Precision], manifest: Manifest) -> str:
         f"nothing was published, {'; '.join(lines)}. Leave out --precision {' '.join(failed)}, or look into it "
         "with --keep-rejected, which the runtime refuses to run"
     )
+
+
+def _floors(parity: Parity) -> str:
+    mean = "" if parity.mean_floor is None else f", of the mean {parity.mean_floor}"
+    return f"the floor is {parity.floor}{mean}"
 
 
 def _present_variants(bare: Manifest, request: Request) -> dict[Precision, Variant]:
@@ -131,9 +162,33 @@ def _present_variants(bare: Manifest, request: Request) -> dict[Precision, Varia
 
 
 def _is_redone(name: Precision, variant: Variant, request: Request) -> bool:
-    """Whether a variant that is there is written again: to be verified, or since it was rejected."""
+    """Whether a variant that is there is written again: to be verified, since it was rejected, or made otherwise."""
     verify = request.verify and name == "fp32" and not variant.parity
-    return verify or (name in request.precisions and not variant.accepted and not request.keep_rejected)
+    other = name == "int8" and not _is_made_with(variant.quantization, request)
+    rejected = not variant.accepted and not request.keep_rejected
+    return verify or (name in request.precisions and (other or rejected))
+
+
+def _is_made_with(quantization: Quantization | None, request: Request) -> bool:
+    """Whether an int8 variant was made with the texts that are asked for."""
+    return quantization is not None and quantization.calibration.sha256 == request.calibration.sha256
+
+
+def _write_int8(checkpoint: Checkpoint, staging: Staging, request: Request) -> None:
+    """Writes int8 as a run of the staged fp32 tells, unless an earlier export did so with the same texts."""
+    if _is_made_with(staging.partial.quantization, request):
+        return
+    staging.forget(["int8"])
+    texts = request.calibration
+    artifact = Artifact(staging.folder, _with_variants(staging, {"fp32": ()}))
+    rows = calibration_rows(artifact, texts)
+    activations = observe(_graph(artifact, "fp32"), rows)
+    if not activations.finite:
+        raise _overflow(staging, artifact, "fp32", rows)
+    record = Calibration(texts.source, texts.sha256, len(rows), sum(map(len, rows)))
+    plan = choose(checkpoint.tensor, checkpoint.architecture, activations, record)
+    _check_disk(request.out.absolute(), [variant_model(checkpoint, "int8", plan)])
+    staging.write_variant(checkpoint, "int8", plan)
 
 
 def _check_disk(out: Path, models: list[ir.Model]) -> None:
@@ -151,29 +206,42 @@ def _measure(
     checkpoint: Checkpoint, staging: Staging, needed: list[Precision], request: Request
 ) -> dict[Precision, tuple[Parity, ...]]:
     """The parity of every variant; fp32 alone has none unless it is verified."""
-    unmeasured: dict[Precision, tuple[Parity, ...]] = dict.fromkeys(needed, ())
-    artifact = Artifact(staging.folder, _with_variants(staging, unmeasured))
+    found: dict[Precision, tuple[Parity, ...]] = dict.fromkeys(needed, ())
+    artifact = Artifact(staging.folder, _with_variants(staging, found))
     task = artifact.manifest.task
-    found: dict[Precision, tuple[Parity, ...]] = {}
-    reference = _answers(staging, artifact, "fp32")
-    if request.verify:
-        oracle = transformers_answers(checkpoint, artifact)
-        found["fp32"] = compare(reference, oracle, "transformers fp32", "fp32", task)
-    for precision in needed:
-        if precision != "fp32":
-            found[precision] = compare(_answers(staging, artifact, precision), reference, "fp32", precision, task)
-    return unmeasured | found
+    samples = [held_out()]
+    if "int8" in needed:
+        samples.append(Sample("calibration", request.calibration.texts[:MOST_MEASURED]))
+    for sample in samples:
+        reference = _answers(staging, artifact, "fp32", sample)
+        if request.verify and sample is samples[0]:
+            oracle = transformers_answers(checkpoint, artifact, sample)
+            found["fp32"] = compare(reference, oracle, Comparison("fp32", task, "transformers fp32"))
+        for precision in needed:
+            if precision == "int8" or (precision == "fp16" and sample is samples[0]):
+                answers = _answers(staging, artifact, precision, sample)
+                found[precision] += compare(answers, reference, Comparison(precision, task, texts=sample.name))
+    return found
 
 
-def _answers(staging: Staging, artifact: Artifact, precision: Precision) -> Answers:
+def _answers(staging: Staging, artifact: Artifact, precision: Precision, sample: Sample) -> Answers:
     """A variant's answers; where one is not finite, the error names the layer."""
     try:
-        return variant_answers(artifact, precision)
+        return variant_answers(artifact, precision, sample)
     except ComputeError as error:
-        record = next(file for file in artifact.manifest.variants[precision].files if file.path.endswith(GRAPH))
-        layer = first_nonfinite(artifact.path(record), parity_rows(artifact)) or "the final norm"
-        staging.forget([precision])
-        raise ParityError(
-            f"nothing was published, {precision} gives values that are not finite, first in {layer}; use another "
-            "precision, or a checkpoint that stays within float32"
-        ) from error
+        raise _overflow(staging, artifact, precision, parity_rows(artifact, sample)) from error
+
+
+def _overflow(staging: Staging, artifact: Artifact, precision: Precision, rows: Sequence[Ids]) -> ParityError:
+    """The error of a variant whose values are not finite, which is forgotten."""
+    layer = first_nonfinite(_graph(artifact, precision), rows) or "the final norm"
+    staging.forget([precision])
+    return ParityError(
+        f"nothing was published, {precision} gives values that are not finite, first in {layer}; use another "
+        "precision, or a checkpoint that stays within float32"
+    )
+
+
+def _graph(artifact: Artifact, precision: Precision) -> Path:
+    record = next(file for file in artifact.manifest.variants[precision].files if file.path.endswith(GRAPH))
+    return artifact.path(record)

@@ -20,14 +20,17 @@ from quoit.artifact import (
     FileRecord,
     Manifest,
     Precision,
+    Quantization,
     Variant,
     hash_file,
     record_file,
     write_manifest,
 )
 from quoit_export.checkpoint import Checkpoint
+from quoit_export.choice import Plan
 from quoit_export.errors import ExportError
-from quoit_export.graph import author_graph
+from quoit_export.graph import Tensors, author_graph
+from quoit_export.precision import ENCODINGS, Int8Encoding
 
 GRAPH = "model.onnx"
 PARTIAL = "partial.json"
@@ -36,10 +39,14 @@ PAGE = 4096
 
 
 class Partial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """partial.json: what an export that has not ended yet has finished, and what it is an export of."""
+    """partial.json: what an export that has not ended yet has finished, and what it is an export of.
+
+    `quantization` is how the int8 variant among the files was made.
+    """
 
     bare: Manifest
     files: dict[Precision, tuple[FileRecord, ...]]
+    quantization: Quantization | None = None
 
 
 def bare_manifest(checkpoint: Checkpoint) -> Manifest:
@@ -66,10 +73,18 @@ def is_same(found: Manifest, bare: Manifest) -> bool:
     return msgspec.structs.replace(found, source=source, variants={}) == bare
 
 
-def variant_model(checkpoint: Checkpoint, precision: Precision) -> ir.Model:
-    """The graph of one variant, its tensors still promises."""
-    score = None if checkpoint.score_tensor is None else checkpoint.score_weight
-    return author_graph(checkpoint.architecture, checkpoint.max_tokens, precision, checkpoint.tensor, score)
+def variant_model(checkpoint: Checkpoint, precision: Precision, plan: Plan | None = None) -> ir.Model:
+    """The graph of one variant, its tensors still promises; an int8 variant without a plan is the plain one."""
+    read, score = checkpoint.tensor, None if checkpoint.score_tensor is None else checkpoint.score_weight
+    encoding, tensors = ENCODINGS[precision], Tensors(read, score)
+    if plan is not None:
+        folding, encoding = plan.folding, Int8Encoding(floats=plan.floats)
+        tensors = Tensors(
+            read=folding.reader(read),
+            score=None if score is None else lambda: folding.score(read, score()),
+            output=None if folding.stream is None else lambda: folding.output(read),
+        )
+    return author_graph(checkpoint.architecture, checkpoint.max_tokens, encoding, tensors)
 
 
 def _old(out: Path) -> Path:
@@ -120,16 +135,19 @@ class Staging:
             (self.folder / name).mkdir()
             for record in variant.files:
                 os.link(out / record.path, self.folder / record.path)
-            self._record(msgspec.structs.replace(self.partial, files={**self.partial.files, name: variant.files}))
+            self._add(name, variant.files, variant.quantization)
 
-    def write_variant(self, checkpoint: Checkpoint, precision: Precision) -> None:
-        """Writes one variant, tensor by tensor, unless an earlier run finished it."""
+    def write_variant(self, checkpoint: Checkpoint, precision: Precision, plan: Plan | None = None) -> None:
+        """Writes one variant, tensor by tensor, unless an earlier run finished it.
+
+        An int8 variant that is there stays, whatever the plan: one that was made otherwise has to be forgotten first.
+        """
         if precision in self.partial.files:
             return
         folder = self.folder / precision
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        model = variant_model(checkpoint, precision)
+        model = variant_model(checkpoint, precision, plan)
         with tqdm(desc=f"writing {precision}", unit=" tensors", disable=None) as bar:
 
             def advance(_: ir.TensorProtocol, info: ir.external_data.CallbackInfo) -> None:
@@ -149,18 +167,31 @@ class Staging:
             except OSError as error:
                 raise ExportError(f"cannot write {folder}: {error}; make room, and the same command goes on") from error
         records = tuple(record_file(self.folder, file) for file in sorted(folder.iterdir()))
-        self._record(msgspec.structs.replace(self.partial, files={**self.partial.files, precision: records}))
+        self._add(precision, records, None if plan is None else plan.record)
 
     def forget(self, precisions: list[Precision]) -> None:
         """Drops variants, so that the next export writes them anew."""
         rest = {name: files for name, files in self.partial.files.items() if name not in precisions}
-        self._record(msgspec.structs.replace(self.partial, files=rest))
+        quantization = self.partial.quantization if "int8" in rest else None
+        self._record(msgspec.structs.replace(self.partial, files=rest, quantization=quantization))
+
+    def _add(self, precision: Precision, files: tuple[FileRecord, ...], quantization: Quantization | None) -> None:
+        """Records a finished variant, with how it was made in the same step."""
+        made = quantization if precision == "int8" else self.partial.quantization
+        self._record(
+            msgspec.structs.replace(self.partial, files={**self.partial.files, precision: files}, quantization=made)
+        )
 
     def publish(self, manifest: Manifest, out: Path) -> None:
         """Writes the manifest, drops what it does not name, and gives the folder its final name."""
+        named = {record.path for record in manifest.records()}
         for entry in self.folder.iterdir():
             if entry.name not in {TOKENIZER, *manifest.variants}:
                 _remove(entry)
+        for file in self.folder.rglob("*"):
+            # A run that was killed while it looked into a variant may have left its copy of the graph there.
+            if file.is_file() and file.relative_to(self.folder).as_posix() not in named:
+                _remove(file)
         write_manifest(self.folder, manifest)
         if out.exists():
             _remove(_old(out))

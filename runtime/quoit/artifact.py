@@ -17,15 +17,17 @@ import msgspec
 
 from quoit.errors import ArtifactError, brief, shown
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "quoit.json"
 TOKENIZER = "tokenizer.json"
 SEAL = "sha256"
+HELD_OUT = "held-out"
+"""What the texts are called on which nothing was decided at export."""
 MAX_MANIFEST_BYTES = 1 << 20
 
 Precision = Literal["fp32", "fp16", "int8"]
 Task = Literal["embedding", "rerank"]
-Measure = Literal["cosine", "agreement", "spearman"]
+Measure = Literal["cosine", "agreement", "spearman", "top10", "ranking"]
 TokenId = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -56,29 +58,101 @@ class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How close a variant's answers are to those of `reference`; 1 is the same.
 
-    `measure` is `cosine` of vectors, over texts; `agreement`, one minus the distance of P(yes), over pairs; or
-    `spearman`, the rank correlation of scores, over queries.
+    `measure` is `cosine` of vectors, over texts; `agreement`, one minus the distance of P(yes), over pairs;
+    `spearman`, the rank correlation of scores, over queries; and over texts, of their similarities to all others,
+    `top10`, how many of the ten nearest stay among them, and `ranking`, the rank correlation.
+
+    Attributes:
+        measure: one of the above.
+        reference: what the answers are compared with.
+        texts: on which texts: HELD_OUT, or `calibration`.
+        samples: how many there are.
+        mean: of all samples.
+        p1: the first percentile.
+        least: the worst sample.
+        floor: that `least` must reach; None where the measure is only recorded.
+        mean_floor: that `mean` must reach.
     """
 
     measure: Measure
     reference: str
+    texts: str
     samples: int
     mean: float
+    p1: float
     least: float
-    floor: float
+    floor: float | None
+    mean_floor: float | None
 
     @property
     def passes(self) -> bool:
-        """Whether every sample is at or above the floor."""
-        return self.least >= self.floor
+        """Whether mean and least are at or above their floors."""
+        floors = ((self.least, self.floor), (self.mean, self.mean_floor))
+        return all(floor is None or value >= floor for value, floor in floors)
+
+    def shortfall(self) -> str:
+        """What is below its floor, and by how much, in words."""
+        floors = (("least", self.least, self.floor), ("mean", self.mean, self.mean_floor))
+        missed = [
+            f"{name} {value:.5f}, below {floor}"
+            for name, value, floor in floors
+            if floor is not None and not value >= floor
+        ]
+        return " and ".join(missed)
+
+
+class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The texts whose activations decided how weights were prepared.
+
+    Attributes:
+        source: `built-in`, or the name of a file.
+        sha256: the hash of the texts.
+        texts: how many texts or pairs were run.
+        tokens: how many tokens they have.
+    """
+
+    source: str
+    sha256: Digest
+    texts: Positive
+    tokens: Positive
+
+
+class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How an int8 variant's weights were prepared, and how that was chosen.
+
+    Attributes:
+        method: the folds that were made, as in `errors`.
+        alpha: the exponent of smoothing; None where nothing was smoothed.
+        seed: of rotations; None where nothing was rotated.
+        floats: linear layers that were left in float32.
+        calibration: the texts that it was chosen on.
+        errors: of every method that was tried, the predicted error: the squared error of int8 relative to the output,
+            as a mean over linear layers and tokens, and what the float16 token table adds.
+    """
+
+    method: str
+    alpha: float | None
+    seed: int | None
+    floats: tuple[str, ...]
+    calibration: Calibration
+    errors: dict[str, float]
+
+    def describe(self) -> str:
+        """What was chosen and why, in a line."""
+        others = [error for name, error in self.errors.items() if name != self.method]
+        kept = f", {len(self.floats)} linear layers in float32" if self.floats else ""
+        against = f", {min(others):.2e} to {max(others):.2e} for {len(others)} other methods" if others else ""
+        source = f"on {self.calibration.texts} {self.calibration.source} texts"
+        return f"{self.method}{kept}: predicted error {self.errors[self.method]:.2e}{against}, {source}"
 
 
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One precision of the model: its files, and the parity that was measured at export."""
+    """One precision of the model: its files, the parity that was measured at export, and for int8 how it was made."""
 
     files: tuple[FileRecord, ...]
     parity: tuple[Parity, ...]
     accepted: bool
+    quantization: Quantization | None = None
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -237,7 +311,7 @@ class Artifact:
 
 
 def _describe(parity: Parity) -> str:
-    return f"{parity.measure} to {parity.reference} {parity.least:.5f}, below {parity.floor}"
+    return f"{parity.measure} to {parity.reference} on {parity.texts} texts {parity.shortfall()}"
 
 
 def is_file(path: Path) -> bool:

@@ -71,9 +71,18 @@ def test_an_export_prints_sizes_and_cosines(run: Run, tmp_path: Path, small_fold
     assert re.fullmatch(rf"{tmp_path / 'out'}: model, embedding, 32 dimensions, \d+\.\d s", lines[0])
     assert re.fullmatch(r"  fp32 +\d\d\.\d MB", lines[1])
     assert re.fullmatch(r"  int8 +\d\d\.\d MB", lines[2])
-    cosine = r" +cosine to fp32: mean 0\.99\d{4}, least 0\.99\d{4} of \d+ texts \(floor 0\.98\)"
-    assert re.fullmatch(cosine, lines[3])
-    assert len(lines) == 4
+    assert re.fullmatch(
+        r" +\S.*: predicted error \S+, \S+ to \S+ for \d+ other methods, on 64 built-in texts", lines[9]
+    )
+    number = r"[01]\.\d{6}"
+    for start, texts in ((3, "held-out"), (6, "calibration")):
+        cosine = rf" +cosine to fp32: mean 0\.99\d{{4}}, least 0\.99\d{{4}} of \d+ {texts} texts \(floor 0\.985\)"
+        assert re.fullmatch(cosine, lines[start])
+        for line, measure in zip(lines[start + 1 : start + 3], ("top10", "ranking"), strict=True):
+            assert re.fullmatch(
+                rf" +{measure} to fp32: mean {number}, least {number} of \d+ {texts} texts \(recorded\)", line
+            )
+    assert len(lines) == 10
     assert list(read_artifact(tmp_path / "out").manifest.variants) == ["fp32", "int8"]
 
 
@@ -81,7 +90,7 @@ def test_verification_prints_its_cosine_and_nothing_else(run: Run, tmp_path: Pat
     """transformers draws its own progress, which has no place where stderr is no terminal."""
     code, out, err = run(small_folder, tmp_path / "out", "--precision", "fp32", "--verify")
     assert code == 0
-    cosine = r"cosine to transformers fp32: mean (1\.000000|0\.9999\d\d), least (1\.000000|0\.9999\d\d) of \d+ texts"
+    cosine = r"cosine to transformers fp32: mean (1\.000000|0\.9999\d\d), least (1\.000000|0\.9999\d\d) of \d+ held-out"
     assert re.search(cosine, out)
     assert err == ""
 
@@ -186,12 +195,13 @@ def test_a_reranker_is_recognised_and_exported(
     ):
         assert re.fullmatch(rf"  {name} +\d\d\.\d MB", lines[start])
         for line, measure, count, floor in (
-            (lines[start + 1], "agreement", "128 pairs", agreement),
-            (lines[start + 2], "spearman", "4 queries", spearman),
+            (lines[start + 1], "agreement", "128 held-out pairs", agreement),
+            (lines[start + 2], "spearman", "4 held-out queries", spearman),
         ):
             measured = rf" +{measure} to {reference}: mean {number}, least {number} of {count} \(floor {floor}\)"
             assert re.fullmatch(measured, line), line
-    assert len(lines) == 7
+    assert ["128 calibration pairs" in line for line in lines[7:]] == [True, False, False]
+    assert len(lines) == 10
     assert read_artifact(tmp_path / "out").manifest.task == "rerank"
 
 

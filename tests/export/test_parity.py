@@ -16,9 +16,15 @@ from quoit_export.errors import ParityError
 from quoit_export.parity import (
     DOCUMENTS,
     FLOORS,
+    MEAN_FLOORS,
     QUERIES,
     Answers,
+    Comparison,
+    Sample,
     compare,
+    held_out,
+    neighbours,
+    overlap,
     parity_pairs,
     parity_rows,
     parity_texts,
@@ -40,12 +46,14 @@ def reference(embedders: Embedders) -> Vectors:
 @pytest.fixture(scope="module")
 def logits(rerank_artifact: Artifact) -> Answers:
     """The logits of the fixed pairs in fp32."""
-    return variant_answers(rerank_artifact, "fp32")
+    return variant_answers(rerank_artifact, "fp32", held_out())
 
 
 def measure_of(name: Measure, found: Answers, reference: Answers, precision: Precision) -> bool:
     """Whether scores pass one measure of rerankers."""
-    (parity,) = [one for one in compare(found, reference, "fp32", precision, "rerank") if one.measure == name]
+    (parity,) = [
+        one for one in compare(found, reference, Comparison(precision, "rerank", "fp32")) if one.measure == name
+    ]
     return parity.passes
 
 
@@ -116,11 +124,11 @@ def test_an_artifacts_rows_are_what_its_answers_are_made_of(
 ) -> None:
     """Texts with their end token, or pairs in the whole template."""
     tokenizer = embedders("fp32").pipeline.tokenizer
-    assert [row.tolist() for row in parity_rows(artifact)] == [
+    assert [row.tolist() for row in parity_rows(artifact, held_out())] == [
         row.tolist() for row in tokenizer.encode(parity_texts()).ids
     ]
     reranker = rerankers("fp32")
-    rows, pair = parity_rows(rerank_artifact), parity_pairs()[7]
+    rows, pair = parity_rows(rerank_artifact, held_out()), parity_pairs()[7]
     assert len(rows) == QUERIES * DOCUMENTS
     contract = reranker.contract
     body = f"<Instruct>: {contract.instruction}\n<Query>: {pair[0]}\n<Document>: {pair[1]}"
@@ -132,17 +140,61 @@ def test_cosine_is_that_of_each_row() -> None:
     angles = np.array([0, 0.1, 0.2, np.pi / 2])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     reference = np.tile(np.array([[1, 0]], np.float32), (4, 1))
-    (parity,) = compare(vectors, reference, "somewhere", "int8", "embedding")
+    parity, *_ = compare(vectors, reference, Comparison("int8", "embedding", "somewhere"))
     assert (parity.measure, parity.reference, parity.samples) == ("cosine", "somewhere", 4)
     assert parity.floor == FLOORS["int8"]["cosine"]
     assert parity.least == pytest.approx(0, abs=1e-6)
     assert parity.mean == pytest.approx(np.cos(angles).mean(), abs=1e-6)
 
 
+def test_neighbours_are_those_of_similarity_to_all_other_texts() -> None:
+    """The third text moves from the first two texts' side to the fourth's."""
+    angles, moved = np.array([0, 0.1, 0.3, 1.0]), np.array([0, 0.1, 0.9, 1.0])
+    found, reference = (np.stack([np.cos(each), np.sin(each)], axis=1) for each in (moved, angles))
+    near, far = neighbours(found), neighbours(reference)
+    assert near.shape == (4, 3)
+    np.testing.assert_allclose(near[1], np.cos([0.1, 0.8, 0.9]))
+    assert overlap(near, far, 1).tolist() == [1, 1, 0, 1]
+    assert overlap(near, far, 2).tolist() == [1, 1, 0.5, 1]
+    assert overlap(near, far, 10).tolist() == [1, 1, 1, 1]
+
+
+def test_what_happens_to_neighbours_is_recorded_and_the_mean_cosine_has_a_floor(reference: Vectors) -> None:
+    noisy = reference + np.float32(0.01) * np.random.default_rng(0).standard_normal(reference.shape).astype(np.float32)
+    noisy /= np.linalg.norm(noisy, axis=1, keepdims=True)
+    cosine, top10, ranking = compare(noisy, reference, Comparison("int8", "embedding", texts="some"))
+    assert (cosine.floor, cosine.mean_floor) == (FLOORS["int8"]["cosine"], MEAN_FLOORS["int8"]["cosine"])
+    assert [one.measure for one in (top10, ranking)] == ["top10", "ranking"]
+    assert {one.texts for one in (cosine, top10, ranking)} == {"some"}
+    for one in (top10, ranking):
+        assert (one.floor, one.mean_floor) == (None, None)
+        assert one.least <= one.p1 < one.mean < 1
+
+
+def test_a_mean_below_its_floor_fails_where_no_single_text_does(reference: Vectors) -> None:
+    """Every text a little off: cosine 0.99, above the floor of the least and below that of the mean."""
+    generator = np.random.default_rng(0)
+    away = generator.standard_normal(reference.shape)
+    away -= np.sum(away * reference, axis=1, keepdims=True) * reference
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    found = (0.99 * reference + np.sqrt(1 - 0.99**2) * away).astype(np.float32)
+    cosine, *_ = compare(found, reference, Comparison("int8", "embedding"))
+    assert cosine.floor is not None
+    assert cosine.least > cosine.floor
+    assert not cosine.passes
+
+
+def test_pairs_of_few_texts_are_every_query_with_every_text() -> None:
+    texts = [f"text {number}" for number in range(9)]
+    pairs = Sample("few", texts).pairs
+    assert len(pairs) == QUERIES * len(texts)
+    assert list(dict.fromkeys(query for query, _ in pairs)) == ["text 0", "text 2", "text 4", "text 6"]
+
+
 def test_agreement_is_that_of_probabilities_and_spearman_that_of_ranks() -> None:
     reference = np.array([[0.0, 1, 2, 3], [5, -5, 100, -100]], np.float32)
     found = np.array([[0.0, 2, 1, 3], [7, -7, 90, -110]], np.float32)
-    agreement, spearman = compare(found, reference, "somewhere", "fp16", "rerank")
+    agreement, spearman = compare(found, reference, Comparison("fp16", "rerank", "somewhere"))
     assert (agreement.measure, agreement.reference, agreement.samples) == ("agreement", "somewhere", 8)
     expected = 1 - np.abs(1 / (1 + np.exp(-found.astype(float))) - 1 / (1 + np.exp(-reference.astype(float))))
     assert agreement.least == pytest.approx(expected.min(), abs=1e-6)
@@ -156,8 +208,8 @@ def test_agreement_is_that_of_probabilities_and_spearman_that_of_ranks() -> None
 
 def test_equal_answers_are_one(reference: Vectors, logits: Answers) -> None:
     for parity in (
-        *compare(reference, reference, "itself", "fp32", "embedding"),
-        *compare(logits, logits, "itself", "fp32", "rerank"),
+        *compare(reference, reference, Comparison("fp32", "embedding", "itself")),
+        *compare(logits, logits, Comparison("fp32", "rerank", "itself")),
     ):
         assert parity.least == pytest.approx(1, abs=2e-7)
         assert parity.passes
@@ -166,7 +218,7 @@ def test_equal_answers_are_one(reference: Vectors, logits: Answers) -> None:
 def test_one_bad_text_is_enough_to_fail(reference: Vectors) -> None:
     vectors = reference.copy()
     vectors[17] *= -1
-    (parity,) = compare(vectors, reference, "fp32", "int8", "embedding")
+    parity, *_ = compare(vectors, reference, Comparison("int8", "embedding", "fp32"))
     assert parity.mean > 0.95
     assert not parity.passes
 
@@ -174,7 +226,7 @@ def test_one_bad_text_is_enough_to_fail(reference: Vectors) -> None:
 def test_one_bad_pair_is_enough_to_fail(logits: Answers) -> None:
     scores = logits.copy()
     scores[1, 17] -= 4
-    agreement, _ = compare(scores, logits, "fp32", "int8", "rerank")
+    agreement, _ = compare(scores, logits, Comparison("int8", "rerank", "fp32"))
     assert agreement.mean > 0.99
     assert not agreement.passes
 
@@ -184,7 +236,7 @@ def test_one_bad_query_is_enough_to_fail(logits: Answers) -> None:
     scores = logits * np.float32(1e-3)
     other = scores.copy()
     other[2] *= -1
-    agreement, spearman = compare(other, scores, "fp32", "int8", "rerank")
+    agreement, spearman = compare(other, scores, Comparison("int8", "rerank", "fp32"))
     assert agreement.passes
     assert spearman.least == pytest.approx(-1)
     assert not spearman.passes
@@ -201,7 +253,7 @@ def test_noisy_vectors_are_below_the_floor(reference: Vectors, precision: Precis
     spread = noise / np.sqrt(reference.shape[1])
     noisy = (reference + spread * generator.standard_normal(reference.shape)).astype(np.float32)
     noisy /= np.linalg.norm(noisy, axis=1, keepdims=True)
-    (parity,) = compare(noisy, reference, "fp32", precision, "embedding")
+    parity, *_ = compare(noisy, reference, Comparison(precision, "embedding", "fp32"))
     assert not parity.passes
 
 
@@ -219,11 +271,13 @@ def test_the_artifacts_parity_is_what_measuring_it_again_gives(
 ) -> None:
     variants = artifact.manifest.variants
     for precision in ("fp16", "int8"):
-        measured = compare(variant_answers(artifact, precision), reference, "fp32", precision, "embedding")
-        assert variants[precision].parity == measured
-    (verified,) = variants["fp32"].parity
-    oracle = transformers_answers(checkpoint, artifact)
-    (again,) = compare(reference, oracle, "transformers fp32", "fp32", "embedding")
+        measured = compare(
+            variant_answers(artifact, precision, held_out()), reference, Comparison(precision, "embedding", "fp32")
+        )
+        assert tuple(one for one in variants[precision].parity if one.texts == "held-out") == measured
+    verified, *_ = variants["fp32"].parity
+    oracle = transformers_answers(checkpoint, artifact, held_out())
+    again, *_ = compare(reference, oracle, Comparison("fp32", "embedding", "transformers fp32"))
     assert verified.reference == again.reference
     assert verified.least == pytest.approx(again.least, abs=2e-7)
 
@@ -234,10 +288,12 @@ def test_a_rerankers_parity_is_what_measuring_it_again_gives(
     variants = rerank_artifact.manifest.variants
     assert logits.shape == (QUERIES, DOCUMENTS)
     for precision in ("fp16", "int8"):
-        measured = compare(variant_answers(rerank_artifact, precision), logits, "fp32", precision, "rerank")
-        assert variants[precision].parity == measured
-    oracle = transformers_answers(open_checkpoint(str(rerank_checkpoint_folder)), rerank_artifact)
-    again = compare(logits, oracle, "transformers fp32", "fp32", "rerank")
+        measured = compare(
+            variant_answers(rerank_artifact, precision, held_out()), logits, Comparison(precision, "rerank", "fp32")
+        )
+        assert tuple(one for one in variants[precision].parity if one.texts == "held-out") == measured
+    oracle = transformers_answers(open_checkpoint(str(rerank_checkpoint_folder)), rerank_artifact, held_out())
+    again = compare(logits, oracle, Comparison("fp32", "rerank", "transformers fp32"))
     for verified, measured_again in zip(variants["fp32"].parity, again, strict=True):
         assert (verified.measure, verified.reference) == (measured_again.measure, measured_again.reference)
         assert verified.least == pytest.approx(measured_again.least, abs=1e-6)
@@ -251,13 +307,15 @@ def test_a_damaged_variant_is_below_its_floor(
     tmp_path: Path, artifact: Artifact, reference: Vectors, precision: Precision, tensor: str
 ) -> None:
     damaged = damage(artifact, precision, tensor, tmp_path / "damaged")
-    (parity,) = compare(variant_answers(damaged, precision), reference, "fp32", precision, "embedding")
+    parity, *_ = compare(
+        variant_answers(damaged, precision, held_out()), reference, Comparison(precision, "embedding", "fp32")
+    )
     assert not parity.passes
 
 
 def test_a_damaged_reranker_is_below_its_floor(tmp_path: Path, rerank_artifact: Artifact, logits: Answers) -> None:
     damaged = damage(rerank_artifact, "int8", "layers.1.self_attn.v_proj.weight_int8", tmp_path / "damaged")
-    found = compare(variant_answers(damaged, "int8"), logits, "fp32", "int8", "rerank")
+    found = compare(variant_answers(damaged, "int8", held_out()), logits, Comparison("int8", "rerank", "fp32"))
     assert not all(parity.passes for parity in found)
 
 
@@ -266,4 +324,4 @@ def test_without_transformers_verification_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "transformers", cast("Any", None))
     with pytest.raises(ParityError, match=r"--verify needs torch and transformers .*quoit\[verify\]"):
-        transformers_answers(checkpoint, artifact)
+        transformers_answers(checkpoint, artifact, held_out())

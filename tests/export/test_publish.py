@@ -21,6 +21,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassifi
 from quoit import Embedder, Reranker
 from quoit.artifact import Artifact, EmbeddingContract, FileRecord, Measure, Precision, hash_file, read_artifact
 from quoit.errors import ArtifactError
+from quoit_export.calibration import PROBE, CalibrationTexts
 from quoit_export.checkpoint import Checkpoint, open_checkpoint
 from quoit_export.errors import ExportError, ParityError
 from quoit_export.parity import FLOORS
@@ -137,7 +138,7 @@ def test_an_artifact_is_exactly_its_files(tmp_path: Path, artifact: Artifact, ch
 def test_the_manifest_says_what_the_checkpoint_is(artifact: Artifact, checkpoint: Checkpoint) -> None:
     manifest = read_artifact(artifact.folder).manifest
     assert manifest == artifact.manifest
-    assert manifest.format == 2
+    assert manifest.format == 3
     assert manifest.created_by.startswith("quoit ")
     assert manifest.task == "embedding"
     assert manifest.architecture == checkpoint.architecture
@@ -146,8 +147,102 @@ def test_the_manifest_says_what_the_checkpoint_is(artifact: Artifact, checkpoint
     assert manifest.source == checkpoint.source
     assert list(manifest.variants) == ["fp32", "fp16", "int8"]
     assert all(variant.accepted for variant in manifest.variants.values())
-    references = [[parity.reference for parity in variant.parity] for variant in manifest.variants.values()]
-    assert references == [["transformers fp32"], ["fp32"], ["fp32"]]
+    measured = {
+        name: sorted({(parity.reference, parity.texts) for parity in variant.parity})
+        for name, variant in manifest.variants.items()
+    }
+    assert measured == {
+        "fp32": [("transformers fp32", "held-out")],
+        "fp16": [("fp32", "held-out")],
+        "int8": [("fp32", "calibration"), ("fp32", "held-out")],
+    }
+    assert [variant.quantization is None for variant in manifest.variants.values()] == [True, True, False]
+
+
+def calibrated(name: str) -> CalibrationTexts:
+    """Texts of one's own."""
+    return CalibrationTexts(name, tuple(f"{name} text number {number}" for number in range(12)))
+
+
+def source_of(artifact: Artifact) -> tuple[str, int]:
+    """The name and number of the texts that int8 was made with."""
+    record = artifact.manifest.variants["int8"].quantization
+    assert record is not None
+    return record.calibration.source, record.calibration.texts
+
+
+def test_int8_says_what_it_was_made_with(tmp_path: Path, small: Checkpoint) -> None:
+    found = publish(small, Request(tmp_path / "out", ("int8",), calibration=calibrated("mine")))
+    assert source_of(found) == ("mine", 12)
+    record = read_artifact(found.folder).manifest.variants["int8"].quantization
+    assert record is not None
+    assert record.calibration.sha256 == calibrated("mine").sha256
+    assert record.errors[record.method] == min(record.errors.values())
+
+
+def test_int8_is_made_anew_with_other_texts_when_it_is_asked_for(small: Checkpoint, published: Artifact) -> None:
+    """Else it stays, bit by bit."""
+    first = publish(small, Request(published.folder, ("int8",)))
+    assert source_of(first) == ("built-in", 64)
+    kept = publish(small, Request(published.folder, ("fp32",), calibration=calibrated("mine")))
+    assert kept.manifest == first.manifest
+    other = publish(small, Request(published.folder, ("int8",), calibration=calibrated("mine")))
+    assert source_of(other) == ("mine", 12)
+    assert other.manifest.variants["fp32"] == first.manifest.variants["fp32"]
+    again = publish(small, Request(published.folder, ("int8",)))
+    assert again.manifest == first.manifest
+    assert names_beside(published.folder) == ["small"]
+
+
+def test_an_interrupted_int8_is_not_taken_up_by_an_export_with_other_texts(
+    tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Staged with some texts, and published with others: as if it had never been staged."""
+    with monkeypatch.context() as patch:
+        patch.setattr("quoit_export.publish._measure", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            publish(small, Request(tmp_path / "out", ("fp32", "int8")))
+    staged = tmp_path / ".out.partial" / "int8" / "model.onnx.data"
+    assert staged.is_file()
+    found = publish(small, Request(tmp_path / "out", ("fp32", "int8"), calibration=calibrated("mine")))
+    fresh = publish(small, Request(tmp_path / "fresh", ("fp32", "int8"), calibration=calibrated("mine")))
+    assert source_of(found) == ("mine", 12)
+    assert found.manifest == fresh.manifest
+
+
+def test_an_interrupted_int8_is_taken_up_with_how_it_was_made(
+    tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("quoit_export.publish._measure", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            publish(small, Request(tmp_path / "out", ("fp32", "int8")))
+    staged = (tmp_path / ".out.partial" / "int8" / "model.onnx.data").stat()
+    with monkeypatch.context() as patch:
+        patch.setattr("quoit_export.publish.observe", interrupt)
+        found = publish(small, Request(tmp_path / "out", ("fp32", "int8")))
+    taken = (found.folder / "int8" / "model.onnx.data").stat()
+    assert (taken.st_ino, taken.st_mtime_ns) == (staged.st_ino, staged.st_mtime_ns)
+    assert source_of(found) == ("built-in", 64)
+
+
+def interrupt(*arguments: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("place", ["choose", "observe"])
+def test_a_calibration_that_was_cut_short_leaves_nothing(
+    tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Nor does one that was killed in the middle, whose copy of the graph is still there."""
+    with monkeypatch.context() as patch:
+        patch.setattr(f"quoit_export.publish.{place}", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            publish(small, Request(tmp_path / "out", ("fp32", "int8")))
+    assert not (tmp_path / "out").exists()
+    (tmp_path / ".out.partial" / "fp32" / PROBE).write_bytes(b"half")
+    found = publish(small, Request(tmp_path / "out", ("fp32", "int8")))
+    assert set(contents(found.folder)) == expected_files("fp32", "int8")
 
 
 def test_int8_has_its_size(artifact: Artifact) -> None:
@@ -228,8 +323,8 @@ def test_int8_alone_is_measured_against_fp32_and_published_without_it(tmp_path: 
     found = publish(small, Request(tmp_path / "out", ("int8",)))
     assert set(contents(found.folder)) == expected_files("int8")
     assert list(found.manifest.variants) == ["int8"]
-    (parity,) = found.manifest.variants["int8"].parity
-    assert parity.reference == "fp32"
+    parity = found.manifest.variants["int8"].parity[0]
+    assert (parity.measure, parity.reference, parity.texts) == ("cosine", "fp32", "held-out")
     assert parity.samples >= 60
     assert FLOORS["int8"]["cosine"] <= parity.least <= parity.mean < 1
     assert Embedder(found.folder, provider="cpu").encode("text").shape == (32,)
@@ -239,7 +334,7 @@ def test_verification_of_an_artifact_that_exists_takes_place(small: Checkpoint, 
     """What was asked for must not be left out in silence because the files are there already."""
     assert published.manifest.variants["fp32"].parity == ()
     verified = publish(small, Request(published.folder, ("fp32",), verify=True))
-    assert [parity.reference for parity in verified.manifest.variants["fp32"].parity] == ["transformers fp32"]
+    assert {parity.reference for parity in verified.manifest.variants["fp32"].parity} == {"transformers fp32"}
     assert hashes(verified, "fp32") == hashes(published, "fp32")
 
 
@@ -362,7 +457,9 @@ def test_a_variant_below_its_floor_is_not_published(
     tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(FLOORS["int8"], "cosine", IMPOSSIBLE)
-    with pytest.raises(ParityError, match=r"nothing was published, int8: cosine to fp32 is 0\.99\d* .*floor is 1\.1"):
+    with pytest.raises(
+        ParityError, match=r"nothing was published, int8: cosine to fp32 on held-out texts is 0\.99\d* .*floor is 1\.1"
+    ):
         publish(small, Request(tmp_path / "out", ("fp32", "int8")))
     assert not (tmp_path / "out").exists()
     found = publish(small, Request(tmp_path / "out", ("fp32",)))
@@ -387,7 +484,7 @@ def test_a_rejected_variant_that_is_kept_does_not_run(
     found = publish(small, Request(tmp_path / "out", ("fp32", "int8"), keep_rejected=True))
     assert set(contents(found.folder)) == expected_files("fp32", "int8")
     assert found.accepted() == ["fp32"]
-    reason = r"int8 variant of .* was rejected at export \(cosine to fp32 0\.99\d*, below 1\.1\)"
+    reason = r"int8 variant of .* was rejected at export \(cosine to fp32 on held-out texts least 0\.99\d*, below 1\.1;"
     with pytest.raises(ArtifactError, match=reason):
         found.variant("int8")
     with pytest.raises(ArtifactError, match=reason):
@@ -575,7 +672,7 @@ def test_a_reranker_with_any_head_is_exported_and_scores_as_transformers_does(
     }
     assert measured == {
         "fp32": [("agreement", "transformers fp32", 128), ("spearman", "transformers fp32", 4)],
-        "int8": [("agreement", "fp32", 128), ("spearman", "fp32", 4)],
+        "int8": 2 * [("agreement", "fp32", 128), ("spearman", "fp32", 4)],
     }
     reranker = Reranker(found, precision="fp32", provider="cpu")
     texts = [f"<Instruct>: {reranker.contract.instruction}\n<Query>: {q}\n<Document>: {d}" for q, d in PAIRS]
@@ -590,7 +687,10 @@ def test_a_reranker_below_either_floor_is_not_published(
 ) -> None:
     folder = save_rerank_checkpoint(tmp_path / "checkpoint", plain_tokenizer_file, make_reranker(**TINY))
     monkeypatch.setitem(FLOORS["int8"], measure, IMPOSSIBLE)
-    with pytest.raises(ParityError, match=rf"nothing was published, int8: {measure} to fp32 is 0\.\d* .*floor is 1\.1"):
+    with pytest.raises(
+        ParityError,
+        match=rf"nothing was published, int8: {measure} to fp32 on held-out texts is 0\.\d* .*floor is 1\.1",
+    ):
         publish(open_checkpoint(str(folder)), Request(tmp_path / "out", ("fp32", "int8")))
     assert not (tmp_path / "out").exists()
 

@@ -290,9 +290,9 @@ def test_an_absent_variant_names_those_that_are_there(artifact: Artifact) -> Non
 def rejected(artifact: Artifact, *names: str) -> Artifact:
     """The artifact as if export had rejected some of its variants."""
     parity = (
-        Parity("cosine", "transformers", 5, 1.0, 1.0, 0.9),
-        Parity("cosine", "fp32", 5, 0.99, 0.91234, 0.98),
-        Parity("spearman", "fp32", 5, 0.9, 0.75, 0.8),
+        Parity("cosine", "transformers", "held-out", 5, 1.0, 1.0, 1.0, 0.9, None),
+        Parity("cosine", "fp32", "held-out", 5, 0.99, 0.95, 0.91234, 0.98, 0.995),
+        Parity("spearman", "fp32", "calibration", 5, 0.9, 0.8, 0.75, 0.8, None),
     )
     variants = {
         name: replace(variant, accepted=False, parity=parity) if name in names else variant
@@ -305,14 +305,25 @@ def rejected(artifact: Artifact, *names: str) -> Artifact:
     ("least", "passed"), [(0.98, True), (0.981, True), (0.9799999, False), (-1.0, False), (float("nan"), False)]
 )
 def test_parity_passes_at_its_floor_and_above(least: float, passed: bool) -> None:
-    assert Parity("cosine", "fp32", 68, 0.99, least, 0.98).passes is passed
+    assert Parity("cosine", "fp32", "held-out", 68, 0.99, 0.99, least, 0.98, None).passes is passed
+
+
+@pytest.mark.parametrize(("mean", "passed"), [(0.995, True), (0.9949999, False), (float("nan"), False)])
+def test_a_mean_has_a_floor_of_its_own(mean: float, passed: bool) -> None:
+    assert Parity("cosine", "fp32", "held-out", 68, mean, 0.99, 0.985, 0.985, 0.995).passes is passed
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan")])
+def test_what_is_only_recorded_always_passes(value: float) -> None:
+    assert Parity("top10", "fp32", "held-out", 68, value, value, value, None, None).passes
 
 
 def test_a_rejected_variant_says_by_how_much_and_what_is_left(artifact: Artifact) -> None:
     without = rejected(artifact, "int8")
     assert without.accepted() == ["fp32", "fp16"]
-    message = r"int8 variant of .* was rejected at export \(cosine to fp32 0.91234, below 0.98; "
-    message += r"spearman to fp32 0.75000, below 0.8\); use another "
+    message = r"int8 variant of .* was rejected at export \(cosine to fp32 on held-out texts least 0.91234, below 0.98 "
+    message += r"and mean 0.99000, below 0.995; spearman to fp32 on calibration texts least 0.75000, below 0.8\); use "
+    message += "another "
     with pytest.raises(ArtifactError, match=message + "precision of fp32, fp16"):
         without.variant("int8")
     assert without.variant("fp32").accepted

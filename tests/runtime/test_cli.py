@@ -240,6 +240,10 @@ def test_info_shows_the_manifest(quoit: Quoit, artifact: Artifact) -> None:
         assert f"{name} prompt {json.dumps(prompt)}" in printed
     for name in manifest.variants:
         assert re.search(rf"^  {name} +[\d.]+ MB  cosine to [\w ]+ [01]\.\d{{6}} on average", printed, re.MULTILINE)
+    record = manifest.variants["int8"].quantization
+    assert record is not None
+    assert f"  int8 is {record.describe()}\n" in printed
+    assert f"{record.method}: predicted error " in printed
     assert "REJECTED" not in printed
 
 

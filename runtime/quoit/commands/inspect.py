@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, get_args
 
-from quoit.artifact import Contract, EmbeddingContract, Precision, read_artifact
+from quoit.artifact import HELD_OUT, Contract, EmbeddingContract, Precision, read_artifact
 from quoit.doctor import examine
 from quoit.session import ProviderRequest
 
@@ -45,8 +45,11 @@ def run_info(options: argparse.Namespace) -> int:
         measured = "; ".join(
             f"{parity.measure} to {parity.reference} {parity.mean:.6f} on average, {parity.least:.6f} at least"
             for parity in variant.parity
+            if parity.floor is not None and parity.texts == HELD_OUT
         )
         print(f"  {name:5} {size:9,.1f} MB  {measured}{'' if variant.accepted else '  REJECTED'}".rstrip())
+        if variant.quantization is not None:
+            print(f"  {name} is {variant.quantization.describe()}")
     return 0
 
 

@@ -1,0 +1,229 @@
+"""What each way of making int8 keeps of the small model, and of the checkpoints that are made to break it.
+
+    python bench/int8_methods.py [--threads 1] [--pairs 200]
+
+Every method of `quoit_export.choice` is written without a gate and compared with fp32: cosines and the ten nearest on
+the texts of `parity`, nDCG@10 and cosines on the first pairs of each set of bench/heldout, and cosines on every
+adversary. `chosen` is what an export takes, layers in float32 included; `plain, most sensitive layer's down_proj in
+float32` is what that alone would gain. Writes bench/results/int8-methods.json and prints it as tables. The last line is
+the JSON.
+"""
+
+import argparse
+import gzip
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from adversaries import ADVERSARIES, write_adversary
+from quoit import Embedder
+from quoit.artifact import Artifact, Calibration, Precision, Variant
+from quoit_export.calibration import Activations, built_in_texts, calibration_rows, observe
+from quoit_export.checkpoint import Checkpoint, open_checkpoint
+from quoit_export.choice import METHODS, Method, Plan, choose, fold, input_error
+from quoit_export.folding import input_names
+from quoit_export.parity import Comparison, compare, held_out
+from quoit_export.staging import Staging, bare_manifest
+from shape_06b import ROOT, describe_run
+
+RESULT = ROOT / "bench" / "results" / "int8-methods.json"
+MODEL = ROOT / "models" / "quoit-embedding-7m"
+SETS = ("debian", "docstrings", "wordnet")
+CHOSEN = "chosen"
+MIXED = "plain, most sensitive layer's down_proj in float32"
+ALPHA = 0.5
+NEAREST = 10
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A checkpoint with its fp32 variant staged, and what its linear layers read."""
+
+    checkpoint: Checkpoint
+    staging: Staging
+    activations: Activations
+    calibration: Calibration
+
+    @classmethod
+    def stage(cls, checkpoint_folder: Path, folder: Path) -> "Subject":
+        """Writes fp32 and observes it on the built-in texts."""
+        checkpoint, texts = open_checkpoint(str(checkpoint_folder)), built_in_texts()
+        staging = Staging.open(folder, checkpoint, bare_manifest(checkpoint))
+        staging.write_variant(checkpoint, "fp32")
+        artifact = ungated(staging)
+        rows = calibration_rows(artifact, texts)
+        record = Calibration(texts.source, texts.sha256, len(rows), sum(map(len, rows)))
+        return cls(checkpoint, staging, observe(folder / "fp32" / "model.onnx", rows), record)
+
+    def choose(self, methods: tuple[Method, ...] = METHODS) -> Plan:
+        """What an export would take of some methods."""
+        return choose(self.checkpoint.tensor, self.checkpoint.architecture, self.activations, self.calibration, methods)
+
+    def plans(self) -> Iterator[tuple[str, Plan]]:
+        """Every method with one alpha, one with a layer in float32, and the export's own choice."""
+        chosen, numbers = self.choose(), self.checkpoint.architecture
+        bare = msgspec.structs.replace(chosen.record, floats=())
+        for method in METHODS:
+            if method.alpha in (None, ALPHA):
+                folding = fold(self.checkpoint.tensor, numbers, self.activations, method, input_names(numbers))
+                yield method.name, Plan(folding, bare)
+                if method == Method():
+                    names = [name for name in input_names(numbers) if name.endswith("down_proj")]
+                    errors = [input_error(folding, self.checkpoint.tensor, name, self.activations) for name in names]
+                    worst = names[int(np.argmax(errors))]
+                    yield MIXED, Plan(folding, msgspec.structs.replace(bare, floats=(worst,)))
+        yield CHOSEN, chosen
+
+    def write(self, plan: Plan) -> tuple[Artifact, int]:
+        """The artifact with int8 made as planned, and that variant's bytes."""
+        self.staging.forget(["int8"])
+        self.staging.write_variant(self.checkpoint, "int8", plan)
+        return ungated(self.staging), sum(record.bytes for record in self.staging.partial.files["int8"])
+
+
+def ungated(staging: Staging) -> Artifact:
+    """The artifact that a staging folder would be if nothing were measured."""
+    variants: dict[Precision, Variant] = {
+        name: Variant(files, (), True) for name, files in staging.partial.files.items()
+    }
+    return Artifact(staging.folder, msgspec.structs.replace(staging.partial.bare, variants=variants))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The first pairs of a held-out set: document i answers query i."""
+
+    queries: list[str]
+    documents: list[str]
+
+    @classmethod
+    def read(cls, name: str, most: int) -> "Pairs":
+        """A set of bench/heldout."""
+        with gzip.open(ROOT / "bench" / "heldout" / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
+            pairs = [json.loads(line) for line, _ in zip(lines, range(most), strict=False)]
+        return cls([pair["query"] for pair in pairs], [pair["document"] for pair in pairs])
+
+    def encode(self, embedder: Embedder) -> tuple[Vectors, Vectors]:
+        """Vectors of queries and documents."""
+        return embedder.encode_query(self.queries), embedder.encode_document(self.documents)
+
+
+def ndcg(queries: Vectors, documents: Vectors) -> float:
+    """nDCG@10 where one document answers a query: 1 / log2(its rank + 1) where that is among the ten."""
+    scores = queries @ documents.T
+    ranks = 1 + np.sum(scores > np.diagonal(scores)[:, None], axis=1)
+    return round(float(np.mean(np.where(ranks <= NEAREST, 1 / np.log2(ranks + 1), 0))), 4)
+
+
+def cosines(found: Vectors, reference: Vectors) -> dict[str, float]:
+    """Mean, first percentile and least cosine of the same texts' vectors."""
+    values = np.sum(found.astype(np.float64) * reference, axis=1)
+    figures = {"mean": values.mean(), "p1": np.percentile(values, 1), "least": values.min()}
+    return {name: round(float(value), 6) for name, value in figures.items()}
+
+
+def measure_genuine(subject: Subject, pairs: dict[str, Pairs], threads: int) -> dict[str, Any]:
+    """The genuine model: everything of every method, and fp32's own nDCG."""
+    texts = held_out().texts
+    exact = Embedder(ungated(subject.staging), precision="fp32", provider="cpu", threads=threads)
+    reference = exact.encode(texts)
+    expected = {name: each.encode(exact) for name, each in pairs.items()}
+    found: dict[str, Any] = {"fp32": {"nDCG@10": {name: ndcg(*sides) for name, sides in expected.items()}}}
+    for name, plan in subject.plans():
+        artifact, size = subject.write(plan)
+        embedder = Embedder(artifact, precision="int8", provider="cpu", threads=threads)
+        vectors = embedder.encode(texts)
+        _, top10, ranking = compare(vectors, reference, Comparison("int8", "embedding"))
+        sides = {key: each.encode(embedder) for key, each in pairs.items()}
+        found[name] = {
+            "bytes": size,
+            "cosine": cosines(vectors, reference),
+            "top10": round(top10.mean, 4),
+            "ranking": round(ranking.mean, 5),
+            "nDCG@10": {key: ndcg(*each) for key, each in sides.items()},
+            "held-out cosine": {
+                key: cosines(np.concatenate(each), np.concatenate(expected[key])) for key, each in sides.items()
+            },
+        }
+        if name == CHOSEN:
+            found[name] |= {"record": msgspec.to_builtins(plan.record)}
+    return found
+
+
+def measure_adversary(subject: Subject, threads: int) -> dict[str, Any]:
+    """The cosines of every method on an adversary, and what an export takes."""
+    texts = held_out().texts
+    reference = Embedder(ungated(subject.staging), precision="fp32", provider="cpu", threads=threads).encode(texts)
+    found: dict[str, Any] = {}
+    for name, plan in subject.plans():
+        artifact, _ = subject.write(plan)
+        vectors = Embedder(artifact, precision="int8", provider="cpu", threads=threads).encode(texts)
+        found[name] = cosines(vectors, reference)
+        if name == CHOSEN:
+            found[name] |= {"method": plan.record.method, "floats": len(plan.record.floats)}
+    return found
+
+
+def tables(result: dict[str, Any]) -> list[str]:
+    """The result as Markdown: the genuine model, then the adversaries."""
+    genuine, adversaries = result["genuine"], result["adversaries"]
+    fp32 = genuine["fp32"]["nDCG@10"]
+    lines = [
+        f"| int8 | bytes | cosine: mean, least | ten nearest kept | nDCG@10: {', '.join(fp32)} |",
+        "|---|---|---|---|---|",
+        f"| fp32 | | | | {', '.join(f'{value:.4f}' for value in fp32.values())} |",
+    ]
+    for name, found in genuine.items():
+        if name != "fp32":
+            ranks = ", ".join(f"{value:.4f}" for value in found["nDCG@10"].values())
+            lines.append(f"| {name} | {found['bytes']:,} | {short(found['cosine'])} | {found['top10']:.4f} | {ranks} |")
+    names = [name for name in genuine if name != "fp32"]
+    lines += ["", f"| cosine: mean, least | {' | '.join(names)} |", f"|{'---|' * (len(names) + 1)}"]
+    for adversary, found in adversaries.items():
+        lines.append(f"| {adversary} | {' | '.join(short(found[name]) for name in names)} |")
+    return lines
+
+
+def short(found: dict[str, float]) -> str:
+    """Mean and least."""
+    return f"{found['mean']:.4f}, {found['least']:.4f}"
+
+
+def main() -> None:
+    """Measures, writes, prints."""
+    parser = argparse.ArgumentParser(description="Compare the ways of making int8.")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--pairs", type=int, default=200)
+    options = parser.parse_args()
+    pairs = {name: Pairs.read(name, options.pairs) for name in SETS}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        genuine = measure_genuine(Subject.stage(MODEL, folder / "genuine"), pairs, options.threads)
+        adversaries = {}
+        for name in tqdm(ADVERSARIES, disable=None):
+            place = folder / name.replace(" ", "-")
+            checkpoint = write_adversary(MODEL, place / "checkpoint", name)
+            adversaries[name] = measure_adversary(Subject.stage(checkpoint, place / "staging"), options.threads)
+    result = describe_run(options.threads) | {
+        "texts": len(held_out().texts),
+        "pairs": options.pairs,
+        "genuine": genuine,
+        "adversaries": adversaries,
+    }
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    print("\n".join(tables(result)))
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

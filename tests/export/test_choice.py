@@ -1,0 +1,175 @@
+"""The choice of folds: predicted errors are those of the int8 graph, and the least of them wins."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from quoit.artifact import Artifact, Calibration
+from quoit_export.calibration import Activations, built_in_texts, calibration_rows, observe
+from quoit_export.checkpoint import EMBEDDINGS, Checkpoint
+from quoit_export.choice import (
+    METHODS,
+    MOST_ERROR,
+    SEED,
+    Method,
+    choose,
+    fold,
+    input_error,
+    linears_of,
+    quantize_rows,
+    table_error,
+)
+from quoit_export.folding import Folding, input_names, make_rotation
+from quoit_export.precision import ReadTensor, quantize_columns
+
+RECORD = Calibration("built-in", "0" * 64, 64, 1000)
+
+
+@pytest.fixture(scope="module")
+def activations(artifact: Artifact) -> Activations:
+    return observe(artifact.folder / "fp32" / "model.onnx", calibration_rows(artifact, built_in_texts()))
+
+
+def with_changes(checkpoint: Checkpoint, **changes: NDArray[np.float32]) -> ReadTensor:
+    """The checkpoint's tensors but for some, whose names have _ for dots."""
+    return lambda name: changes[name] if name in changes else checkpoint.tensor(name)
+
+
+def int8_graph(integers: NDArray[np.int8], scale: NDArray[np.float32]) -> Any:
+    """A linear layer as the int8 graph has it, for activations that are rounded already."""
+    nodes = [
+        onnx.helper.make_node("MatMulIntegerToFloat", ["x", "w", "one", "scale", "zero"], ["y"], domain="com.microsoft")
+    ]
+    tensors: dict[str, NDArray[Any]] = {
+        "w": integers,
+        "scale": scale,
+        "one": np.array(1, np.float32),
+        "zero": np.array(128, np.uint8),
+    }
+    graph = onnx.helper.make_graph(
+        nodes,
+        "linear",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, [None, len(integers)])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None, len(scale)])],
+        [onnx.numpy_helper.from_array(values, name) for name, values in tensors.items()],
+    )
+    opsets = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid("com.microsoft", 1)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("method", [Method(), Method(0.5), Method(0.5, rotated=True, heads=True)])
+def test_predicted_errors_are_those_of_onnxruntime(
+    checkpoint: Checkpoint, activations: Activations, method: Method
+) -> None:
+    """The same products from its kernel, on the same rows."""
+    read, name = checkpoint.tensor, "layers.1.mlp.gate_proj"
+    folding = fold(read, checkpoint.architecture, activations, method, input_names(checkpoint.architecture))
+    rows = folding.activations(read, name, activations.rows[name])
+    quantized, row_scale = quantize_rows(rows)
+    errors = []
+    for linear in linears_of(name):
+        weight = folding.reader(read)(f"{linear}.weight")
+        session = int8_graph(*quantize_columns(weight))
+        (found,) = session.run(None, {"x": (quantized + 128).astype(np.uint8)})
+        exact = rows.astype(np.float64) @ weight.T
+        errors.append(np.mean(np.sum((found * row_scale - exact) ** 2, axis=1) / np.sum(exact**2, axis=1)))
+    predicted = input_error(folding, read, name, activations)
+    assert predicted == pytest.approx(np.mean(errors), rel=1e-3)
+    assert 1e-6 < predicted < 1e-2
+
+
+def test_rows_are_rounded_as_the_graph_rounds_them() -> None:
+    """Half of a step at most, and never beyond the largest."""
+    rows = np.random.default_rng(0).standard_normal((20, 64)).astype(np.float32)
+    rows[3] = 0
+    quantized, scale = quantize_rows(rows)
+    assert np.abs(quantized).max() == 127
+    np.testing.assert_array_equal(np.abs(quantized).max(axis=1), [127] * 3 + [0] + [127] * 16)
+    assert np.abs(quantized * scale - rows).max() <= 0.5001 * scale.max()
+
+
+def test_the_least_error_is_chosen_and_all_are_recorded(checkpoint: Checkpoint, activations: Activations) -> None:
+    plan = choose(checkpoint.tensor, checkpoint.architecture, activations, RECORD)
+    record = plan.record
+    assert list(record.errors) == [method.name for method in METHODS]
+    assert record.errors[record.method] == min(record.errors.values())
+    assert record.calibration == RECORD
+    assert record.floats == ()
+    assert plan.floats == frozenset()
+    chosen = next(method for method in METHODS if method.name == record.method)
+    assert record.alpha == chosen.alpha
+    assert (record.seed == SEED) is (chosen.rotated or chosen.heads)
+    assert (plan.folding.stream is not None, plan.folding.heads is not None) == (chosen.rotated, chosen.heads)
+    assert record.describe().startswith(f"{record.method}: predicted error ")
+    again = choose(checkpoint.tensor, checkpoint.architecture, activations, RECORD)
+    assert again.record == record
+
+
+def test_one_method_alone_is_taken(checkpoint: Checkpoint, activations: Activations) -> None:
+    plan = choose(checkpoint.tensor, checkpoint.architecture, activations, RECORD, [Method()])
+    assert plan.record.method == "plain"
+    assert plan.record.errors.keys() == {"plain"}
+    assert (plan.record.alpha, plan.record.seed) == (None, None)
+    assert "other" not in plan.record.describe()
+
+
+def test_what_no_method_makes_good_stays_in_float32(checkpoint: Checkpoint, activations: Activations) -> None:
+    """Two inner channels that are the same, and columns ten thousand times too large that cancel."""
+    name = "layers.1.mlp.down_proj"
+    rows = activations.rows[name].copy()
+    rows[:, 1] = rows[:, 0]
+    down = checkpoint.tensor(f"{name}.weight").astype(np.float32)
+    large = 1e4 * down.std() * np.random.default_rng(0).standard_normal(len(down)).astype(np.float32)
+    down[:, 1], down[:, 0] = -large, down[:, 0] + large
+    largest = activations.largest | {name: np.abs(rows).max(axis=0).astype(np.float64)}
+    changed = Activations(largest, activations.rows | {name: rows})
+    read = with_changes(checkpoint, **{f"{name}.weight": down})
+    plan = choose(read, checkpoint.architecture, changed, RECORD)
+    assert plan.record.floats == (name,)
+    assert plan.record.describe().startswith(f"{plan.record.method}, 1 linear layers in float32: ")
+    assert all(error > MOST_ERROR / 12 for error in plan.record.errors.values())
+
+
+def test_inputs_are_kept_in_float32_with_all_that_read_them(checkpoint: Checkpoint, activations: Activations) -> None:
+    """Rows that are not finite are nothing that int8 could hold."""
+    name = "layers.0.self_attn.q_proj"
+    broken = Activations(activations.largest, activations.rows | {name: activations.rows[name] * np.nan})
+    with np.errstate(invalid="ignore"):
+        plan = choose(checkpoint.tensor, checkpoint.architecture, broken, RECORD, [Method()])
+    assert plan.record.floats == tuple(f"layers.0.self_attn.{part}_proj" for part in "qkv")
+
+
+def test_a_towering_channel_of_the_token_table_speaks_against_rotation(
+    checkpoint: Checkpoint, activations: Activations
+) -> None:
+    """Norms hold it back; spread over all channels, it would take float16's digits from them."""
+    numbers = checkpoint.architecture
+    table = checkpoint.tensor(EMBEDDINGS).astype(np.float32)
+    table[:, 5] = 2000 * table.std()
+    changes = {EMBEDDINGS: table}
+    for name in [
+        "norm.weight",
+        *(f"layers.{i}.{n}_layernorm.weight" for i in range(3) for n in ("input", "post_attention")),
+    ]:
+        changes[name] = checkpoint.tensor(name).astype(np.float32)
+        changes[name][5] = 0
+    read = with_changes(checkpoint, **changes)
+    inputs = input_names(numbers)
+    rotated = Folding(numbers, stream=make_rotation(numbers.hidden_size, SEED))
+    assert table_error(rotated, checkpoint.tensor, inputs) < 1e-6
+    assert table_error(rotated, read, inputs) > 1e-3
+    assert table_error(Folding(numbers), read, inputs) < 1e-6
+    plan = choose(read, numbers, activations, RECORD)
+    assert plan.folding.stream is None
+
+
+def test_a_table_beyond_float16_has_no_finite_error(checkpoint: Checkpoint) -> None:
+    numbers = checkpoint.architecture
+    read = with_changes(checkpoint, **{EMBEDDINGS: checkpoint.tensor(EMBEDDINGS).astype(np.float32) * 1e7})
+    for stream in (None, make_rotation(numbers.hidden_size, SEED)):
+        assert table_error(Folding(numbers, stream=stream), read, input_names(numbers)) == np.inf
