@@ -1,10 +1,10 @@
-"""What the small model of models/ is worth: retrieval on held-out pairs beside their teacher and BM25.
+"""What the small models of models/ are worth: retrieval on held-out pairs beside their teacher and BM25.
 
-    python bench/quality.py [--threads 2] [--reranker CHECKPOINT]
+    python bench/quality.py [--threads 2]
 
-Exports models/quoit-embedding-7m to a temporary folder in all precisions, measures on the pairs of bench/heldout, and
-writes bench/results/quality.json; with a reranker's checkpoint, how it orders the embedding's best 50 too. Needs
-`pip install -e '.[train]'`. The last line is the JSON.
+Exports models/quoit-embedding-7m and models/quoit-reranker-7m to a temporary folder in all precisions, measures on the
+pairs of bench/heldout how the first finds and the second orders the first's best 50, and writes
+bench/results/quality.json. Needs `pip install -e '.[train]'`. The last line is the JSON.
 """
 
 import argparse
@@ -48,8 +48,7 @@ DEEPEST = 100
 """Ranks kept of every query: nDCG and recall look at ten."""
 COMPARED_QUERIES = 500
 """Queries whose similarities to all documents are compared with the teacher's."""
-RERANKED_QUERIES = 200
-RERANK_PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
+RERANKED_QUERIES = 100
 CANDIDATES = 50
 
 Vectors = NDArray[np.float32]
@@ -135,7 +134,7 @@ def export(checkpoint: Path, folder: Path) -> Artifact:
 
 
 def measure_set(
-    texts: HeldOut, model: SentenceTransformer, embedding: Artifact, reranking: Artifact | None, threads: int
+    texts: HeldOut, model: SentenceTransformer, embedding: Artifact, reranking: Artifact, threads: int
 ) -> dict[str, Any]:
     """Everything on one set."""
     systems: dict[str, Callable[[], Scores]] = {
@@ -158,20 +157,19 @@ def measure_set(
     both = {precision: np.concatenate(sides) for precision, sides in vectors.items()}
     found["cosine_to_fp32"] = {name: drift(both[name], both["fp32"]) for name in PRECISIONS[1:]}
 
-    if reranking is not None:
-        first = scores[f"fp32, {DIMENSIONS[0]}"][:RERANKED_QUERIES]
-        found["rerank"] = {"queries": len(first), "candidates": CANDIDATES, "embedding": retrieval(first)}
-        for precision in RERANK_PRECISIONS:
-            found["rerank"][precision] = retrieval(reranked(texts, first, reranking, precision, threads))
+    first = scores[f"fp32, {DIMENSIONS[0]}"][:RERANKED_QUERIES]
+    found["rerank"] = {"queries": len(first), "candidates": CANDIDATES, "embedding": retrieval(first)}
+    for precision in PRECISIONS:
+        found["rerank"][precision] = retrieval(reranked(texts, first, reranking, precision, threads))
     return found
 
 
 def main() -> None:
     """Exports, measures, writes."""
-    parser = argparse.ArgumentParser(description="Measure the small model on held-out pairs.")
+    parser = argparse.ArgumentParser(description="Measure the small models on held-out pairs.")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--embedding", type=Path, default=MODELS / "quoit-embedding-7m")
-    parser.add_argument("--reranker", type=Path, help="a checkpoint that judges the embedding's best 50 too")
+    parser.add_argument("--reranker", type=Path, default=MODELS / "quoit-reranker-7m")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -179,7 +177,7 @@ def main() -> None:
     model = SentenceTransformer(str(get_model_path()), device="cpu", local_files_only=True)
     with tempfile.TemporaryDirectory() as folder:
         embedding = export(options.embedding, Path(folder))
-        reranking = export(options.reranker, Path(folder)) if options.reranker else None
+        reranking = export(options.reranker, Path(folder))
         sets = {name: measure_set(read_held_out(name), model, embedding, reranking, options.threads) for name in SETS}
     result = describe_run(options.threads) | {"sets": sets, "seconds": round(time.perf_counter() - started)}
     options.out.write_text(json.dumps(result, indent=2) + "\n")

@@ -99,6 +99,17 @@ def ratio_table(sets: dict[str, Any]) -> list[str]:
     return lines
 
 
+def judged_table(sets: dict[str, Any]) -> list[str]:
+    """nDCG@10 of the embedding's best 50 before and after the reranker."""
+    queries = sets["debian"]["rerank"]["queries"]
+    lines = head(f"nDCG@10, {queries} queries, best 50", SET_TITLES.values())
+    titles = {"embedding": "the embedding's order"} | {name: f"reranked, {name}" for name in ("fp32", "fp16", "int8")}
+    for system, title in titles.items():
+        found = [sets[name]["rerank"][system]["nDCG@10"] for name in SET_TITLES]
+        lines.append(f"| {title} | {' | '.join(f'{value:.3f}' for value in found)} |")
+    return lines
+
+
 def drift_table(sets: dict[str, Any]) -> list[str]:
     """Cosines to float32's vectors."""
     lines = head("cosine to fp32: mean, 1st percentile, least", SET_TITLES.values())
@@ -112,7 +123,7 @@ def drift_table(sets: dict[str, Any]) -> list[str]:
 def print_quality() -> None:
     """The model card's tables."""
     sets = json.loads((RESULTS / "quality.json").read_text())["sets"]
-    tables = [make(sets) for make in (retrieval_table, ratio_table, drift_table)]
+    tables = [make(sets) for make in (retrieval_table, ratio_table, judged_table, drift_table)]
     print("\n\n".join("\n".join(lines) for lines in tables))
 
 

@@ -29,8 +29,8 @@ def test_ci_runs_the_readme_test_command() -> None:
 
 
 def test_the_first_commands_run(tmp_path: Path) -> None:
-    """The README's main job, from after the installation on, and the search after it."""
-    first, second = (block for block in code_blocks("sh") if "embedding-onnx" in block)
+    """The README's main job, from after the installation on, and the searches after it."""
+    first, second, third = (block for block in code_blocks("sh") if "embedding-onnx" in block)
     steps = first.replace("\\\n", " ").split(" && ")
     assert steps[0] == "python3 -m venv .venv"
     assert steps[1].strip() == ".venv/bin/pip install -e '.[export,markdown]'"
@@ -48,6 +48,8 @@ def test_the_first_commands_run(tmp_path: Path) -> None:
     found = run(second.replace("\\\n", " ")).splitlines()
     assert found[0].split() == ["rank", "cosine", "file", "item", "text"]
     assert "are cut" in found[1]
+    judged = run(third.replace("\\\n", " "))
+    assert "are cut" in judged[judged.index("rank ") :]
 
 
 def test_the_python_examples_run(
@@ -56,7 +58,7 @@ def test_the_python_examples_run(
     embedding, reranking = code_blocks("python")
     exec(embedding.replace('"models/embedding-onnx"', repr(str(artifact.folder))), {})
     assert re.fullmatch(r"\[\[.*\]\s+\[.*\]\]\s*", capsys.readouterr().out, re.DOTALL)
-    exec(reranking.replace('"models/qwen3-reranker-0.6b"', repr(str(rerank_artifact.folder))), {})
+    exec(reranking.replace('"models/reranker-onnx"', repr(str(rerank_artifact.folder))), {})
     (ranked,) = ast.literal_eval(capsys.readouterr().out)
     assert list(ranked) == ["index", "score", "text"]
     assert 0 < ranked["score"] < 1

@@ -33,7 +33,7 @@ EMBEDDING_COURSE = Course(
     steps=1_200, rate=1e-3, table_rate=4e-3, warm_up=60, measurements=6, curve=CURVES["embedding"], seed=SEED
 )
 RERANKER_COURSE = Course(
-    steps=150, rate=1e-4, table_rate=5e-4, warm_up=15, measurements=2, curve=CURVES["reranker"], seed=SEED
+    steps=60, rate=5e-5, table_rate=2e-4, warm_up=10, measurements=1, curve=CURVES["reranker"], seed=SEED
 )
 RERANKER_PAIRS = 12_000
 LONGEST = 256
@@ -81,7 +81,8 @@ def make_table(work: Path, taught: Taught) -> None:
 def make_embedding(work: Path, taught: Taught, development: list[Pair]) -> None:
     """Trains the embedding model from the table and writes its checkpoint."""
     tokenizer, directions = load_tokenizer(work, EMBEDDING), directions_of(taught)
-    model = student.start(table.load(work / TABLE), tokenizer.token_to_id(END_TOKEN), SEED)
+    end_token = tokenizer.get_vocab()[END_TOKEN]
+    model = student.start(table.load(work / TABLE), end_token, SEED)
     deal = clusters.batches(clusters.clusters(taught, directions, SEED), EMBEDDING_BATCH, SEED)
     embedding.train(model, tokenizer, taught, directions, deal, development, EMBEDDING_COURSE)
     student.write_checkpoint(work / EMBEDDING, model, tokenizer)

@@ -38,4 +38,5 @@ def read(model: Any, rows: Sequence[list[int]], answers: Sequence[int], layers: 
         layers: `model.model`, or what torch.compile makes of it.
     """
     yes, no = model.lm_head.weight[list(answers)]
-    return last_states(layers, rows) @ (yes - no)
+    found: Tensor = last_states(layers, rows) @ (yes - no)
+    return found

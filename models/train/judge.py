@@ -63,10 +63,10 @@ LOOK, LOOK_SHARPNESS, AVOID, AVOIDING = 0.2, 28.0, 0.8, 5.0
 and what is outside of the pair by one about as much lower."""
 OVERLAP_SHARPNESS = {HEAVY: 4.3, ON_SIDE: 3.0, FOUND: 4.0, SINK: 1.5}
 """Found tokens count by weight, 8,000 times as much as others; the document's label as much as three of them."""
-MEAN_GAIN, MATCH_GAIN = 2.0, 0.1
-GATHERINGS = (3.0, 9.0)
+MEAN_GAIN, MATCH_GAIN = 5.0, 0.1
+GATHERINGS = (24.0, 9.0)
 """Length of a mean in the last token's state, of the first halves and of the second ones."""
-SIMILARITIES, OVERLAP, THRESHOLD = (0.32, 0.18), 0.15, 0.15
+SIMILARITIES, OVERLAP, THRESHOLD = (0.32, 0.18), 0.1, 0.15
 """In units of SCALE, what ANSWER becomes of cosines of one, what it loses where nothing was found, and where yes and no
 are equally likely."""
 ANSWER_WEIGHT = 4.0

@@ -35,7 +35,7 @@ DOCUMENTS = 8
 """Documents of a query in a batch: the right one, NEAR of the embedding's best ten, and others of the best 50."""
 NEAR = 4
 QUERIES_PER_BATCH = 16
-DOCUMENT_TOKENS = 64
+DOCUMENT_TOKENS = 128
 SEPARATORS: tuple[Separator, ...] = ("\n", "\n\n")
 ANSWER_WEIGHT = 0.5
 QUERIES_MEASURED = 50
@@ -44,7 +44,8 @@ QUERIES_MEASURED = 50
 def export(checkpoint: Path) -> Artifact:
     """The checkpoint in float32, beside it, for quoit to run."""
     return publish(
-        open_checkpoint(str(checkpoint)), Request(checkpoint.with_name(f"{checkpoint.name}-onnx"), ("fp32",))
+        open_checkpoint(str(checkpoint)),
+        Request(checkpoint.with_name(f"{checkpoint.name}-onnx"), ("fp32",), overwrite=True),
     )
 
 
@@ -84,7 +85,7 @@ def measure(
         judge = Reranker(export(Path(folder) / "checkpoint"), provider="cpu")
         for source in dict.fromkeys(pair.source for pair in pairs):
             chosen = [i for i, pair in enumerate(pairs) if pair.source == source and i in candidates[i]]
-            before, after = [], []
+            before, after = list[float](), list[float]()
             for i in chosen[:QUERIES_MEASURED]:
                 ranked = judge.rank(pairs[i].query, [pairs[c].document for c in candidates[i]])
                 places = (list(candidates[i]).index(i), [candidates[i][hit["index"]] for hit in ranked].index(i))

@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +78,8 @@ def train(
     narrow[:, -RESERVED:] = 0
     bag = nn.EmbeddingBag.from_pretrained(torch.from_numpy(narrow), freeze=False, mode="mean")
     project = torch.from_numpy(directions)
-    bag.weight.register_hook(lambda gradient: functional.pad(gradient[:, :-RESERVED], (0, RESERVED)))
+    weights: Any = bag.weight
+    weights.register_hook(lambda gradient: functional.pad(gradient[:, :-RESERVED], (0, RESERVED)))
     optimizer = torch.optim.Adam(bag.parameters(), lr=RATE, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, STEPS, pct_start=0.05, cycle_momentum=False)
     for _ in range(STEPS):
@@ -89,7 +91,7 @@ def train(
             torch.from_numpy(side[batch].astype(np.float32)) for side in (taught.queries, taught.documents)
         )
         near = distance(queries, of_queries @ project) + distance(documents, of_documents @ project)
-        loss = contrast(queries, documents, no_negatives(pairs, of_documents)) + TEACHER_WEIGHT * near
+        loss: Any = contrast(queries, documents, no_negatives(pairs, of_documents)) + TEACHER_WEIGHT * near
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,7 +1,8 @@
-"""The small real model in models/: what quoit keeps of a model that means something, on held-out texts."""
+"""The small real pair in models/: what quoit keeps of models that mean something, on held-out texts."""
 
 import gzip
 import json
+import math
 import subprocess
 import sys
 from functools import cache
@@ -12,22 +13,22 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
-from transformers import Qwen3Model
+from transformers import Qwen3ForCausalLM, Qwen3Model
 
-from quoit import Embedder
+from quoit import Embedder, Reranker
 from quoit.artifact import Artifact, Precision
 from quoit.cli import main
-from quoit.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE
+from quoit.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE, RERANK_PREFIX, RERANK_SUFFIX
 from quoit_export.checkpoint import open_checkpoint
 from quoit_export.publish import Request, publish
-from support import Embedders, Vectors
+from support import Embedders, Rerankers, Vectors
 from train.encode import ndcg_at_10
 
 ROOT = Path(__file__).parent.parent.parent
-EMBEDDING = ROOT / "models" / "quoit-embedding-7m"
+EMBEDDING, RERANKER = (ROOT / "models" / name for name in ("quoit-embedding-7m", "quoit-reranker-7m"))
 SETS = ("debian", "docstrings", "wordnet")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-MOST_BYTES = 15_000_000
+MOST_BYTES = 30_000_000
 ALL_WORKING = "Ünïcödé, 漢字, 🦉 and\ttabs\nlines <|im_start|> "
 
 
@@ -46,8 +47,20 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 
 @pytest.fixture(scope="module")
+def small_reranker(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The reranker, all variants, fp32 verified against transformers."""
+    out = tmp_path_factory.mktemp("small-models") / "reranker"
+    return publish(open_checkpoint(str(RERANKER)), Request(out, PRECISIONS, verify=True))
+
+
+@pytest.fixture(scope="module")
 def embed(small: Artifact) -> Embedders:
     return cache(lambda precision: Embedder(small.folder, precision=precision, provider="cpu"))
+
+
+@pytest.fixture(scope="module")
+def judge(small_reranker: Artifact) -> Rerankers:
+    return cache(lambda precision: Reranker(small_reranker.folder, precision=precision, provider="cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -58,22 +71,29 @@ def texts() -> list[str]:
     return [text for pair in pairs for text in pair] + ["", "a", ALL_WORKING, ALL_WORKING * 20, long]
 
 
-def test_the_checkpoint_is_of_the_official_kind() -> None:
-    config = json.loads((EMBEDDING / "config.json").read_text())
+@pytest.mark.parametrize("folder", [EMBEDDING, RERANKER], ids=["embedding", "reranker"])
+def test_the_checkpoint_is_of_the_official_kind(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
     assert config["model_type"] == "qwen3"
-    assert config["architectures"] == ["Qwen3Model"]
+    assert config["architectures"] == ["Qwen3Model" if folder == EMBEDDING else "Qwen3ForCausalLM"]
     assert config["hidden_size"] != config["num_attention_heads"] * config["head_dim"]
     assert config["num_key_value_heads"] < config["num_attention_heads"]
     assert config["tie_word_embeddings"]
     assert config["max_position_embeddings"] >= 512
     assert 16_384 <= config["vocab_size"] <= 32_768
-    assert config["vocab_size"] == Tokenizer.from_file(str(EMBEDDING / "tokenizer.json")).get_vocab_size()
-    files = {file.relative_to(EMBEDDING).as_posix(): file for file in EMBEDDING.rglob("*") if file.is_file()}
-    assert set(files) == {
-        *("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"),
-        *("config_sentence_transformers.json", "modules.json", "1_Pooling/config.json"),
-    }
-    assert sum(file.stat().st_size for file in files.values()) < MOST_BYTES
+    assert config["vocab_size"] == Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size()
+
+
+def test_the_embedding_model_has_the_files_of_an_official_one_and_the_reranker_its_own() -> None:
+    def files(folder: Path) -> set[str]:
+        return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+
+    common = {"config.json", "model.safetensors", "tokenizer.json"}
+    modules = {"config_sentence_transformers.json", "modules.json", "1_Pooling/config.json", "tokenizer_config.json"}
+    assert files(EMBEDDING) == common | modules
+    assert files(RERANKER) == common
+    both = [file for folder in (EMBEDDING, RERANKER) for file in folder.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in both) < MOST_BYTES
 
 
 def test_vectors_are_those_of_transformers(embed: Embedders, texts: list[str]) -> None:
@@ -128,6 +148,58 @@ def test_documents_are_found_by_their_queries(embed: Embedders, name: str, floor
     assert ndcg("int8", 256) > 0.985 * whole
     assert ndcg("fp32", 128) > 0.97 * whole
     assert ndcg("fp32", 64) > 0.92 * whole
+
+
+def pair_rows(pairs: list[tuple[str, str]]) -> list[list[int]]:
+    """Token ids in the official template."""
+    tokenizer = Tokenizer.from_file(str(RERANKER / "tokenizer.json"))
+    texts = [f"<Instruct>: {DEFAULT_TASK}\n<Query>: {query}\n<Document>: {document}" for query, document in pairs]
+    return [encoding.ids for encoding in tokenizer.encode_batch([RERANK_PREFIX + t + RERANK_SUFFIX for t in texts])]
+
+
+@pytest.fixture(scope="module")
+def pairs() -> list[tuple[str, str]]:
+    """Right and wrong pairs."""
+    found = [pair for name in SETS for pair in read_pairs(name, 16)]
+    return found + [(query, found[index - 1][1]) for index, (query, _) in enumerate(found)]
+
+
+def test_scores_are_those_of_transformers(judge: Rerankers, pairs: list[tuple[str, str]]) -> None:
+    tokenizer = Tokenizer.from_file(str(RERANKER / "tokenizer.json"))
+    model: Any = Qwen3ForCausalLM.from_pretrained(RERANKER, dtype=torch.float32)
+    yes, no = (tokenizer.token_to_id(answer) for answer in ("yes", "no"))
+    with torch.inference_mode():
+        logits = [model(input_ids=torch.tensor([row])).logits[0, -1] for row in pair_rows(pairs)]
+    expected = [torch.sigmoid(row[yes] - row[no]).item() for row in logits]
+    np.testing.assert_allclose(judge("fp32").predict(pairs), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_right_pairs_are_told_from_wrong_ones(
+    judge: Rerankers, pairs: list[tuple[str, str]], precision: Precision
+) -> None:
+    scores = judge(precision).predict(pairs)
+    right, wrong = scores[: len(pairs) // 2], scores[len(pairs) // 2 :]
+    assert np.mean(right > wrong) > 0.9
+    assert abs(scores - judge("fp32").predict(pairs)).max() < (0.002 if precision != "int8" else 0.1)
+
+
+def test_the_reranker_improves_the_order(embed: Embedders, judge: Rerankers) -> None:
+    """Of the embedding's best 20 among 500, for queries of all sets; the whole measurement: bench/quality.py."""
+    before, after = list[float](), list[float]()
+    for name in SETS:
+        found = read_pairs(name, 500)
+        queries, documents = [query for query, _ in found[:60]], [document for _, document in found]
+        cosines = embed("fp32").encode_query(queries) @ embed("fp32").encode_document(documents).T
+        for index, row in enumerate(cosines):
+            best = np.argsort(-row, kind="stable")[:20].tolist()
+            if index not in best:
+                continue
+            ranked = judge("fp32").rank(queries[index], [documents[i] for i in best])
+            places = (best.index(index), [best[hit["index"]] for hit in ranked].index(index))
+            for gains, place in zip((before, after), places, strict=True):
+                gains.append(1 / math.log2(place + 2) if place < 10 else 0.0)
+    assert np.mean(after) > np.mean(before)
 
 
 QUESTIONS = [

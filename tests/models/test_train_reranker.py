@@ -64,7 +64,7 @@ def layers(started: Any, row: list[int]) -> list[Vectors]:
 
 
 def tokens_of(tokenizer: Tokenizer, row: list[int]) -> list[str]:
-    return [tokenizer.id_to_token(index) for index in row]
+    return [str(tokenizer.id_to_token(index)) for index in row]
 
 
 def cosine(one: Vectors, other: Vectors) -> float:
