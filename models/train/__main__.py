@@ -1,10 +1,10 @@
-"""Trains and writes the small models: `cd models && python -m train --work FOLDER`.
+"""Makes the small models: `cd models && python -m train --work FOLDER`.
 
     texts       packages with text, from Debian 12 and PyPI, and pairs out of them
     teacher     the teacher's vectors of the training pairs
     table       the tokenizers, and a row and a weight for every token
     embedding   the embedding model, which starts as the table
-    reranker    the reranker, which starts as the table too, on what the embedding model confuses
+    reranker    the reranker, which is the table too, and is not trained further
 
 Each step leaves its result in the work folder and is skipped when it is there.
 """
@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from quoit import Embedder
 from qwen3_tokenizer import END_TOKEN
-from train import clusters, curves, embedding, judge, reranker, splits, student, table, teacher, vocabulary
+from train import clusters, curves, embedding, judge, splits, student, table, teacher, vocabulary
 from train.course import Course
 from train.fetch import fetch
 from train.pairs import Pair, Taught, read_pairs
@@ -27,17 +26,9 @@ from train.pairs import Pair, Taught, read_pairs
 HERE = Path(__file__).parent
 HELD_OUT = HERE.parent.parent / "bench" / "heldout"
 EMBEDDING, RERANKER = "quoit-embedding-7m", "quoit-reranker-7m"
-CURVES = {"embedding": HERE / "embedding.jsonl", "reranker": HERE / "reranker.jsonl"}
+CURVE = HERE / "embedding.jsonl"
 SEED = 20
-EMBEDDING_COURSE = Course(
-    steps=1_200, rate=1e-3, table_rate=4e-3, warm_up=60, measurements=6, curve=CURVES["embedding"], seed=SEED
-)
-RERANKER_COURSE = Course(
-    steps=60, rate=5e-5, table_rate=2e-4, warm_up=10, measurements=1, curve=CURVES["reranker"], seed=SEED
-)
-RERANKER_PAIRS = 12_000
-LONGEST = 256
-"""Tokens of the texts among which the reranker's candidates are."""
+EMBEDDING_COURSE = Course(steps=1_200, rate=1e-3, table_rate=4e-3, warm_up=60, measurements=6, curve=CURVE, seed=SEED)
 TABLE = "table.npz"
 TABLE_BATCH, EMBEDDING_BATCH = 1_024, 128
 
@@ -88,20 +79,15 @@ def make_embedding(work: Path, taught: Taught, development: list[Pair]) -> None:
     student.write_checkpoint(work / EMBEDDING, model, tokenizer)
 
 
-def make_reranker(work: Path, taught: Taught, development: list[Pair]) -> None:
-    """Trains the reranker from the table, on the embedding model's candidates, and writes its checkpoint."""
-    embedder = Embedder(reranker.export(work / EMBEDDING), provider="cpu", max_tokens=LONGEST)
-    lessons = taught.english(RERANKER_PAIRS)
-    candidates, measured = (reranker.nearest(embedder, part) for part in (lessons.pairs, development))
+def make_reranker(work: Path) -> None:
+    """Writes the checkpoint of a reranker that is made of the table."""
     tokenizer = load_tokenizer(work, RERANKER)
-    model = judge.start(table.load(work / TABLE), tokenizer, SEED)
-    reranker.train(model, tokenizer, lessons, candidates, (development, measured), RERANKER_COURSE)
-    student.write_checkpoint(work / RERANKER, model, tokenizer)
+    student.write_checkpoint(work / RERANKER, judge.start(table.load(work / TABLE), tokenizer, SEED), tokenizer)
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m train", description="Train the small models of models/.")
+    parser = argparse.ArgumentParser(prog="python -m train", description="Make the small models of models/.")
     parser.add_argument("--work", type=Path, required=True, help="folder for texts, vectors and checkpoints, 700 MB")
     options = parser.parse_args()
     work = options.work.absolute()
@@ -119,11 +105,13 @@ def main() -> None:
     make_tokenizers(work, pairs)
     make_table(work, taught)
     report("table")
-    for name, make in ((EMBEDDING, make_embedding), (RERANKER, make_reranker)):
-        if not (work / name).is_dir():
-            make(work, taught, development)
-        report(name)
-    curves.draw(CURVES, HERE / "curves.png")
+    if not (work / EMBEDDING).is_dir():
+        make_embedding(work, taught, development)
+    report("embedding")
+    if not (work / RERANKER).is_dir():
+        make_reranker(work)
+    report("reranker")
+    curves.draw(CURVE, HERE / "curves.png")
     print(f"copy what is good of {work}/quoit-* to {HERE.parent}")
 
 

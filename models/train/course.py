@@ -1,4 +1,4 @@
-"""The loop of both trainings: one learning-rate cycle, and a line of a curve file now and then."""
+"""The loop of a training: one learning-rate cycle, and a line of a curve file now and then."""
 
 import json
 import time

@@ -1,10 +1,10 @@
-"""The reranker's start: a model that already judges by meaning and by words, put together by hand.
+"""The reranker: a model that judges by meaning and by words, its layers written by hand around the token table.
 
 A token's row has two halves. Each token first learns whether it is the query's or the document's (layer 0). Two tokens
 of the template's end take the weighted means of both sides, of the first halves in layer 1 and of the second ones in
 layer 2; meanwhile each of the document's tokens looks for itself in what is before. The very last token gathers the
 means of the first halves in layer 2, of the second ones in layer 3, and each time an MLP multiplies them; in layer 3 it
-also learns how much of the document's words the query has. Training begins there instead of at noise.
+also gets to know how much of the document's words the query has.
 
 Positions that have nothing to take attend to tokens of the template that have no content.
 """
@@ -50,7 +50,7 @@ TURNING_PAIRS = 16
 TELLING = 63
 """The dimension of a head's values that is not content."""
 VIEW = 0.02
-"""How much of everything the queries and keys see beside that: from nothing training could not begin."""
+"""How much of everything the queries and keys see beside that, so that somebody can train it further."""
 
 BASE_GAIN, SIDE_GAIN, FOUND_GAIN, FLAG_GAIN, LABEL_GAIN = 4.0, 15.0, 15.0, 40.0, 4.0
 """Keys see a common token as (1 base, its weight, +-1.5 side or 1.5 outside), not found as -1.5, flags as 4."""

@@ -42,12 +42,6 @@ class Taught:
     queries: NDArray[np.float16]
     documents: NDArray[np.float16]
 
-    def english(self, most: int) -> "Taught":
-        """At most `most` of the pairs that the teacher could read, evenly taken."""
-        known = np.flatnonzero(self.documents.any(axis=1))
-        chosen = known[:: max(1, -(-len(known) // most))]
-        return Taught([self.pairs[index] for index in chosen], self.queries[chosen], self.documents[chosen])
-
 
 def write_pairs(file: Path, pairs: Iterable[Pair]) -> int:
     """Writes JSON lines; the number of pairs. The same pairs give the same bytes."""

@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 
 from train import sources, splits
@@ -18,7 +17,6 @@ from training import (
     HELD_OUT,
     PARAGRAPH,
     make_pairs,
-    make_taught,
 )
 
 
@@ -52,19 +50,6 @@ def test_a_line_that_is_no_pair_is_an_error(tmp_path: Path, line: str) -> None:
     file.write_text(file.read_text() + line + "\n")
     with pytest.raises(msgspec.ValidationError):
         read_pairs(file)
-
-
-@pytest.mark.parametrize("most", [7, 20, 60, 1000])
-def test_english_takes_about_as_many_as_asked_of_those_with_a_vector(most: int) -> None:
-    taught = make_taught(make_pairs(90))
-    for side in (taught.queries, taught.documents):
-        side[::3] = 0
-    english = taught.english(most)
-    numbers = [taught.pairs.index(pair) for pair in english.pairs]
-    assert min(most, 60) <= len(numbers) < 2 * most
-    assert all(number % 3 for number in numbers)
-    np.testing.assert_array_equal(english.queries, taught.queries[numbers])
-    np.testing.assert_array_equal(english.documents, taught.documents[numbers])
 
 
 def test_a_command_that_fails_ends_with_what_it_said() -> None:
