@@ -70,6 +70,8 @@ METHODS = (
     *(Method(alpha, rotated=True, heads=True) for alpha in ALPHAS),
 )
 """From the simplest on; of equals the first is taken."""
+UNROTATED = tuple(method for method in METHODS if not method.rotated)
+"""What is left where a rotation turned out worse than was predicted."""
 
 
 @dataclass(frozen=True)

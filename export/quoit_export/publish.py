@@ -18,7 +18,7 @@ from quoit.tokens import Ids
 from quoit.writers import locked
 from quoit_export.calibration import CalibrationTexts, built_in_texts, calibration_rows, observe
 from quoit_export.checkpoint import Checkpoint
-from quoit_export.choice import choose
+from quoit_export.choice import METHODS, UNROTATED, Method, choose
 from quoit_export.diagnosis import first_nonfinite
 from quoit_export.errors import ExportError, ParityError
 from quoit_export.parity import (
@@ -87,12 +87,7 @@ def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
         # fp32 is what the others are measured against, wanted or not.
         needed: list[Precision] = ["fp32", *(name for name in missing if name != "fp32")]
         _check_disk(out, [variant_model(checkpoint, name) for name in needed if name not in staging.partial.files])
-        for name in needed:
-            if name == "int8":
-                _write_int8(checkpoint, staging, request)
-            else:
-                staging.write_variant(checkpoint, name)
-        manifest = _with_variants(staging, _measure(checkpoint, staging, needed, request))
+        manifest = _make(checkpoint, staging, needed, request)
         failed = [name for name in needed if not manifest.variants[name].accepted]
         if failed and not request.keep_rejected:
             staging.forget(failed)
@@ -101,6 +96,22 @@ def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
         ordered: dict[Precision, Variant] = {name: variants[name] for name in wanted}
         staging.publish(msgspec.structs.replace(manifest, variants=ordered), out)
     return read_artifact(out)
+
+
+def _make(checkpoint: Checkpoint, staging: Staging, needed: list[Precision], request: Request) -> Manifest:
+    """Writes and measures variants; int8 again without rotations where one turns out worse than was predicted."""
+    for name in needed:
+        if name == "int8":
+            _write_int8(checkpoint, staging, request)
+        else:
+            staging.write_variant(checkpoint, name)
+    manifest = _with_variants(staging, _measure(checkpoint, staging, needed, request))
+    if _is_rotated_in_vain(manifest):
+        # The prediction is made of layers one by one; what all texts err in together shows only here.
+        staging.forget(["int8"])
+        _write_int8(checkpoint, staging, request, UNROTATED)
+        manifest = _with_variants(staging, _measure(checkpoint, staging, needed, request))
+    return manifest
 
 
 def _with_variants(staging: Staging, measured: dict[Precision, tuple[Parity, ...]]) -> Manifest:
@@ -174,7 +185,17 @@ def _is_made_with(quantization: Quantization | None, request: Request) -> bool:
     return quantization is not None and quantization.calibration.sha256 == request.calibration.sha256
 
 
-def _write_int8(checkpoint: Checkpoint, staging: Staging, request: Request) -> None:
+def _is_rotated_in_vain(manifest: Manifest) -> bool:
+    """Whether an int8 variant whose stream was rotated is below its floor."""
+    variant = manifest.variants.get("int8")
+    if variant is None or variant.accepted or variant.quantization is None:
+        return False
+    return variant.quantization.method not in {method.name for method in UNROTATED}
+
+
+def _write_int8(
+    checkpoint: Checkpoint, staging: Staging, request: Request, methods: tuple[Method, ...] = METHODS
+) -> None:
     """Writes int8 as a run of the staged fp32 tells, unless an earlier export did so with the same texts."""
     if _is_made_with(staging.partial.quantization, request):
         return
@@ -186,7 +207,7 @@ def _write_int8(checkpoint: Checkpoint, staging: Staging, request: Request) -> N
     if not activations.finite:
         raise _overflow(staging, artifact, "fp32", rows)
     record = Calibration(texts.source, texts.sha256, len(rows), sum(map(len, rows)))
-    plan = choose(checkpoint.tensor, checkpoint.architecture, activations, record)
+    plan = choose(checkpoint.tensor, checkpoint.architecture, activations, record, methods)
     _check_disk(request.out.absolute(), [variant_model(checkpoint, "int8", plan)])
     staging.write_variant(checkpoint, "int8", plan)
 

@@ -124,8 +124,10 @@ def test_a_rescaling_changes_nothing_in_fp32_and_breaks_plain_int8(
     same = np.sum(vectors(artifact) * vectors(genuine), axis=1)
     assert same.min() > 0.999999
     plain = plain_int8(folder(name), artifact, tmp_path / "plain")
-    assert not plain.passes
-    assert plain.least < 0.98, "below the floor that int8 used to have, too"
+    assert 1 - plain.mean > 10 * (1 - cosines(genuine)["held-out"].mean)
+    if "products" not in name:  # there it is far from fp32 too, and not below the floor
+        assert not plain.passes
+        assert plain.least < 0.9
 
 
 @pytest.mark.parametrize("name", RESCALED)
@@ -166,7 +168,7 @@ def test_layers_that_nothing_makes_good_are_kept_in_float32(exported: Callable[[
 def test_a_token_table_that_rotation_would_drown_is_not_rotated(
     exported: Callable[[str], Artifact], folder: Folder, tmp_path: Path
 ) -> None:
-    """What was measured at export decides; rotation is worse there, as the predicted errors say."""
+    """What was measured at export decides; a rotation below the floor is given up for what is left."""
     artifact = exported("outlier")
     record = artifact.manifest.variants["int8"].quantization
     assert record is not None
