@@ -1,13 +1,15 @@
 """Which folds an int8 variant gets: those whose rounding, computed on calibration rows, errs least.
 
 Of every method the error of each linear layer is computed as the graph would make it, from activations rounded row by
-row and weights rounded column by column. A layer that no fold makes good enough stays in float32. This module does not
-know how activations are observed (`calibration`), nor what the folds do to the tensors (`folding`).
+row and weights rounded column by column. A layer that no fold makes good enough stays in float32. Behind the norms of a
+rotated stream all rows are alike (of one length, no channel standing out): there one step for all rows is tried, which
+spares the graph the look at each row. This module does not know how activations are observed (`calibration`), nor what
+the folds do to the tensors (`folding`).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
 from tqdm import tqdm
@@ -27,7 +29,7 @@ from quoit_export.folding import (
     smoothing_scales,
     split_name,
 )
-from quoit_export.precision import INT8_MAX, SMALLEST_ROW_MAXIMUM, ReadTensor, quantize_columns
+from quoit_export.precision import INT8_MAX, SMALLEST_ROW_MAXIMUM, Int8Encoding, ReadTensor, quantize_outputs
 
 SEED = 20_230
 """Of rotations; any one does as well, see bench/LOG.md."""
@@ -36,6 +38,14 @@ MOST_LAYERS = 8
 """Methods are compared on so many layers, and the one chosen is then looked at in all."""
 MOST_ERROR = 0.01
 """A linear layer whose squared error exceeds this share of its output stays in float32."""
+NEARLY = 1.05
+"""Of methods whose errors differ by less, a rotated one is taken, since steps can be fixed there."""
+STEP_MARGIN = 1.1
+"""How far a fixed step reaches beyond the largest magnitude of the observed rows; what is beyond that is clipped."""
+MOST_STEP_ERROR = 0.0005
+"""A step is fixed where the error that it leads to is not above this."""
+MOST_TABLE_ERROR = 0.0002
+"""The token table is stored in int8 where the error that it adds is not above this."""
 TABLE_ROWS = 512
 """Tokens whose embeddings' rounding is looked at."""
 TINY = 1e-30
@@ -74,6 +84,10 @@ UNROTATED = tuple(method for method in METHODS if not method.rotated)
 """What is left where a rotation turned out worse than was predicted."""
 
 
+Rounding = Callable[[Values], tuple[Values, Values]]
+"""Rows [n, in] to whole numbers and the scales that they have to be multiplied by, [n, 1] or []."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How an int8 variant is made, and what the manifest says of it."""
@@ -82,9 +96,10 @@ class Plan:
     record: Quantization
 
     @property
-    def floats(self) -> frozenset[str]:
-        """Linear layers that stay in float32."""
-        return frozenset(self.record.floats)
+    def encoding(self) -> Int8Encoding:
+        """How the folded tensors are stored."""
+        record = self.record
+        return Int8Encoding(floats=frozenset(record.floats), steps=record.steps, int8_table=record.int8_table)
 
 
 def choose(
@@ -112,23 +127,53 @@ def choose(
     for method in tqdm(methods, desc="choosing", unit=" methods", disable=None):
         folding = fold(read, numbers, activations, method, compared)
         if method.rotated not in tables:
-            tables[method.rotated] = table_error(folding, read, compared)
+            tables[method.rotated] = table_error(folding, read, compared, as_float16)
         linears = [input_error(folding, read, name, activations) for name in compared]
         good = [error for error in linears if is_good(error)]
         errors[method] = float(np.mean(linears)) + tables[method.rotated]
         ranks[method] = len(linears) - len(good), sum(good) / len(linears) + tables[method.rotated]
-    chosen = min(methods, key=lambda method: ranks[method])
+    chosen = _first_of_nearly_equal(ranks)
     folding = fold(read, numbers, activations, chosen, input_names(numbers))
-    poor = [name for name in input_names(numbers) if not is_good(input_error(folding, read, name, activations))]
+    poor, steps = _settle(folding, read, activations)
+    table = table_error(folding, read, compared, as_int8)
     record = Quantization(
         method=chosen.name,
         alpha=chosen.alpha,
         seed=SEED if chosen.rotated or chosen.heads else None,
         floats=tuple(linear for name in poor for linear in linears_of(name)),
+        steps=steps,
+        int8_table=table <= MOST_TABLE_ERROR,
         calibration=calibration,
         errors={method.name: float(f"{error:.{DIGITS}g}") for method, error in errors.items()},
     )
     return Plan(folding, record)
+
+
+def _first_of_nearly_equal(ranks: dict[Method, tuple[int, float]]) -> Method:
+    """The best method: of the fewest layers in float32 and the least error, but for what NEARLY says."""
+    floats, least = min(ranks.values())
+    near = [method for method, (count, error) in ranks.items() if count == floats and error <= NEARLY * least]
+    return min(near or ranks, key=lambda method: (not method.rotated, ranks[method]))
+
+
+def _settle(folding: Folding, read: ReadTensor, activations: Activations) -> tuple[list[str], dict[str, float]]:
+    """Of all inputs, those that int8 is not good enough for, and those whose rows one step is good enough for."""
+    poor: list[str] = []
+    steps: dict[str, float] = {}
+    for name in tqdm(input_names(folding.numbers), desc="settling", unit=" inputs", disable=None):
+        step = None
+        if folding.stream is not None and split_name(name)[1] in NORMS:
+            rows = folding.activations(read, name, activations.rows[name])
+            step = float(STEP_MARGIN * np.abs(rows).max() / INT8_MAX)
+        roundings: list[Rounding] = [quantize_rows]
+        if step is not None:
+            roundings.append(partial(quantize_evenly, step=step))
+        error, *even = input_errors(folding, read, name, activations, roundings)
+        if not is_good(error):
+            poor.append(name)
+        elif step is not None and even[0] <= MOST_STEP_ERROR:
+            steps[name] = step
+    return poor, steps
 
 
 def is_good(error: float) -> bool:
@@ -163,22 +208,30 @@ def fold(
 
 def input_error(folding: Folding, read: ReadTensor, name: str, activations: Activations) -> float:
     """The squared error of int8 relative to the output, as a mean over an input's linear layers and observed rows."""
+    return input_errors(folding, read, name, activations, [quantize_rows])[0]
+
+
+def input_errors(
+    folding: Folding, read: ReadTensor, name: str, activations: Activations, roundings: Sequence[Rounding]
+) -> list[float]:
+    """The same for several ways to round the rows."""
     rows = folding.activations(read, name, activations.rows[name])
-    quantized, row_scale = quantize_rows(rows)
+    rounded = [rounding(rows) for rounding in roundings]
     folded = folding.reader(read)
     errors = []
     for linear in linears_of(name):
         weight = folded(f"{linear}.weight")
-        integers, column_scale = quantize_columns(weight)
+        integers, column_scale = quantize_outputs(weight)
         exact = (rows @ weight.T).astype(np.float64)
-        found = (quantized @ integers.astype(np.float32)) * column_scale * row_scale
         power = np.maximum(np.sum(exact**2, axis=1), TINY)
-        errors.append(float(np.mean(np.sum((found - exact) ** 2, axis=1) / power)))
-    return float(np.mean(errors))
+        stored = integers.astype(np.float32).T
+        found = ((quantized @ stored) * column_scale * row_scale for quantized, row_scale in rounded)
+        errors.append([float(np.mean(np.sum((one - exact) ** 2, axis=1) / power)) for one in found])
+    return [float(error) for error in np.mean(errors, axis=0)]
 
 
-def table_error(folding: Folding, read: ReadTensor, inputs: Iterable[str]) -> float:
-    """The squared error of the float16 token table, relative to what an input's readers see of it; of the worst one.
+def table_error(folding: Folding, read: ReadTensor, inputs: Iterable[str], store: Callable[[Values], Values]) -> float:
+    """The squared error of the stored token table, relative to what an input's readers see of it; of the worst one.
 
     A channel that towers over the others and that norms hold back is harmless as it is, and drowns them where a
     rotation spreads it.
@@ -187,7 +240,7 @@ def table_error(folding: Folding, read: ReadTensor, inputs: Iterable[str]) -> fl
     exact = table[np.linspace(0, len(table) - 1, TABLE_ROWS).astype(int)].astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         stored = exact if folding.stream is None else folding.stream.apply(exact)
-        stored = stored.astype(np.float16).astype(np.float32)
+        stored = store(stored)
         lost = (stored if folding.stream is None else stored @ folding.stream.matrix.T) - exact
     if not np.isfinite(lost).all():
         return np.inf
@@ -210,6 +263,23 @@ def _columns(read: ReadTensor, name: str) -> Values:
     """The largest magnitude of each column of an input's readers."""
     columns = (np.abs(read(f"{linear}.weight").astype(np.float32)).max(axis=0) for linear in linears_of(name))
     return reduce(np.maximum, columns)
+
+
+def as_float16(table: Values) -> Values:
+    """Rows of the token table as float16 holds them."""
+    return table.astype(np.float16).astype(np.float32)
+
+
+def as_int8(table: Values) -> Values:
+    """Rows of the token table as int8 holds them."""
+    integers, scale = quantize_outputs(table)
+    return integers * scale[:, None]
+
+
+def quantize_evenly(rows: Values, step: float) -> tuple[Values, Values]:
+    """Activations rounded and clipped to one step, as `Int8Encoding` does: -128 to 127, and that step."""
+    scale = np.float32(step)
+    return np.clip(np.rint(rows / scale), -INT8_MAX - 1, INT8_MAX), np.array(scale)
 
 
 def quantize_rows(rows: Values) -> tuple[Values, Values]:

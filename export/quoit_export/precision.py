@@ -4,14 +4,14 @@
 |-----------|------------------------------------------------------------|------------------------|--------------|
 | fp32      | MatMul, float32                                            | float32                | float32      |
 | fp16      | MatMul, float16                                            | float16                | float16      |
-| int8      | uint8 activations per row x int8 weights per output column | float16                | float32      |
+| int8      | uint8 activations x int8 weights per output column         | int8 per row, float16  | float32      |
 
-Int8 activations are scaled row by row (token by token), so that a text's vector cannot depend on its batch
-mates. U8 x S8 is the one int8 pairing that is fast on x86.
+Int8 activations are scaled row by row (token by token), or by one step that was fixed at export, so that a text's
+vector cannot depend on its batch mates. U8 x S8 is the one int8 pairing that is fast on x86.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ from quoit_export.errors import ExportError
 
 MICROSOFT = "com.microsoft"
 ReadTensor = Callable[[str], NDArray[Any]]
+Quantize = Callable[[NDArray[Any]], tuple[NDArray[np.int8], NDArray[np.float32]]]
 
 INT8_MAX = 127
 ACTIVATION_ZERO_POINT = 128
@@ -78,11 +79,13 @@ class Rows:
     """Values [T, n] that still have to be multiplied row by row by `scale` [T, 1], where there is one.
 
     What follows may be indifferent to a row's scale, or may carry it along: then the multiplication of every
-    value never happens.
+    value never happens. `step` [] is what one unit of values stands for that were rounded alike in all rows; a linear
+    layer multiplies by it as it goes.
     """
 
     values: ir.Value
     scale: ir.Value | None = None
+    step: ir.Value | None = None
 
 
 class Encoding(Protocol):
@@ -132,23 +135,36 @@ class FloatEncoding:
 
 @dataclass(frozen=True)
 class Int8Encoding:
-    """Uint8 activations per row, int8 weights per output column, float16 token table.
+    """Uint8 activations, int8 weights per output column.
 
-    `floats` are linear layers that stay in float32; those that read one input do so together.
+    Attributes:
+        dtype: of the values between linear layers.
+        floats: linear layers that stay in float32; those that read one input do so together.
+        steps: what one unit of an input's uint8 values stands for, for inputs that need no look at their rows; named
+            as in `folding`.
+        int8_table: the token table in int8, each row with its scale, instead of float16.
     """
 
     dtype: ir.DataType = ir.DataType.FLOAT
     floats: frozenset[str] = frozenset()
+    steps: Mapping[str, float] = field(default_factory=dict)
+    int8_table: bool = False
 
     def embed(self, author: Author, ids: ir.Value, shape: tuple[int, int]) -> ir.Value:
         """See `Encoding`."""
-        half = FloatEncoding(ir.DataType.FLOAT16).embed(author, ids, shape)
-        return author.op("Cast", half, to=ir.DataType.FLOAT)
+        if not self.int8_table:
+            half = FloatEncoding(ir.DataType.FLOAT16).embed(author, ids, shape)
+            return author.op("Cast", half, to=ir.DataType.FLOAT)
+        table, scale = self._store(author, "embed_tokens.weight", shape, quantize_outputs)
+        return author.op("DequantizeLinear", author.op("Gather", table, ids), author.op("Gather", scale, ids), axis=0)
 
     def prepare(self, author: Author, x: Rows, tokens: ir.Value, names: Sequence[str]) -> Rows:
-        """The values as uint8 around zero point 128; a row's scale is its largest magnitude / 127."""
+        """The values as uint8 around 128, in the input's fixed step or in 127ths of each row's largest magnitude."""
         if self.floats.issuperset(names):
             return x
+        if names[0] in self.steps:
+            step = author.constant(f"{names[0]}.step", np.array(self.steps[names[0]], np.float32))
+            return Rows(author.op("QuantizeLinear", x.values, step, self._zero_point(author)), x.scale, step)
         axis = author.constant("last_axis", np.array([-1], np.int64))
         highest = author.op("ReduceMax", x.values, axis, keepdims=0)
         lowest = author.op("ReduceMin", x.values, axis, keepdims=0)
@@ -160,6 +176,10 @@ class Int8Encoding:
         return Rows(quantized, column if x.scale is None else author.op("Mul", column, x.scale))
 
     @staticmethod
+    def _zero_point(author: Author) -> ir.Value:
+        return author.constant("activation_zero_point", np.array(ACTIVATION_ZERO_POINT, np.uint8))
+
+    @staticmethod
     def _zero_points(author: Author, tokens: ir.Value) -> ir.Value:
         """One zero point per row, made once for all layers."""
         name = f"zero_points_{tokens.name}"
@@ -168,20 +188,26 @@ class Int8Encoding:
             author.constants[name] = author.op("Expand", zero_point, author.op("Shape", tokens))
         return author.constants[name]
 
+    @staticmethod
+    def _store(author: Author, stored: str, shape: tuple[int, int], quantize: Quantize) -> tuple[ir.Value, ir.Value]:
+        """A weight's whole numbers, of that shape, and their scales."""
+
+        def part(index: int) -> NDArray[Any]:
+            return quantize(author.read(stored))[index]
+
+        scales = shape[0] if quantize is quantize_outputs else shape[1]
+        weight = author.weight(f"{stored}_int8", ir.DataType.INT8, shape, lambda: part(0))
+        return weight, author.weight(f"{stored}_scale", ir.DataType.FLOAT, (scales,), lambda: part(1))
+
     def linear(self, author: Author, x: Rows, name: str, shape: tuple[int, int]) -> Rows:
         """See `Encoding`."""
         if name in self.floats:
             return FloatEncoding(self.dtype).linear(author, x, name, shape)
-        stored = f"{name}.weight"
-        weight = author.weight(
-            f"{stored}_int8", ir.DataType.INT8, shape[::-1], lambda: quantize_columns(author.read(stored))[0]
+        weight, scale = self._store(author, f"{name}.weight", shape[::-1], quantize_columns)
+        step = x.step or author.constant("one", np.array(1, np.float32))
+        product = author.op(
+            "MatMulIntegerToFloat", x.values, weight, step, scale, self._zero_point(author), domain=MICROSOFT
         )
-        scale = author.weight(
-            f"{stored}_scale", ir.DataType.FLOAT, shape[:1], lambda: quantize_columns(author.read(stored))[1]
-        )
-        one = author.constant("one", np.array(1, np.float32))
-        zero_point = author.constant("activation_zero_point", np.array(ACTIVATION_ZERO_POINT, np.uint8))
-        product = author.op("MatMulIntegerToFloat", x.values, weight, one, scale, zero_point, domain=MICROSOFT)
         return Rows(product, x.scale)
 
 
@@ -202,13 +228,18 @@ def cast(values: NDArray[Any], dtype: ir.DataType, name: str) -> NDArray[Any]:
     return converted
 
 
-def quantize_columns(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Symmetric int8 of a weight [out, in], one scale per output: ([in, out] int8, [out] float32)."""
+def quantize_outputs(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Symmetric int8 of a weight [out, in], one scale per output: ([out, in] int8, [out] float32)."""
     values = weight.astype(np.float32)
     largest = np.maximum(np.abs(values).max(axis=1), np.float32(SMALLEST_ROW_MAXIMUM))
     scale = (largest / INT8_MAX).astype(np.float32)
-    rounded = np.rint(values / scale[:, None]).astype(np.int8)
-    return np.ascontiguousarray(rounded.T), scale
+    return np.rint(values / scale[:, None]).astype(np.int8), scale
+
+
+def quantize_columns(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """The same as a graph multiplies by it: ([in, out] int8, [out] float32)."""
+    integers, scale = quantize_outputs(weight)
+    return np.ascontiguousarray(integers.T), scale
 
 
 ENCODINGS: dict[Precision, Encoding] = {

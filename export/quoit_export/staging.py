@@ -30,7 +30,7 @@ from quoit_export.checkpoint import Checkpoint
 from quoit_export.choice import Plan
 from quoit_export.errors import ExportError
 from quoit_export.graph import Tensors, author_graph
-from quoit_export.precision import ENCODINGS, Int8Encoding
+from quoit_export.precision import ENCODINGS
 
 GRAPH = "model.onnx"
 PARTIAL = "partial.json"
@@ -78,7 +78,7 @@ def variant_model(checkpoint: Checkpoint, precision: Precision, plan: Plan | Non
     read, score = checkpoint.tensor, None if checkpoint.score_tensor is None else checkpoint.score_weight
     encoding, tensors = ENCODINGS[precision], Tensors(read, score)
     if plan is not None:
-        folding, encoding = plan.folding, Int8Encoding(floats=plan.floats)
+        folding, encoding = plan.folding, plan.encoding
         tensors = Tensors(
             read=folding.reader(read),
             score=None if score is None else lambda: folding.score(read, score()),

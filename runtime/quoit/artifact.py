@@ -17,7 +17,7 @@ import msgspec
 
 from quoit.errors import ArtifactError, brief, shown
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST = "quoit.json"
 TOKENIZER = "tokenizer.json"
 SEAL = "sha256"
@@ -125,15 +125,20 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         alpha: the exponent of smoothing; None where nothing was smoothed.
         seed: of rotations; None where nothing was rotated.
         floats: linear layers that were left in float32.
+        steps: by the first of the linear layers that read it, the step in which an input is rounded in all rows; other
+            inputs are rounded in 127ths of each row's largest magnitude.
+        int8_table: whether the token table is int8, each row with its scale, and not float16.
         calibration: the texts that it was chosen on.
         errors: of every method that was tried, the predicted error: the squared error of int8 relative to the output,
-            as a mean over linear layers and tokens, and what the float16 token table adds.
+            as a mean over linear layers and tokens, and what a float16 token table adds.
     """
 
     method: str
     alpha: float | None
     seed: int | None
     floats: tuple[str, ...]
+    steps: dict[str, float]
+    int8_table: bool
     calibration: Calibration
     errors: dict[str, float]
 

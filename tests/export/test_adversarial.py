@@ -139,7 +139,7 @@ def test_a_rescaling_costs_nothing(exported: Callable[[str], Artifact], genuine:
     assert found.method == expected.method
     assert found.errors[found.method] == pytest.approx(expected.errors[expected.method], rel=0.02)
     for texts, parity in cosines(exported(name)).items():
-        assert parity.mean == pytest.approx(cosines(genuine)[texts].mean, abs=1e-5)
+        assert parity.mean == pytest.approx(cosines(genuine)[texts].mean, abs=5e-5)
 
 
 def test_a_massive_activation_is_one(exported: Callable[[str], Artifact]) -> None:

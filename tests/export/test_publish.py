@@ -19,10 +19,11 @@ from safetensors.numpy import load_file, save_file
 from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassification
 
 from quoit import Embedder, Reranker
-from quoit.artifact import Artifact, EmbeddingContract, FileRecord, Measure, Precision, hash_file, read_artifact
+from quoit.artifact import FORMAT, Artifact, EmbeddingContract, FileRecord, Measure, Precision, hash_file, read_artifact
 from quoit.errors import ArtifactError
 from quoit_export.calibration import PROBE, CalibrationTexts
 from quoit_export.checkpoint import Checkpoint, open_checkpoint
+from quoit_export.choice import NEARLY
 from quoit_export.errors import ExportError, ParityError
 from quoit_export.parity import FLOORS
 from quoit_export.publish import SPARE_BYTES, Request, publish
@@ -138,7 +139,7 @@ def test_an_artifact_is_exactly_its_files(tmp_path: Path, artifact: Artifact, ch
 def test_the_manifest_says_what_the_checkpoint_is(artifact: Artifact, checkpoint: Checkpoint) -> None:
     manifest = read_artifact(artifact.folder).manifest
     assert manifest == artifact.manifest
-    assert manifest.format == 3
+    assert manifest.format == FORMAT
     assert manifest.created_by.startswith("quoit ")
     assert manifest.task == "embedding"
     assert manifest.architecture == checkpoint.architecture
@@ -177,7 +178,7 @@ def test_int8_says_what_it_was_made_with(tmp_path: Path, small: Checkpoint) -> N
     record = read_artifact(found.folder).manifest.variants["int8"].quantization
     assert record is not None
     assert record.calibration.sha256 == calibrated("mine").sha256
-    assert record.errors[record.method] == min(record.errors.values())
+    assert record.errors[record.method] <= NEARLY * min(record.errors.values())
 
 
 def test_int8_is_made_anew_with_other_texts_when_it_is_asked_for(small: Checkpoint, published: Artifact) -> None:
