@@ -130,6 +130,23 @@ class FloatEncoding:
         return cast(author.read(name), self.dtype, name)
 
 
+@dataclass
+class Columns:
+    """A weight that is read and quantised once for both its tensors; the scales, which are small, are kept."""
+
+    read: Callable[[], NDArray[Any]]
+    scales: NDArray[np.float32] | None = None
+
+    def integers(self) -> NDArray[np.int8]:
+        """[in, out]."""
+        integers, self.scales = quantize_columns(self.read())
+        return integers
+
+    def scale(self) -> NDArray[np.float32]:
+        """[out]."""
+        return quantize_columns(self.read())[1] if self.scales is None else self.scales
+
+
 @dataclass(frozen=True)
 class Int8Encoding:
     """Uint8 activations per row, int8 weights per output column, float16 token table.
@@ -173,12 +190,9 @@ class Int8Encoding:
         if name in self.floats:
             return FloatEncoding(self.dtype).linear(author, x, name, shape)
         stored = f"{name}.weight"
-        weight = author.weight(
-            f"{stored}_int8", ir.DataType.INT8, shape[::-1], lambda: quantize_columns(author.read(stored))[0]
-        )
-        scale = author.weight(
-            f"{stored}_scale", ir.DataType.FLOAT, shape[:1], lambda: quantize_columns(author.read(stored))[1]
-        )
+        columns = Columns(lambda: author.read(stored))
+        weight = author.weight(f"{stored}_int8", ir.DataType.INT8, shape[::-1], columns.integers)
+        scale = author.weight(f"{stored}_scale", ir.DataType.FLOAT, shape[:1], columns.scale)
         one = author.constant("one", np.array(1, np.float32))
         zero_point = author.constant("activation_zero_point", np.array(ACTIVATION_ZERO_POINT, np.uint8))
         product = author.op("MatMulIntegerToFloat", x.values, weight, one, scale, zero_point, domain=MICROSOFT)
