@@ -30,7 +30,7 @@ from quoit_export.calibration import Activations, built_in_texts, calibration_ro
 from quoit_export.checkpoint import Checkpoint, open_checkpoint
 from quoit_export.choice import METHODS, Method, Plan, choose, fold, input_error
 from quoit_export.folding import input_names
-from quoit_export.parity import Comparison, compare, held_out
+from quoit_export.parity import Comparison, compare, held_out, load_variant
 from quoit_export.staging import Staging, bare_manifest
 from shape_06b import ROOT, describe_run
 
@@ -63,7 +63,7 @@ class Subject:
         artifact = ungated(staging)
         rows = calibration_rows(artifact, texts)
         record = Calibration(texts.source, texts.sha256, len(rows), sum(map(len, rows)))
-        return cls(checkpoint, staging, observe(folder / "fp32" / "model.onnx", rows), record)
+        return cls(checkpoint, staging, observe(load_variant(artifact, "fp32"), rows)[0], record)
 
     def choose(self, methods: tuple[Method, ...] = METHODS) -> Plan:
         """What an export would take of some methods."""

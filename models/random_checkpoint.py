@@ -1,9 +1,9 @@
 """Writes a Qwen3-Embedding or Qwen3-Reranker checkpoint with random weights and the genuine Qwen3 tokenizer.
 
-    python models/random_checkpoint.py OUT [--task embedding|rerank] [--shape tiny|0.6b] [--seed 0]
+    python models/random_checkpoint.py OUT [--task embedding|rerank] [--shape tiny|0.6b|4b|8b] [--seed 0]
 
 Random weights show that everything fits together, and how fast and large it is. They mean nothing: the
-similarities and scores of such a model say nothing about the texts. Tensors are written one at a time.
+similarities and scores of such a model say nothing about the texts. One shard and one tensor are in memory at a time.
 """
 
 import argparse
@@ -27,6 +27,8 @@ PROMPTS = {"query": f"Instruct: {TASK}\nQuery:", "document": ""}
 SHARD_BYTES = 500 << 20
 MAX_TOKENS: dict[Task, int] = {"embedding": 32_768, "rerank": 40_960}
 """`max_position_embeddings` of the official 0.6B checkpoints."""
+BLOCK_VALUES = 1 << 24
+"""Random numbers are drawn so many at a time; how many does not change them."""
 
 SHAPES = {
     "tiny": Architecture(
@@ -51,6 +53,28 @@ SHAPES = {
         rms_norm_eps=1e-6,
         rope_theta=1e6,
     ),
+    "4b": Architecture(
+        hidden_size=2560,
+        intermediate_size=9728,
+        num_hidden_layers=36,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        head_dim=128,
+        vocab_size=151_665,
+        rms_norm_eps=1e-6,
+        rope_theta=1e6,
+    ),
+    "8b": Architecture(
+        hidden_size=4096,
+        intermediate_size=12_288,
+        num_hidden_layers=36,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        head_dim=128,
+        vocab_size=151_665,
+        rms_norm_eps=1e-6,
+        rope_theta=1e6,
+    ),
 }
 
 
@@ -59,8 +83,12 @@ def make_tensors(numbers: Architecture, seed: int) -> Iterator[tuple[str, NDArra
     generator = np.random.default_rng(seed)
     for name, shape in tensor_shapes(numbers).items():
         spread, centre = (0.02, 0.0) if len(shape) == 2 else (0.2, 1.0)
-        values = generator.standard_normal(shape, dtype=np.float32) * np.float32(spread) + np.float32(centre)
-        yield name, values.astype(ml_dtypes.bfloat16)
+        found = np.empty(shape, ml_dtypes.bfloat16)
+        flat = found.reshape(-1)
+        for start in range(0, flat.size, BLOCK_VALUES):
+            some = generator.standard_normal(min(BLOCK_VALUES, flat.size - start), dtype=np.float32)
+            flat[start : start + BLOCK_VALUES] = some * np.float32(spread) + np.float32(centre)
+        yield name, found
 
 
 def write_shards(folder: Path, tensors: Iterator[tuple[str, NDArray[np.generic]]]) -> None:

@@ -1,8 +1,8 @@
 """What a model's linear layers read on real texts: each channel's largest magnitude, and some rows.
 
-One pass of the fp32 variant, text by text. Largest magnitudes are taken, and rows picked, within a copy of the graph
-that lies beside the original and shares its tensors, so that no text's activations leave it whole. The texts are others
-than those that variants are measured on (`parity`). This module does not know what the figures decide.
+One pass of the fp32 graph, which other texts may share. Largest magnitudes are taken, and rows picked, within the
+graph, so that no text's activations leave it whole. The texts are others than those that variants are measured on
+(`parity`). This module does not know what the figures decide.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,21 +13,19 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
-from tqdm import tqdm
 
 from quoit.artifact import Artifact, EmbeddingContract, digest
-from quoit.batches import plan_batches
+from quoit.batches import Batch, plan_batches
 from quoit.pipeline import CPU_LIMITS
 from quoit.prompts import render, render_pairs
 from quoit.readers import read_texts
-from quoit.session import ONNX_NAMES, feed, onnxruntime
+from quoit.session import Answers, feed
 from quoit.tokens import Ids, TextTokenizer
 from quoit_export.errors import ExportError
 from quoit_export.folding import READERS, Channels, Values, split_name
+from quoit_export.pieces import run
 
 BUILT_IN = "built-in"
-PROBE = "calibration.onnx"
 MOST_TEXTS = 256
 LEAST_TEXTS = 8
 MOST_TOKENS = 512
@@ -99,44 +97,92 @@ def calibration_rows(artifact: Artifact, texts: CalibrationTexts) -> list[Ids]:
     return tokenizer.encode(rendered).ids
 
 
-def observe(graph: Path, rows: Sequence[Ids]) -> Activations:
-    """Runs rows of token ids through a float32 graph.
+def observe(model: ir.Model, rows: Sequence[Ids], others: Sequence[Batch] = ()) -> tuple[Activations, list[Answers]]:
+    """Runs rows of token ids through a float32 graph, and batches of others whose answers are wanted.
 
     Args:
-        graph: a model.onnx of an artifact, in a folder that can be written.
+        model: the graph; it is given more outputs.
         rows: token ids of texts.
+        others: batches of other texts, so that one pass serves both.
+
+    Returns:
+        What the linear layers read of the rows, and the graph's answers to the others.
     """
-    model = ir.load(graph)
     answer = str(model.graph.outputs[0].name)
-    inputs = list(_probe(model))
-    count = max(2, SAMPLED_ROWS // len(rows))
-    largest: dict[str, NDArray[np.float32]] = {}
-    kept: dict[str, list[Values]] = {name: [] for name in inputs}
-    finite = True
-    probe = graph.with_name(PROBE)
-    try:
-        ir.save(model, probe)
-        session = onnxruntime().InferenceSession(str(probe), providers=[ONNX_NAMES["cpu"]])
-        for row in tqdm(rows, desc="calibrating", unit=" texts", disable=None):
-            (batch,) = plan_batches([row], CPU_LIMITS)
-            picked = np.unique(np.linspace(0, len(batch.input_ids) - 1, count).astype(np.int64))
-            outputs = [f"{kind}.{name}" for name in inputs for kind in ("largest", "rows")]
-            answers, *found = session.run([answer, *outputs], feed(batch) | {SAMPLED: picked})
-            finite = finite and all(bool(np.isfinite(values).all()) for values in (answers, *found))
-            for name, most, some in zip(inputs, found[::2], found[1::2], strict=True):
-                largest[name] = np.maximum(largest.get(name, most), most)
-                kept[name].append(some)
-    finally:
-        probe.unlink(missing_ok=True)
-    return Activations(
-        largest={name: most.astype(np.float64) for name, most in largest.items()},
-        rows={name: np.concatenate(some) for name, some in kept.items()},
-        finite=finite,
-    )
+    inputs = dict(_probe(model))
+    batches = list(plan_batches(rows, CPU_LIMITS))
+    observers = [_Observer(batch, max(2, SAMPLED_ROWS // len(rows))) for batch in batches]
+    nothing = {SAMPLED: np.empty(0, np.int64)}
+    feeds = [feed(one.batch) | {SAMPLED: np.concatenate(one.picked)} for one in observers]
+    feeds += [feed(batch) | nothing for batch in others]
+    seen = _Seen(len(rows))
+    found: dict[int, Answers] = {}
+    for number, outputs in run(model, feeds, "calibrating"):
+        if number < len(batches):
+            seen.add(outputs, inputs, observers[number])
+        elif answer in outputs:
+            found[number - len(batches)] = outputs[answer]
+    return seen.activations(inputs), [found[number] for number in range(len(others))]
 
 
-def _probe(model: ir.Model) -> Iterator[str]:
-    """Makes a graph give out `largest.<input>` and `rows.<input>`; yields the inputs' names."""
+class _Observer:
+    """Which stream rows of a batch are kept.
+
+    Attributes:
+        batch: the batch.
+        picked: of each of its texts, some evenly spaced tokens' rows, the first and the last among them.
+    """
+
+    def __init__(self, batch: Batch, count: int) -> None:
+        self.batch = batch
+        self.picked: list[Ids] = []
+        for row in batch.output_row:
+            places = np.unique(np.linspace(0, batch.row_lengths[row], count).astype(np.int64))
+            self.picked.append(batch.attention_index[row, places])
+
+    def texts(self, values: Values, *, ends: bool) -> Iterator[tuple[int, Values]]:
+        """The kept rows of an input by text; behind the last attention there is a row a text, and that is taken."""
+        if ends:
+            parts = [values[row : row + 1] for row in self.batch.output_row]
+        else:
+            parts = np.split(values, np.cumsum([len(some) for some in self.picked])[:-1])
+        yield from zip(self.batch.texts.tolist(), parts, strict=True)
+
+
+class _Seen:
+    """What has been observed so far."""
+
+    def __init__(self, texts: int) -> None:
+        self.texts = texts
+        self.largest: dict[str, Values] = {}
+        self.rows: dict[str, dict[int, Values]] = {}
+        self.finite = True
+
+    def add(self, outputs: dict[str, Values], inputs: dict[str, bool], observer: _Observer) -> None:
+        """Takes up what a piece gave for a batch."""
+        self.finite = self.finite and all(bool(np.isfinite(values).all()) for values in outputs.values())
+        for name in inputs:
+            if f"largest.{name}" in outputs:
+                most = outputs[f"largest.{name}"]
+                self.largest[name] = np.maximum(self.largest.get(name, most), most)
+                rows = observer.texts(outputs[f"rows.{name}"], ends=inputs[name])
+                self.rows.setdefault(name, {}).update(rows)
+
+    def activations(self, inputs: dict[str, bool]) -> Activations:
+        """The figures of all texts, in their order."""
+        return Activations(
+            largest={name: self.largest[name].astype(np.float64) for name in inputs},
+            rows={name: np.concatenate([self.rows[name][text] for text in range(self.texts)]) for name in inputs},
+            finite=self.finite,
+        )
+
+
+def _probe(model: ir.Model) -> Iterator[tuple[str, bool]]:
+    """Makes a graph give out `largest.<input>` and `rows.<input>`.
+
+    Yields:
+        The inputs' names, and whether they lie behind the last attention.
+    """
     graph = model.graph
     axis = ir.Value(name="token_axis", const_value=ir.tensor(np.array([0], np.int64), name="token_axis"))
     graph.register_initializer(axis)
@@ -150,14 +196,13 @@ def _probe(model: ir.Model) -> Iterator[str]:
         if part not in READERS:
             continue
         values = node.inputs[0]
-        # Behind the last attention there is a row a text, and that is taken.
         ends = layer == f"layers.{last}" and part != "self_attn.q_proj"
         magnitudes = ir.node("Abs", [values])
         most = ir.node("ReduceMax", [magnitudes.outputs[0], axis], attributes={"keepdims": 0})
         some = ir.node("Identity", [values]) if ends else ir.node("Gather", [values, picked])
+        graph.insert_before(node, [magnitudes, most, some])
         for kind, one in (("largest", most), ("rows", some)):
             one.outputs[0].name = f"{kind}.{name}"
             one.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
             graph.outputs.append(one.outputs[0])
-        graph.extend([magnitudes, most, some])
-        yield name
+        yield name, ends

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from quoit.artifact import Architecture, Calibration, Quantization
 from quoit_export.calibration import Activations
+from quoit_export.checkpoint import linear_shapes
 from quoit_export.folding import (
     NORMS,
     PRODUCERS,
@@ -35,7 +36,10 @@ SEED = 20_230
 """Of rotations; any one does as well, see bench/LOG.md."""
 ALPHAS = (0.4, 0.5, 0.65)
 MOST_LAYERS = 8
-"""Methods are compared on so many layers, and the one chosen is then looked at in all."""
+LEAST_LAYERS = 3
+COMPARED_WEIGHTS = 600_000_000
+"""Methods are compared on so many layers, fewer of them where they are large, and the one chosen is then looked at in
+all. Of the 0.6B shape these are 8 layers, of 4B 5 and of 8B 3; see bench/LOG.md."""
 MOST_ERROR = 0.01
 """A linear layer whose squared error exceeds this share of its output stays in float32."""
 NEARLY = 1.05
@@ -119,7 +123,7 @@ def choose(
         methods: those to choose from.
     """
     methods = list(methods)
-    layers = _spaced(numbers.num_hidden_layers)
+    layers = _spaced(numbers)
     compared = [name for name in input_names(numbers) if split_name(name)[0] in layers]
     errors: dict[Method, float] = {}
     ranks: dict[Method, tuple[int, float]] = {}
@@ -302,6 +306,9 @@ def _scales(read: ReadTensor, numbers: Architecture, activations: Activations, n
     return smoothing_scales(largest, weights, alpha)
 
 
-def _spaced(layers: int) -> set[str]:
-    """The prefixes of at most MOST_LAYERS layers, the first and the last among them."""
-    return {f"layers.{int(layer)}" for layer in np.linspace(0, layers - 1, min(layers, MOST_LAYERS)).round()}
+def _spaced(numbers: Architecture) -> set[str]:
+    """The prefixes of the layers that methods are compared on, evenly spaced, the first and the last among them."""
+    weights = sum(rows * columns for rows, columns in linear_shapes(numbers).values())
+    layers = numbers.num_hidden_layers
+    count = min(layers, MOST_LAYERS, max(LEAST_LAYERS, COMPARED_WEIGHTS // weights))
+    return {f"layers.{int(layer)}" for layer in np.linspace(0, layers - 1, count).round()}

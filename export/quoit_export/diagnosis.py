@@ -1,36 +1,31 @@
 """Where in a graph the first value that is not finite appears.
 
-A copy of the graph, beside the original and with its tensors, gives out the residual stream behind every attention
-and every MLP. This module does not know why a value is not finite.
+The graph gives out the residual stream behind every attention and every MLP. This module does not know why a value is
+not finite.
 """
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from quoit.batches import Row, plan_batches
 from quoit.pipeline import CPU_LIMITS
-from quoit.session import ONNX_NAMES, feed, onnxruntime
-
-PROBE = "probe.onnx"
-RESIDUAL = 3
-"""Which output of SkipSimplifiedLayerNormalization is the sum."""
+from quoit.session import feed
+from quoit_export.pieces import ADD_NORM, RESIDUAL, run
 
 
-def first_nonfinite(graph: Path, rows: Iterable[Row]) -> str | None:
+def first_nonfinite(model: ir.Model, rows: Sequence[Row]) -> str | None:
     """The block whose result is the first that is not finite, such as `layers.3.mlp`, or None where all are.
 
     Args:
-        graph: a model.onnx of an artifact, in a folder that can be written.
-        rows: token ids to try, one row after another until one fails.
+        model: the graph; it is given more outputs.
+        rows: token ids to try.
     """
-    model = ir.load(graph)
     names: dict[str, str] = {}
     block = "embed_tokens"
     for node in model.graph:
-        if node.op_type == "SkipSimplifiedLayerNormalization":
+        if node.op_type == ADD_NORM:
             # The norm behind attention is the MLP's, and the norm behind an MLP belongs to what follows.
             weight, residual = node.inputs[2], node.outputs[RESIDUAL]
             if weight is None:
@@ -40,15 +35,9 @@ def first_nonfinite(graph: Path, rows: Iterable[Row]) -> str | None:
             residual.type = weight.type
             names[str(residual.name)] = block
             model.graph.outputs.append(residual)
-    probe = graph.with_name(PROBE)
-    try:
-        ir.save(model, probe)
-        session = onnxruntime().InferenceSession(str(probe), providers=[ONNX_NAMES["cpu"]])
-        for row in rows:
-            (batch,) = plan_batches([row], CPU_LIMITS)
-            for name, values in zip(names, session.run(list(names), feed(batch)), strict=True):
-                if not np.isfinite(values).all():
-                    return names[name]
-    finally:
-        probe.unlink(missing_ok=True)
+    feeds = [feed(batch) for batch in plan_batches(rows, CPU_LIMITS)]
+    for _, outputs in run(model, feeds, "looking for the layer"):
+        for name, block in names.items():
+            if name in outputs and not np.isfinite(outputs[name]).all():
+                return block
     return None

@@ -1,30 +1,33 @@
 """How far a variant's answers are from its reference's, and the floor below which it is not published.
 
-Answers come from the runtime itself, on a fixed set of texts in some thirty languages, code and symbols on which
-nothing is ever decided; those of int8 also on the texts that it was made with. The reference of fp16 and int8 is fp32,
-and that of fp32 is transformers. An embedding model's answers are vectors, a reranker's are scores. This module does
-not know what makes a variant better.
+Answers are made with the runtime's own tokens, batches and pooling, of a fixed set of texts in some thirty languages,
+code and symbols on which nothing is ever decided; those of int8 also of the texts that it was made with. The reference
+of fp16 and int8 is fp32, and that of fp32 is transformers. An embedding model's answers are vectors, a reranker's are
+scores. This module does not know what makes a variant better.
 """
 
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from itertools import islice
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from quoit.artifact import HELD_OUT, Artifact, EmbeddingContract, Measure, Parity, Precision, Task
-from quoit.embedder import Embedder
+from quoit.batches import Batch, plan_batches
+from quoit.pipeline import cpu_limits
+from quoit.pooling import Output, finish
 from quoit.prompts import Pair, render_pairs
-from quoit.reranker import Reranker
-from quoit.scoring import sigmoid
+from quoit.scoring import check_finite, sigmoid
+from quoit.session import Answers, check_exact, choose
 from quoit.tokens import Ids, TextTokenizer
 from quoit_export.checkpoint import Checkpoint
 from quoit_export.errors import ParityError
-
-Answers = NDArray[np.float32]
+from quoit_export.pieces import answers
 
 FLOORS: dict[Precision, dict[Measure, float]] = {
     "fp32": {"cosine": 0.99999, "agreement": 1 - 1e-5, "spearman": 0.9999},
@@ -81,16 +84,73 @@ def parity_rows(artifact: Artifact, sample: Sample) -> list[Ids]:
     return tokenizer.encode(list(render_pairs(sample.pairs, contract.instruction, "\n"))).ids
 
 
-def variant_answers(artifact: Artifact, precision: Precision, sample: Sample) -> Answers:
-    """A variant's unit vectors of the texts [n, hidden], or logits of the pairs [QUERIES, documents], on the CPU."""
-    progress = sys.stderr.isatty()
-    if isinstance(artifact.manifest.contract, EmbeddingContract):
-        embedder = Embedder(artifact, precision=precision, provider="cpu")
-        vectors: Answers = embedder.encode(sample.texts, show_progress=progress)
-        return vectors
-    reranker = Reranker(artifact, precision=precision, provider="cpu")
-    logits = reranker.predict(sample.pairs, activation="logit", show_progress=progress)
-    return logits.reshape(QUERIES, -1)
+@dataclass(frozen=True)
+class Questions:
+    """A sample's texts or pairs as the runtime batches them.
+
+    Attributes:
+        sample: which.
+        rows: the token ids of each.
+        batches: the batches that answer them.
+    """
+
+    sample: Sample
+    rows: Sequence[Ids]
+    batches: Sequence[Batch]
+
+    @classmethod
+    def plan(cls, artifact: Artifact, sample: Sample) -> "Questions":
+        """What is asked of the model that an artifact is of."""
+        rows = parity_rows(artifact, sample)
+        return cls(sample, rows, list(plan_batches(rows, cpu_limits(artifact.manifest.task))))
+
+    def collect(self, found: Sequence[Answers], task: Task) -> Answers:
+        """A graph's answers to the batches as unit vectors [n, hidden], or as logits [QUERIES, documents].
+
+        Raises:
+            ComputeError: one is not finite.
+        """
+        answers = np.empty((len(self.rows), *found[0].shape[1:]), np.float32)
+        for batch, some in zip(self.batches, found, strict=True):
+            answers[batch.texts] = some[batch.output_row]
+        if task == "embedding":
+            vectors: Answers = finish(answers, Output())
+            return vectors
+        return check_finite(answers).reshape(QUERIES, -1)
+
+
+def collect(questions: Sequence[Questions], found: Sequence[Answers], task: Task) -> list[Answers]:
+    """The answers to several samples, whose batches were run one after another."""
+    rest = iter(found)
+    return [one.collect(list(islice(rest, len(one.batches))), task) for one in questions]
+
+
+def variant_answers(artifact: Artifact, precision: Precision, samples: Sequence[Sample]) -> list[Answers]:
+    """A variant's unit vectors of each sample's texts [n, hidden], or logits of its pairs [QUERIES, documents].
+
+    On the CPU, of the graph and the tensors that were written, after a check that they are those that were recorded.
+
+    Raises:
+        ArtifactError: a file is damaged.
+        ProviderError: this CPU cannot run int8.
+        ComputeError: an answer is not finite.
+    """
+    model = load_variant(artifact, precision)
+    questions = [Questions.plan(artifact, sample) for sample in samples]
+    batches = [batch for one in questions for batch in one.batches]
+    return collect(questions, answers(model, batches, f"running {precision}"), artifact.manifest.task)
+
+
+def load_variant(artifact: Artifact, precision: Precision) -> ir.Model:
+    """A variant's graph as it was written, after a check of its files; its tensors stay in theirs until they are used.
+
+    Raises:
+        ArtifactError: a file is damaged.
+        ProviderError: this CPU cannot run int8.
+    """
+    check_exact(choose(artifact, "cpu", precision))
+    files = [artifact.verify(record) for record in artifact.variant(precision).files]
+    return ir.load(next(file for file in files if file.suffix == ".onnx"))
 
 
 def transformers_answers(checkpoint: Checkpoint, artifact: Artifact, sample: Sample) -> Answers:

@@ -133,6 +133,24 @@ class FloatEncoding:
         return cast(author.read(name), self.dtype, name)
 
 
+@dataclass
+class Quantized:
+    """A weight that is read and quantized once for both its tensors; the scales, which are small, are kept."""
+
+    read: Callable[[], NDArray[Any]]
+    quantize: Quantize
+    scales: NDArray[np.float32] | None = None
+
+    def integers(self) -> NDArray[np.int8]:
+        """The whole numbers, as `quantize` lays them out."""
+        integers, self.scales = self.quantize(self.read())
+        return integers
+
+    def scale(self) -> NDArray[np.float32]:
+        """[out]."""
+        return self.quantize(self.read())[1] if self.scales is None else self.scales
+
+
 @dataclass(frozen=True)
 class Int8Encoding:
     """Uint8 activations, int8 weights per output column.
@@ -155,7 +173,7 @@ class Int8Encoding:
         if not self.int8_table:
             half = FloatEncoding(ir.DataType.FLOAT16).embed(author, ids, shape)
             return author.op("Cast", half, to=ir.DataType.FLOAT)
-        table, scale = self._store(author, "embed_tokens.weight", shape, quantize_outputs)
+        table, scale = self._store(author, "embed_tokens.weight", shape, shape[0], quantize_outputs)
         return author.op("DequantizeLinear", author.op("Gather", table, ids), author.op("Gather", scale, ids), axis=0)
 
     def prepare(self, author: Author, x: Rows, tokens: ir.Value, names: Sequence[str]) -> Rows:
@@ -189,21 +207,19 @@ class Int8Encoding:
         return author.constants[name]
 
     @staticmethod
-    def _store(author: Author, stored: str, shape: tuple[int, int], quantize: Quantize) -> tuple[ir.Value, ir.Value]:
-        """A weight's whole numbers, of that shape, and their scales."""
-
-        def part(index: int) -> NDArray[Any]:
-            return quantize(author.read(stored))[index]
-
-        scales = shape[0] if quantize is quantize_outputs else shape[1]
-        weight = author.weight(f"{stored}_int8", ir.DataType.INT8, shape, lambda: part(0))
-        return weight, author.weight(f"{stored}_scale", ir.DataType.FLOAT, (scales,), lambda: part(1))
+    def _store(
+        author: Author, stored: str, shape: tuple[int, int], outputs: int, quantize: Quantize
+    ) -> tuple[ir.Value, ir.Value]:
+        """A weight's whole numbers, of a shape, and their scales, one for each output."""
+        once = Quantized(lambda: author.read(stored), quantize)
+        weight = author.weight(f"{stored}_int8", ir.DataType.INT8, shape, once.integers)
+        return weight, author.weight(f"{stored}_scale", ir.DataType.FLOAT, (outputs,), once.scale)
 
     def linear(self, author: Author, x: Rows, name: str, shape: tuple[int, int]) -> Rows:
         """See `Encoding`."""
         if name in self.floats:
             return FloatEncoding(self.dtype).linear(author, x, name, shape)
-        weight, scale = self._store(author, f"{name}.weight", shape[::-1], quantize_columns)
+        weight, scale = self._store(author, f"{name}.weight", shape[::-1], shape[0], quantize_columns)
         step = x.step or author.constant("one", np.array(1, np.float32))
         product = author.op(
             "MatMulIntegerToFloat", x.values, weight, step, scale, self._zero_point(author), domain=MICROSOFT

@@ -1,42 +1,23 @@
 """From an open checkpoint to a published artifact, all or nothing.
 
-Variants are written into a hidden folder beside the output (`staging`), measured there, and published together.
-This module does not know how a graph is made (`graph`) or measured (`parity`).
+Variants are written into a hidden folder beside the output (`staging`), measured there (`variants`), and published
+together. This module does not know how.
 """
 
-import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
-import onnx_ir as ir
 
-from quoit.artifact import Artifact, Calibration, Manifest, Parity, Precision, Quantization, Variant, read_artifact
-from quoit.errors import ArtifactError, ComputeError
-from quoit.tokens import Ids
+from quoit.artifact import Artifact, Manifest, Parity, Precision, Variant, read_artifact
+from quoit.errors import ArtifactError
 from quoit.writers import locked
-from quoit_export.calibration import CalibrationTexts, built_in_texts, calibration_rows, observe
+from quoit_export.calibration import CalibrationTexts, built_in_texts
 from quoit_export.checkpoint import Checkpoint
-from quoit_export.choice import METHODS, UNROTATED, Method, choose
-from quoit_export.diagnosis import first_nonfinite
 from quoit_export.errors import ExportError, ParityError
-from quoit_export.parity import (
-    FLOORS,
-    Answers,
-    Comparison,
-    Sample,
-    compare,
-    held_out,
-    parity_rows,
-    transformers_answers,
-    variant_answers,
-)
-from quoit_export.staging import GRAPH, Staging, bare_manifest, is_same, restore, variant_model
-
-SPARE_BYTES = 64 << 20
-MOST_MEASURED = 64
-"""Of the calibration texts, so many are measured on too."""
+from quoit_export.parity import FLOORS
+from quoit_export.staging import Staging, bare_manifest, is_same, restore
+from quoit_export.variants import Making, is_made_with, passes, with_variants
 
 
 @dataclass(frozen=True)
@@ -84,56 +65,24 @@ def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
             return read_artifact(out)
         staging = Staging.open(out.with_name(f".{out.name}.partial"), checkpoint, bare)
         staging.adopt(out, kept)
-        # fp32 is what the others are measured against, wanted or not.
-        needed: list[Precision] = ["fp32", *(name for name in missing if name != "fp32")]
-        _check_disk(out, [variant_model(checkpoint, name) for name in needed if name not in staging.partial.files])
-        manifest = _make(checkpoint, staging, needed, request)
-        failed = [name for name in needed if not manifest.variants[name].accepted]
+        measured = Making(checkpoint, staging, request.calibration).make(missing, verify=request.verify)
+        failed = [name for name, parity in measured.items() if not passes(parity)]
         if failed and not request.keep_rejected:
             staging.forget(failed)
-            raise ParityError(_explain(failed, manifest))
+            raise ParityError(_explain(failed, measured))
+        manifest = with_variants(staging, {name: measured[name] for name in missing})
         variants = manifest.variants | kept
         ordered: dict[Precision, Variant] = {name: variants[name] for name in wanted}
         staging.publish(msgspec.structs.replace(manifest, variants=ordered), out)
     return read_artifact(out)
 
 
-def _make(checkpoint: Checkpoint, staging: Staging, needed: list[Precision], request: Request) -> Manifest:
-    """Writes and measures variants; int8 again without rotations where one turns out worse than was predicted."""
-    for name in needed:
-        if name == "int8":
-            _write_int8(checkpoint, staging, request)
-        else:
-            staging.write_variant(checkpoint, name)
-    manifest = _with_variants(staging, _measure(checkpoint, staging, needed, request))
-    if _is_rotated_in_vain(manifest):
-        # The prediction is made of layers one by one; what all texts err in together shows only here.
-        staging.forget(["int8"])
-        _write_int8(checkpoint, staging, request, UNROTATED)
-        manifest = _with_variants(staging, _measure(checkpoint, staging, needed, request))
-    return manifest
-
-
-def _with_variants(staging: Staging, measured: dict[Precision, tuple[Parity, ...]]) -> Manifest:
-    """The manifest with the variants in `measured`."""
-    variants: dict[Precision, Variant] = {
-        name: Variant(
-            staging.partial.files[name],
-            parity,
-            all(one.passes for one in parity),
-            staging.partial.quantization if name == "int8" else None,
-        )
-        for name, parity in measured.items()
-    }
-    return msgspec.structs.replace(staging.partial.bare, variants=variants)
-
-
-def _explain(failed: list[Precision], manifest: Manifest) -> str:
+def _explain(failed: list[Precision], measured: dict[Precision, tuple[Parity, ...]]) -> str:
     lines = [
         f"{name}: {parity.measure} to {parity.reference} on {parity.texts} texts is {parity.least:.5f} at least and "
         f"{parity.mean:.5f} on average, {_floors(parity)}"
         for name in failed
-        for parity in manifest.variants[name].parity
+        for parity in measured[name]
         if not parity.passes
     ]
     return (
@@ -175,94 +124,6 @@ def _present_variants(bare: Manifest, request: Request) -> dict[Precision, Varia
 def _is_redone(name: Precision, variant: Variant, request: Request) -> bool:
     """Whether a variant that is there is written again: to be verified, since it was rejected, or made otherwise."""
     verify = request.verify and name == "fp32" and not variant.parity
-    other = name == "int8" and not _is_made_with(variant.quantization, request)
+    other = name == "int8" and not is_made_with(variant.quantization, request.calibration)
     rejected = not variant.accepted and not request.keep_rejected
     return verify or (name in request.precisions and (other or rejected))
-
-
-def _is_made_with(quantization: Quantization | None, request: Request) -> bool:
-    """Whether an int8 variant was made with the texts that are asked for."""
-    return quantization is not None and quantization.calibration.sha256 == request.calibration.sha256
-
-
-def _is_rotated_in_vain(manifest: Manifest) -> bool:
-    """Whether an int8 variant whose stream was rotated is below its floor."""
-    variant = manifest.variants.get("int8")
-    if variant is None or variant.accepted or variant.quantization is None:
-        return False
-    return variant.quantization.method not in {method.name for method in UNROTATED}
-
-
-def _write_int8(
-    checkpoint: Checkpoint, staging: Staging, request: Request, methods: tuple[Method, ...] = METHODS
-) -> None:
-    """Writes int8 as a run of the staged fp32 tells, unless an earlier export did so with the same texts."""
-    if _is_made_with(staging.partial.quantization, request):
-        return
-    staging.forget(["int8"])
-    texts = request.calibration
-    artifact = Artifact(staging.folder, _with_variants(staging, {"fp32": ()}))
-    rows = calibration_rows(artifact, texts)
-    activations = observe(_graph(artifact, "fp32"), rows)
-    if not activations.finite:
-        raise _overflow(staging, artifact, "fp32", rows)
-    record = Calibration(texts.source, texts.sha256, len(rows), sum(map(len, rows)))
-    plan = choose(checkpoint.tensor, checkpoint.architecture, activations, record, methods)
-    _check_disk(request.out.absolute(), [variant_model(checkpoint, "int8", plan)])
-    staging.write_variant(checkpoint, "int8", plan)
-
-
-def _check_disk(out: Path, models: list[ir.Model]) -> None:
-    tensors = (value.const_value for model in models for value in model.graph.initializers.values())
-    needed = sum(tensor.nbytes for tensor in tensors if tensor is not None) + SPARE_BYTES
-    free = shutil.disk_usage(out.parent).free
-    if needed > free:
-        raise ExportError(
-            f"{out.parent} has {free:,} bytes free, this export needs {needed:,}; free some, or name a folder on "
-            "a larger disk"
-        )
-
-
-def _measure(
-    checkpoint: Checkpoint, staging: Staging, needed: list[Precision], request: Request
-) -> dict[Precision, tuple[Parity, ...]]:
-    """The parity of every variant; fp32 alone has none unless it is verified."""
-    found: dict[Precision, tuple[Parity, ...]] = dict.fromkeys(needed, ())
-    artifact = Artifact(staging.folder, _with_variants(staging, found))
-    task = artifact.manifest.task
-    samples = [held_out()]
-    if "int8" in needed:
-        samples.append(Sample("calibration", request.calibration.texts[:MOST_MEASURED]))
-    for sample in samples:
-        reference = _answers(staging, artifact, "fp32", sample)
-        if request.verify and sample is samples[0]:
-            oracle = transformers_answers(checkpoint, artifact, sample)
-            found["fp32"] = compare(reference, oracle, Comparison("fp32", task, "transformers fp32"))
-        for precision in needed:
-            if precision == "int8" or (precision == "fp16" and sample is samples[0]):
-                answers = _answers(staging, artifact, precision, sample)
-                found[precision] += compare(answers, reference, Comparison(precision, task, texts=sample.name))
-    return found
-
-
-def _answers(staging: Staging, artifact: Artifact, precision: Precision, sample: Sample) -> Answers:
-    """A variant's answers; where one is not finite, the error names the layer."""
-    try:
-        return variant_answers(artifact, precision, sample)
-    except ComputeError as error:
-        raise _overflow(staging, artifact, precision, parity_rows(artifact, sample)) from error
-
-
-def _overflow(staging: Staging, artifact: Artifact, precision: Precision, rows: Sequence[Ids]) -> ParityError:
-    """The error of a variant whose values are not finite, which is forgotten."""
-    layer = first_nonfinite(_graph(artifact, precision), rows) or "the final norm"
-    staging.forget([precision])
-    return ParityError(
-        f"nothing was published, {precision} gives values that are not finite, first in {layer}; use another "
-        "precision, or a checkpoint that stays within float32"
-    )
-
-
-def _graph(artifact: Artifact, precision: Precision) -> Path:
-    record = next(file for file in artifact.manifest.variants[precision].files if file.path.endswith(GRAPH))
-    return artifact.path(record)

@@ -175,9 +175,14 @@ class Pipeline:
 def default_limits(choice: Choice, task: Task) -> Limits:
     """What one batch may hold on a provider, for a task."""
     if choice.provider == "cpu":
-        return CPU_LIMITS if task == "embedding" else CPU_RERANK_LIMITS
+        return cpu_limits(task)
     # The tiles of an fp16 graph compute in float32, for CPUs; CUDA's own float16 kernel needs none.
     return replace(CUDA_LIMITS, tiled_from=NEVER) if choice.precision == "fp16" else CUDA_LIMITS
+
+
+def cpu_limits(task: Task) -> Limits:
+    """What one batch may hold on a CPU, for a task."""
+    return CPU_LIMITS if task == "embedding" else CPU_RERANK_LIMITS
 
 
 def take_windows(texts: Iterable[str]) -> Iterator[list[str]]:

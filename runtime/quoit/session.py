@@ -128,6 +128,19 @@ def int8_is_exact() -> bool:
     return all(bool((result == inner * 255 * 127).all()) for result in results)
 
 
+def check_exact(choice: Choice) -> None:
+    """Refuses int8 on a CPU that cannot sum it.
+
+    Raises:
+        ProviderError: the choice is int8, on a CPU whose sums saturate.
+    """
+    if choice.provider == "cpu" and choice.precision == "int8" and not int8_is_exact():
+        raise ProviderError(
+            "precision 'int8' needs a CPU that sums int8 products exactly (AVX512-VNNI, AVX-VNNI, AMX or ARM "
+            "dot products), and this one saturates; use precision='fp32'"
+        )
+
+
 class Session:
     """A loaded variant of an artifact."""
 
@@ -145,11 +158,7 @@ class Session:
         """
         self.choice = choice
         self.threads = threads
-        if choice.provider == "cpu" and choice.precision == "int8" and not int8_is_exact():
-            raise ProviderError(
-                "precision 'int8' needs a CPU that sums int8 products exactly (AVX512-VNNI, AVX-VNNI, AMX or ARM "
-                "dot products), and this one saturates; use precision='fp32'"
-            )
+        check_exact(choice)
         files = artifact.variant(choice.precision).files
         graphs = [record for record in files if record.path.endswith(".onnx")]
         if len(graphs) != 1:

@@ -20,7 +20,7 @@ from quoit_export.calibration import observe
 from quoit_export.checkpoint import open_checkpoint
 from quoit_export.choice import Method, Plan, fold
 from quoit_export.folding import input_names
-from quoit_export.parity import FLOORS, MEAN_FLOORS, Comparison, compare, held_out
+from quoit_export.parity import FLOORS, MEAN_FLOORS, Comparison, compare, held_out, load_variant
 from quoit_export.publish import Request, publish
 from quoit_export.staging import Staging, bare_manifest
 
@@ -149,7 +149,7 @@ def test_a_massive_activation_is_one(exported: Callable[[str], Artifact]) -> Non
     tokenizer = TextTokenizer.load(artifact.path(manifest.tokenizer), manifest)
     with_word, without = tokenizer.encode([f"a train{MASSIVE_WORD} a boat", "a train and a boat"]).ids
     largest = [
-        observe(artifact.folder / "fp32" / "model.onnx", [row]).largest["layers.0.mlp.down_proj"]
+        observe(load_variant(artifact, "fp32"), [row])[0].largest["layers.0.mlp.down_proj"]
         for row in (with_word, without)
     ]
     assert largest[0].max() > 2000
@@ -176,7 +176,7 @@ def test_a_token_table_that_rotation_would_drown_is_not_rotated(
     checkpoint = open_checkpoint(str(folder("outlier")))
     bare = bare_manifest(checkpoint)
     rows = TextTokenizer.load(checkpoint.tokenizer_file, bare).encode(held_out().texts).ids
-    activations = observe(artifact.folder / "fp32" / "model.onnx", rows)
+    activations = observe(load_variant(artifact, "fp32"), rows)[0]
     numbers = checkpoint.architecture
     rotated = fold(checkpoint.tensor, numbers, activations, Method(0.5, rotated=True), input_names(numbers))
     staging = Staging.open(tmp_path / "rotated", checkpoint, bare)

@@ -28,7 +28,7 @@ from quoit_export.calibration import (
 from quoit_export.checkpoint import open_checkpoint
 from quoit_export.errors import ExportError
 from quoit_export.folding import input_names
-from quoit_export.parity import parity_texts
+from quoit_export.parity import load_variant, parity_texts
 from quoit_export.staging import Staging, bare_manifest
 from support import SMALL
 
@@ -61,7 +61,7 @@ def input_names_of(model: Any) -> list[str]:
 
 @pytest.fixture(scope="module")
 def observed(artifact: Artifact) -> Activations:
-    return observe(artifact.folder / "fp32" / "model.onnx", calibration_rows(artifact, TEXTS))
+    return observe(load_variant(artifact, "fp32"), calibration_rows(artifact, TEXTS))[0]
 
 
 def test_maxima_are_those_of_transformers_over_all_tokens(
@@ -95,7 +95,7 @@ def test_rows_are_evenly_spaced_tokens_with_the_first_and_the_last(
 def test_observing_leaves_the_variant_as_it_was(artifact: Artifact) -> None:
     folder = artifact.folder / "fp32"
     before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
-    observe(folder / "model.onnx", calibration_rows(artifact, TEXTS)[:1])
+    observe(load_variant(artifact, "fp32"), calibration_rows(artifact, TEXTS)[:1])
     assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == before
 
 
@@ -170,5 +170,6 @@ def test_values_that_are_not_finite_are_seen(
     manifest = msgspec.structs.replace(
         staging.partial.bare, variants={"fp32": Variant(staging.partial.files["fp32"], (), accepted=True)}
     )
-    rows = calibration_rows(Artifact(staging.folder, manifest), TEXTS)
-    assert observe(staging.folder / "fp32" / "model.onnx", rows).finite is (not large)
+    artifact = Artifact(staging.folder, manifest)
+    rows = calibration_rows(artifact, TEXTS)
+    assert observe(load_variant(artifact, "fp32"), rows)[0].finite is (not large)

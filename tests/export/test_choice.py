@@ -31,6 +31,7 @@ from quoit_export.choice import (
     table_error,
 )
 from quoit_export.folding import NORMS, Folding, input_names, make_rotation, split_name
+from quoit_export.parity import load_variant
 from quoit_export.precision import ReadTensor, quantize_columns
 
 RECORD = Calibration("built-in", "0" * 64, 64, 1000)
@@ -38,7 +39,7 @@ RECORD = Calibration("built-in", "0" * 64, 64, 1000)
 
 @pytest.fixture(scope="module")
 def activations(artifact: Artifact) -> Activations:
-    return observe(artifact.folder / "fp32" / "model.onnx", calibration_rows(artifact, built_in_texts()))
+    return observe(load_variant(artifact, "fp32"), calibration_rows(artifact, built_in_texts()))[0]
 
 
 def with_changes(checkpoint: Checkpoint, **changes: NDArray[np.float32]) -> ReadTensor:

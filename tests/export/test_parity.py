@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from quoit.artifact import Artifact, Measure, Precision, read_artifact, record_file, write_manifest
+from quoit.session import Answers
 from quoit_export.checkpoint import Checkpoint, open_checkpoint
 from quoit_export.errors import ParityError
 from quoit_export.parity import (
@@ -18,7 +19,6 @@ from quoit_export.parity import (
     FLOORS,
     MEAN_FLOORS,
     QUERIES,
-    Answers,
     Comparison,
     Sample,
     compare,
@@ -46,7 +46,7 @@ def reference(embedders: Embedders) -> Vectors:
 @pytest.fixture(scope="module")
 def logits(rerank_artifact: Artifact) -> Answers:
     """The logits of the fixed pairs in fp32."""
-    return variant_answers(rerank_artifact, "fp32", held_out())
+    return variant_answers(rerank_artifact, "fp32", [held_out()])[0]
 
 
 def measure_of(name: Measure, found: Answers, reference: Answers, precision: Precision) -> bool:
@@ -272,7 +272,7 @@ def test_the_artifacts_parity_is_what_measuring_it_again_gives(
     variants = artifact.manifest.variants
     for precision in ("fp16", "int8"):
         measured = compare(
-            variant_answers(artifact, precision, held_out()), reference, Comparison(precision, "embedding", "fp32")
+            variant_answers(artifact, precision, [held_out()])[0], reference, Comparison(precision, "embedding", "fp32")
         )
         assert tuple(one for one in variants[precision].parity if one.texts == "held-out") == measured
     verified, *_ = variants["fp32"].parity
@@ -289,7 +289,9 @@ def test_a_rerankers_parity_is_what_measuring_it_again_gives(
     assert logits.shape == (QUERIES, DOCUMENTS)
     for precision in ("fp16", "int8"):
         measured = compare(
-            variant_answers(rerank_artifact, precision, held_out()), logits, Comparison(precision, "rerank", "fp32")
+            variant_answers(rerank_artifact, precision, [held_out()])[0],
+            logits,
+            Comparison(precision, "rerank", "fp32"),
         )
         assert tuple(one for one in variants[precision].parity if one.texts == "held-out") == measured
     oracle = transformers_answers(open_checkpoint(str(rerank_checkpoint_folder)), rerank_artifact, held_out())
@@ -308,14 +310,14 @@ def test_a_damaged_variant_is_below_its_floor(
 ) -> None:
     damaged = damage(artifact, precision, tensor, tmp_path / "damaged")
     parity, *_ = compare(
-        variant_answers(damaged, precision, held_out()), reference, Comparison(precision, "embedding", "fp32")
+        variant_answers(damaged, precision, [held_out()])[0], reference, Comparison(precision, "embedding", "fp32")
     )
     assert not parity.passes
 
 
 def test_a_damaged_reranker_is_below_its_floor(tmp_path: Path, rerank_artifact: Artifact, logits: Answers) -> None:
     damaged = damage(rerank_artifact, "int8", "layers.1.self_attn.v_proj.weight_int8", tmp_path / "damaged")
-    found = compare(variant_answers(damaged, "int8", held_out()), logits, Comparison("int8", "rerank", "fp32"))
+    found = compare(variant_answers(damaged, "int8", [held_out()])[0], logits, Comparison("int8", "rerank", "fp32"))
     assert not all(parity.passes for parity in found)
 
 

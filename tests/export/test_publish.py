@@ -21,12 +21,13 @@ from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassifi
 from quoit import Embedder, Reranker
 from quoit.artifact import FORMAT, Artifact, EmbeddingContract, FileRecord, Measure, Precision, hash_file, read_artifact
 from quoit.errors import ArtifactError
-from quoit_export.calibration import PROBE, CalibrationTexts
+from quoit_export.calibration import CalibrationTexts
 from quoit_export.checkpoint import Checkpoint, open_checkpoint
 from quoit_export.choice import NEARLY
 from quoit_export.errors import ExportError, ParityError
 from quoit_export.parity import FLOORS
-from quoit_export.publish import SPARE_BYTES, Request, publish
+from quoit_export.publish import Request, publish
+from quoit_export.variants import SPARE_BYTES
 from random_checkpoint import PROMPTS
 from support import (
     edit_json,
@@ -200,7 +201,7 @@ def test_an_interrupted_int8_is_not_taken_up_by_an_export_with_other_texts(
 ) -> None:
     """Staged with some texts, and published with others: as if it had never been staged."""
     with monkeypatch.context() as patch:
-        patch.setattr("quoit_export.publish._measure", interrupt)
+        patch.setattr("quoit_export.variants.Making._measure", interrupt)
         with pytest.raises(KeyboardInterrupt):
             publish(small, Request(tmp_path / "out", ("fp32", "int8")))
     staged = tmp_path / ".out.partial" / "int8" / "model.onnx.data"
@@ -215,12 +216,12 @@ def test_an_interrupted_int8_is_taken_up_with_how_it_was_made(
     tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("quoit_export.publish._measure", interrupt)
+        patch.setattr("quoit_export.variants.Making._measure", interrupt)
         with pytest.raises(KeyboardInterrupt):
             publish(small, Request(tmp_path / "out", ("fp32", "int8")))
     staged = (tmp_path / ".out.partial" / "int8" / "model.onnx.data").stat()
     with monkeypatch.context() as patch:
-        patch.setattr("quoit_export.publish.observe", interrupt)
+        patch.setattr("quoit_export.variants.observe", interrupt)
         found = publish(small, Request(tmp_path / "out", ("fp32", "int8")))
     taken = (found.folder / "int8" / "model.onnx.data").stat()
     assert (taken.st_ino, taken.st_mtime_ns) == (staged.st_ino, staged.st_mtime_ns)
@@ -235,13 +236,11 @@ def interrupt(*arguments: Any) -> None:
 def test_a_calibration_that_was_cut_short_leaves_nothing(
     tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    """Nor does one that was killed in the middle, whose copy of the graph is still there."""
     with monkeypatch.context() as patch:
-        patch.setattr(f"quoit_export.publish.{place}", interrupt)
+        patch.setattr(f"quoit_export.variants.{place}", interrupt)
         with pytest.raises(KeyboardInterrupt):
             publish(small, Request(tmp_path / "out", ("fp32", "int8")))
     assert not (tmp_path / "out").exists()
-    (tmp_path / ".out.partial" / "fp32" / PROBE).write_bytes(b"half")
     found = publish(small, Request(tmp_path / "out", ("fp32", "int8")))
     assert set(contents(found.folder)) == expected_files("fp32", "int8")
 

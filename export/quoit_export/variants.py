@@ -1,0 +1,228 @@
+"""Variants, written into the staging folder and measured there against fp32.
+
+What fp32 answers, and what its linear layers read, is found in one pass before int8 is made; for that fp32 need not be
+written. This module does not know which variants are wanted, nor what becomes of those below their floor.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import onnx_ir as ir
+
+from quoit.artifact import Artifact, Calibration, Manifest, Parity, Precision, Quantization, Variant
+from quoit.batches import Batch
+from quoit.errors import ComputeError
+from quoit.session import Answers
+from quoit.tokens import Ids
+from quoit_export.calibration import Activations, CalibrationTexts, calibration_rows, observe
+from quoit_export.checkpoint import Checkpoint
+from quoit_export.choice import METHODS, UNROTATED, Method, choose
+from quoit_export.diagnosis import first_nonfinite
+from quoit_export.errors import ExportError, ParityError
+from quoit_export.parity import (
+    Comparison,
+    Questions,
+    Sample,
+    collect,
+    compare,
+    held_out,
+    load_variant,
+    parity_rows,
+    transformers_answers,
+    variant_answers,
+)
+from quoit_export.pieces import answers
+from quoit_export.staging import Staging, variant_model
+
+SPARE_BYTES = 64 << 20
+MOST_MEASURED = 64
+"""Of the calibration texts, so many are measured on too."""
+
+Measured = dict[Precision, tuple[Parity, ...]]
+
+
+def passes(parity: tuple[Parity, ...]) -> bool:
+    """Whether everything that was measured reaches its floors."""
+    return all(one.passes for one in parity)
+
+
+def is_made_with(quantization: Quantization | None, texts: CalibrationTexts) -> bool:
+    """Whether an int8 variant was made with these texts."""
+    return quantization is not None and quantization.calibration.sha256 == texts.sha256
+
+
+def with_variants(staging: Staging, measured: Measured) -> Manifest:
+    """The manifest with the variants in `measured`."""
+    variants: dict[Precision, Variant] = {
+        name: Variant(
+            staging.partial.files[name],
+            parity,
+            passes(parity),
+            staging.partial.quantization if name == "int8" else None,
+        )
+        for name, parity in measured.items()
+    }
+    return msgspec.structs.replace(staging.partial.bare, variants=variants)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What fp32 gives.
+
+    Attributes:
+        samples: the texts that variants are measured on; all but the first concern int8 alone.
+        answers: to each of them.
+        activations: what its linear layers read of the calibration's texts, where int8 is to be made.
+    """
+
+    samples: list[Sample]
+    answers: list[Answers]
+    activations: Activations | None
+
+
+@dataclass(frozen=True)
+class Making:
+    """The variants of one export, in the making.
+
+    Attributes:
+        checkpoint: what they are made of.
+        staging: where they grow.
+        texts: what int8 is made with.
+    """
+
+    checkpoint: Checkpoint
+    staging: Staging
+    texts: CalibrationTexts
+
+    def make(self, missing: list[Precision], *, verify: bool = False) -> Measured:
+        """Writes variants, as far as they are not there, and measures them.
+
+        Int8 is written again without rotations where one turns out worse than was predicted.
+
+        Args:
+            missing: which.
+            verify: compare fp32 with transformers, even if it is none of them.
+
+        Raises:
+            ExportError: the disk is too small.
+            ParityError: a variant gives values that are not finite.
+        """
+        staged = self.staging.partial.files
+        self._check_disk([variant_model(self.checkpoint, name) for name in missing if name not in staged])
+        for name in missing:
+            if name != "int8":
+                self.staging.write_variant(self.checkpoint, name)
+        reference = self._refer(missing)
+        if reference.activations is not None:
+            self._write_int8(reference.activations)
+        measured = self._measure(reference, missing)
+        if verify:
+            measured["fp32"] = self._verify(reference)
+        if self._is_rotated_in_vain(measured):
+            # The prediction is made of layers one by one; what all texts err in together shows only here.
+            self._write_int8(reference.activations or self._observe()[0], UNROTATED)
+            measured |= self._measure(reference, ["int8"])
+        return measured
+
+    def _refer(self, missing: list[Precision]) -> Reference:
+        """One pass of fp32: over what variants are measured on, and what int8 is made with unless it is there."""
+        artifact = self._artifact()
+        samples = [held_out()]
+        if "int8" in missing:
+            samples.append(Sample("calibration", self.texts.texts[:MOST_MEASURED]))
+        questions = [Questions.plan(artifact, sample) for sample in samples]
+        batches = [batch for one in questions for batch in one.batches]
+        activations = None
+        if "int8" in missing and not is_made_with(self.staging.partial.quantization, self.texts):
+            activations, found = self._observe(batches)
+        else:
+            found = answers(self._model("fp32"), batches, "running fp32")
+        try:
+            return Reference(samples, collect(questions, found, artifact.manifest.task), activations)
+        except ComputeError as error:
+            raise self._overflow("fp32", [row for one in questions for row in one.rows]) from error
+
+    def _observe(self, others: Sequence[Batch] = ()) -> tuple[Activations, list[Answers]]:
+        """What fp32's linear layers read of the calibration's texts, and its answers to other batches."""
+        rows = calibration_rows(self._artifact(), self.texts)
+        activations, found = observe(self._model("fp32"), rows, others)
+        if not activations.finite:
+            raise self._overflow("fp32", rows)
+        return activations, found
+
+    def _write_int8(self, activations: Activations, methods: tuple[Method, ...] = METHODS) -> None:
+        """Writes int8 as the activations tell, in place of one that is there."""
+        self.staging.forget(["int8"])
+        rows = calibration_rows(self._artifact(), self.texts)
+        record = Calibration(self.texts.source, self.texts.sha256, len(rows), sum(map(len, rows)))
+        checkpoint = self.checkpoint
+        plan = choose(checkpoint.tensor, checkpoint.architecture, activations, record, methods)
+        self._check_disk([variant_model(checkpoint, "int8", plan)])
+        self.staging.write_variant(checkpoint, "int8", plan)
+
+    def _is_rotated_in_vain(self, measured: Measured) -> bool:
+        """Whether an int8 variant whose stream was rotated is below its floor."""
+        made = self.staging.partial.quantization
+        if made is None or passes(measured.get("int8", ())):
+            return False
+        return made.method not in {method.name for method in UNROTATED}
+
+    def _check_disk(self, models: list[ir.Model]) -> None:
+        folder = self.staging.folder.parent
+        tensors = (value.const_value for model in models for value in model.graph.initializers.values())
+        needed = sum(tensor.nbytes for tensor in tensors if tensor is not None) + SPARE_BYTES
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            raise ExportError(
+                f"{folder} has {free:,} bytes free, this export needs {needed:,}; free some, or name a folder on "
+                "a larger disk"
+            )
+
+    def _measure(self, reference: Reference, missing: list[Precision]) -> Measured:
+        """The parity of every variant to fp32, which has none itself."""
+        measured: Measured = dict.fromkeys(missing, ())
+        task = self.staging.partial.bare.task
+        for precision in missing:
+            if precision == "fp32":
+                continue
+            samples = reference.samples if precision == "int8" else reference.samples[:1]
+            given = self._answers(precision, samples)
+            for sample, found, expected in zip(samples, given, reference.answers, strict=False):
+                measured[precision] += compare(found, expected, Comparison(precision, task, texts=sample.name))
+        return measured
+
+    def _verify(self, reference: Reference) -> tuple[Parity, ...]:
+        """The parity of fp32 to transformers."""
+        oracle = transformers_answers(self.checkpoint, self._artifact(), reference.samples[0])
+        task = self.staging.partial.bare.task
+        return compare(reference.answers[0], oracle, Comparison("fp32", task, "transformers fp32"))
+
+    def _answers(self, precision: Precision, samples: list[Sample]) -> list[Answers]:
+        """A variant's answers; where one is not finite, the error names the layer."""
+        artifact = self._artifact()
+        try:
+            return variant_answers(artifact, precision, samples)
+        except ComputeError as error:
+            rows = [row for sample in samples for row in parity_rows(artifact, sample)]
+            raise self._overflow(precision, rows) from error
+
+    def _overflow(self, precision: Precision, rows: Sequence[Ids]) -> ParityError:
+        """The error of a variant whose values are not finite, which is forgotten."""
+        layer = first_nonfinite(self._model(precision), rows) or "the final norm"
+        self.staging.forget([precision])
+        return ParityError(
+            f"nothing was published, {precision} gives values that are not finite, first in {layer}; use another "
+            "precision, or a checkpoint that stays within float32"
+        )
+
+    def _model(self, precision: Precision) -> ir.Model:
+        """A variant's graph: as it was written, or else as it would be."""
+        if precision in self.staging.partial.files:
+            return load_variant(self._artifact(), precision)
+        return variant_model(self.checkpoint, precision)
+
+    def _artifact(self) -> Artifact:
+        """The artifact that the staging folder would be if nothing were measured."""
+        return Artifact(self.staging.folder, with_variants(self.staging, dict.fromkeys(self.staging.partial.files, ())))
