@@ -28,9 +28,10 @@ from quoit import Embedder
 from quoit.artifact import Artifact, Calibration, Precision, Variant
 from quoit_export.calibration import Activations, built_in_texts, calibration_rows, observe
 from quoit_export.checkpoint import Checkpoint, open_checkpoint
-from quoit_export.choice import METHODS, Method, Plan, choose, fold, input_error
+from quoit_export.choice import METHODS, Method, Plan, choose, fold
 from quoit_export.folding import input_names
 from quoit_export.parity import Comparison, compare, held_out, load_variant
+from quoit_export.prediction import input_error
 from quoit_export.staging import Staging, bare_manifest
 from shape_06b import ROOT, describe_run
 

@@ -1,15 +1,15 @@
-"""Which folds an int8 variant gets: those whose rounding, computed on calibration rows, errs least.
+"""Which folds an int8 or int4 variant gets: those whose rounding, computed on calibration rows, errs least.
 
-Of every method the error of each linear layer is computed as the graph would make it, from activations rounded row by
-row and weights rounded column by column. A layer that no fold makes good enough stays in float32. Behind the norms of a
-rotated stream all rows are alike (of one length, no channel standing out): there one step for all rows is tried, which
-spares the graph the look at each row. This module does not know how activations are observed (`calibration`), nor what
-the folds do to the tensors (`folding`).
+Of every method the error of each linear layer is computed as the graph would make it (`prediction`). A layer that no
+fold makes good enough for int4 is stored as in int8, and what is not good enough for int8 stays in float32. Behind the
+norms of a rotated stream all rows are alike (of one length, no channel standing out): there one step for all rows is
+tried, which spares the graph the look at each row. This module does not know how activations are observed
+(`calibration`), nor what the folds do to the tensors (`folding`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial, reduce
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -20,17 +20,29 @@ from quoit_export.checkpoint import linear_shapes
 from quoit_export.folding import (
     NORMS,
     PRODUCERS,
-    READERS,
     Channels,
     Folding,
-    Values,
     input_names,
     make_rotation,
     share_among_heads,
     smoothing_scales,
     split_name,
 )
-from quoit_export.precision import INT8_MAX, SMALLEST_ROW_MAXIMUM, Int8Encoding, ReadTensor, quantize_outputs
+from quoit_export.precision import INT8_MAX, Int4Encoding, Int8Encoding, ReadTensor
+from quoit_export.prediction import (
+    INT4,
+    INT4_AT_FIRST_SIGHT,
+    INT8,
+    Arithmetic,
+    as_float16,
+    as_int8,
+    in_steps,
+    input_error,
+    input_errors,
+    largest_columns,
+    linears_of,
+    table_error,
+)
 
 SEED = 20_230
 """Of rotations; any one does as well, see bench/LOG.md."""
@@ -40,8 +52,13 @@ LEAST_LAYERS = 3
 COMPARED_WEIGHTS = 600_000_000
 """Methods are compared on so many layers, fewer of them where they are large, and the one chosen is then looked at in
 all. Of the 0.6B shape these are 8 layers, of 4B 5 and of 8B 3; see bench/LOG.md."""
-MOST_ERROR = 0.01
-"""A linear layer whose squared error exceeds this share of its output stays in float32."""
+Bits = Literal[8, 4]
+INT8_BITS: Bits = 8
+INT4_BITS: Bits = 4
+MOST_ERROR: dict[Bits, float] = {8: 0.01, 4: 0.02}
+"""A linear layer whose squared error exceeds this share of its output is stored otherwise: of int4 in int8, of int8 in
+float32."""
+COMPARED_AS: dict[Bits, Arithmetic] = {8: INT8, 4: INT4_AT_FIRST_SIGHT}
 NEARLY = 1.05
 """Of methods whose errors differ by less, a rotated one is taken, since steps can be fixed there."""
 STEP_MARGIN = 1.1
@@ -50,9 +67,6 @@ MOST_STEP_ERROR = 0.0005
 """A step is fixed where the error that it leads to is not above this."""
 MOST_TABLE_ERROR = 0.0002
 """The token table is stored in int8 where the error that it adds is not above this."""
-TABLE_ROWS = 512
-"""Tokens whose embeddings' rounding is looked at."""
-TINY = 1e-30
 DIGITS = 4
 
 
@@ -88,22 +102,20 @@ UNROTATED = tuple(method for method in METHODS if not method.rotated)
 """What is left where a rotation turned out worse than was predicted."""
 
 
-Rounding = Callable[[Values], tuple[Values, Values]]
-"""Rows [n, in] to whole numbers and the scales that they have to be multiplied by, [n, 1] or []."""
-
-
 @dataclass(frozen=True)
 class Plan:
-    """How an int8 variant is made, and what the manifest says of it."""
+    """How an int8 or int4 variant is made, and what the manifest says of it."""
 
     folding: Folding
     record: Quantization
+    bits: Bits = INT8_BITS
 
     @property
-    def encoding(self) -> Int8Encoding:
+    def encoding(self) -> Int8Encoding | Int4Encoding:
         """How the folded tensors are stored."""
         record = self.record
-        return Int8Encoding(floats=frozenset(record.floats), steps=record.steps, int8_table=record.int8_table)
+        int8 = Int8Encoding(floats=frozenset(record.floats), steps=record.steps, int8_table=record.int8_table)
+        return int8 if self.bits == INT8_BITS else Int4Encoding(int8, frozenset(record.eights))
 
 
 def choose(
@@ -112,8 +124,9 @@ def choose(
     activations: Activations,
     calibration: Calibration,
     methods: Iterable[Method] = METHODS,
+    bits: Bits = INT8_BITS,
 ) -> Plan:
-    """The method that leaves the fewest linear layers in float32, and of such the one with the least predicted error.
+    """The method that most linear layers are good enough with, and of such the one with the least predicted error.
 
     Args:
         read: a tensor by its name in the checkpoint.
@@ -121,6 +134,7 @@ def choose(
         activations: what its linear layers read.
         calibration: where that was observed.
         methods: those to choose from.
+        bits: of the weights.
     """
     methods = list(methods)
     layers = _spaced(numbers)
@@ -132,25 +146,26 @@ def choose(
         folding = fold(read, numbers, activations, method, compared)
         if method.rotated not in tables:
             tables[method.rotated] = table_error(folding, read, compared, as_float16)
-        linears = [input_error(folding, read, name, activations) for name in compared]
-        good = [error for error in linears if is_good(error)]
+        linears = [input_error(folding, read, name, activations, COMPARED_AS[bits]) for name in compared]
+        good = [error for error in linears if is_good(error, bits)]
         errors[method] = float(np.mean(linears)) + tables[method.rotated]
         ranks[method] = len(linears) - len(good), sum(good) / len(linears) + tables[method.rotated]
     chosen = _first_of_nearly_equal(ranks)
     folding = fold(read, numbers, activations, chosen, input_names(numbers))
-    poor, steps = _settle(folding, read, activations)
+    settled = _settle(folding, read, activations, bits)
     table = table_error(folding, read, compared, as_int8)
     record = Quantization(
         method=chosen.name,
         alpha=chosen.alpha,
         seed=SEED if chosen.rotated or chosen.heads else None,
-        floats=tuple(linear for name in poor for linear in linears_of(name)),
-        steps=steps,
+        floats=tuple(linear for name in settled.floats for linear in linears_of(name)),
+        eights=tuple(linear for name in settled.eights for linear in linears_of(name)),
+        steps=settled.steps,
         int8_table=table <= MOST_TABLE_ERROR,
         calibration=calibration,
         errors={method.name: float(f"{error:.{DIGITS}g}") for method, error in errors.items()},
     )
-    return Plan(folding, record)
+    return Plan(folding, record, bits)
 
 
 def _first_of_nearly_equal(ranks: dict[Method, tuple[int, float]]) -> Method:
@@ -160,29 +175,45 @@ def _first_of_nearly_equal(ranks: dict[Method, tuple[int, float]]) -> Method:
     return min(near or ranks, key=lambda method: (not method.rotated, ranks[method]))
 
 
-def _settle(folding: Folding, read: ReadTensor, activations: Activations) -> tuple[list[str], dict[str, float]]:
-    """Of all inputs, those that int8 is not good enough for, and those whose rows one step is good enough for."""
-    poor: list[str] = []
-    steps: dict[str, float] = {}
+@dataclass(frozen=True)
+class Settled:
+    """The inputs whose linear layers stay in float32, those stored in int8 instead of int4, and the fixed steps."""
+
+    floats: list[str] = field(default_factory=list)
+    eights: list[str] = field(default_factory=list)
+    steps: dict[str, float] = field(default_factory=dict)
+
+
+def _settle(folding: Folding, read: ReadTensor, activations: Activations, bits: Bits) -> Settled:
+    """Looks at every input of the decoder."""
+    settled = Settled()
     for name in tqdm(input_names(folding.numbers), desc="settling", unit=" inputs", disable=None):
-        step = None
-        if folding.stream is not None and split_name(name)[1] in NORMS:
-            rows = folding.activations(read, name, activations.rows[name])
-            step = float(STEP_MARGIN * np.abs(rows).max() / INT8_MAX)
-        roundings: list[Rounding] = [quantize_rows]
-        if step is not None:
-            roundings.append(partial(quantize_evenly, step=step))
-        error, *even = input_errors(folding, read, name, activations, roundings)
+        step = _even_step(folding, read, name, activations)
+        arithmetics = [INT8, *([INT4] if bits == INT4_BITS else []), *([in_steps(step)] if step else [])]
+        error, *others = input_errors(folding, read, name, activations, arithmetics)
+        if bits == INT4_BITS and is_good(others[0], bits):
+            continue
         if not is_good(error):
-            poor.append(name)
-        elif step is not None and even[0] <= MOST_STEP_ERROR:
-            steps[name] = step
-    return poor, steps
+            settled.floats.append(name)
+            continue
+        if bits == INT4_BITS:
+            settled.eights.append(name)
+        if step and others[-1] <= MOST_STEP_ERROR:
+            settled.steps[name] = step
+    return settled
 
 
-def is_good(error: float) -> bool:
-    """Whether a linear layer with this error may be stored in int8; NaN may not."""
-    return error <= MOST_ERROR
+def _even_step(folding: Folding, read: ReadTensor, name: str, activations: Activations) -> float | None:
+    """The step that reaches all observed rows of an input, where one may be fixed."""
+    if folding.stream is None or split_name(name)[1] not in NORMS:
+        return None
+    rows = folding.activations(read, name, activations.rows[name])
+    return float(STEP_MARGIN * np.abs(rows).max() / INT8_MAX)
+
+
+def is_good(error: float, bits: Bits = INT8_BITS) -> bool:
+    """Whether a linear layer with this error may be stored with so many bits; NaN may not."""
+    return error <= MOST_ERROR[bits]
 
 
 def fold(
@@ -210,97 +241,8 @@ def fold(
     )
 
 
-def input_error(folding: Folding, read: ReadTensor, name: str, activations: Activations) -> float:
-    """The squared error of int8 relative to the output, as a mean over an input's linear layers and observed rows."""
-    return input_errors(folding, read, name, activations, [quantize_rows])[0]
-
-
-def input_errors(
-    folding: Folding, read: ReadTensor, name: str, activations: Activations, roundings: Sequence[Rounding]
-) -> list[float]:
-    """The same for several ways to round the rows."""
-    rows = folding.activations(read, name, activations.rows[name])
-    rounded = [rounding(rows) for rounding in roundings]
-    folded = folding.reader(read)
-    errors = []
-    for linear in linears_of(name):
-        weight = folded(f"{linear}.weight")
-        integers, column_scale = quantize_outputs(weight)
-        exact = (rows @ weight.T).astype(np.float64)
-        power = np.maximum(np.sum(exact**2, axis=1), TINY)
-        stored = integers.astype(np.float32).T
-        found = ((quantized @ stored) * column_scale * row_scale for quantized, row_scale in rounded)
-        errors.append([float(np.mean(np.sum((one - exact) ** 2, axis=1) / power)) for one in found])
-    return [float(error) for error in np.mean(errors, axis=0)]
-
-
-def table_error(folding: Folding, read: ReadTensor, inputs: Iterable[str], store: Callable[[Values], Values]) -> float:
-    """The squared error of the stored token table, relative to what an input's readers see of it; of the worst one.
-
-    A channel that towers over the others and that norms hold back is harmless as it is, and drowns them where a
-    rotation spreads it.
-    """
-    table = read("embed_tokens.weight")
-    exact = table[np.linspace(0, len(table) - 1, TABLE_ROWS).astype(int)].astype(np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        stored = exact if folding.stream is None else folding.stream.apply(exact)
-        stored = store(stored)
-        lost = (stored if folding.stream is None else stored @ folding.stream.matrix.T) - exact
-    if not np.isfinite(lost).all():
-        return np.inf
-    errors = []
-    for seen in (read("norm.weight").astype(np.float32), *_sensitivities(read, inputs)):
-        power = np.maximum(np.sum((exact * seen) ** 2, axis=1), TINY)
-        errors.append(float(np.mean(np.sum((lost * seen) ** 2, axis=1) / power)))
-    return max(errors)
-
-
-def _sensitivities(read: ReadTensor, inputs: Iterable[str]) -> Iterator[Values]:
-    """How much the readers of each input behind a norm see of each channel: its norm's weight times their columns."""
-    for name in inputs:
-        layer, part = split_name(name)
-        if part in NORMS:
-            yield read(f"{layer}.{NORMS[part]}.weight").astype(np.float32) * _columns(read, name)
-
-
-def _columns(read: ReadTensor, name: str) -> Values:
-    """The largest magnitude of each column of an input's readers."""
-    columns = (np.abs(read(f"{linear}.weight").astype(np.float32)).max(axis=0) for linear in linears_of(name))
-    return reduce(np.maximum, columns)
-
-
-def as_float16(table: Values) -> Values:
-    """Rows of the token table as float16 holds them."""
-    return table.astype(np.float16).astype(np.float32)
-
-
-def as_int8(table: Values) -> Values:
-    """Rows of the token table as int8 holds them."""
-    integers, scale = quantize_outputs(table)
-    return integers * scale[:, None]
-
-
-def quantize_evenly(rows: Values, step: float) -> tuple[Values, Values]:
-    """Activations rounded and clipped to one step, as `Int8Encoding` does: -128 to 127, and that step."""
-    scale = np.float32(step)
-    return np.clip(np.rint(rows / scale), -INT8_MAX - 1, INT8_MAX), np.array(scale)
-
-
-def quantize_rows(rows: Values) -> tuple[Values, Values]:
-    """Activations as `Int8Encoding` rounds them: whole numbers from -127 to 127, and each row's scale [n, 1]."""
-    largest = np.maximum(np.abs(rows).max(axis=1, keepdims=True), np.float32(SMALLEST_ROW_MAXIMUM))
-    scale = largest * np.float32(1 / INT8_MAX)
-    return np.rint(rows / scale), scale
-
-
-def linears_of(name: str) -> list[str]:
-    """The linear layers that read an input."""
-    layer, part = split_name(name)
-    return [f"{layer}.{linear}" for linear in READERS[part]]
-
-
 def _scales(read: ReadTensor, numbers: Architecture, activations: Activations, name: str, alpha: float) -> Channels:
-    largest, weights = activations.largest[name], _columns(read, name).astype(np.float64)
+    largest, weights = activations.largest[name], largest_columns(read, name).astype(np.float64)
     if name.endswith("self_attn.o_proj"):
         largest, weights = share_among_heads(largest, numbers), share_among_heads(weights, numbers)
     return smoothing_scales(largest, weights, alpha)

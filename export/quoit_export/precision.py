@@ -5,9 +5,11 @@
 | fp32      | MatMul, float32                                            | float32                | float32      |
 | fp16      | MatMul, float16                                            | float16                | float16      |
 | int8      | uint8 activations x int8 weights per output column         | int8 per row, float16  | float32      |
+| int4      | MatMulNBits, 4 bits in blocks of 32, or as in int8         | int8 per row, float16  | float32      |
 
 Int8 activations are scaled row by row (token by token), or by one step that was fixed at export, so that a text's
-vector cannot depend on its batch mates. U8 x S8 is the one int8 pairing that is fast on x86.
+vector cannot depend on its batch mates. U8 x S8 is the one int8 pairing that is fast on x86. MatMulNBits rounds
+activations by itself, block by block; it spares memory, not time.
 """
 
 from collections import Counter
@@ -21,11 +23,14 @@ from numpy.typing import NDArray
 from onnx_ir.tape import Tape
 
 from quoit.artifact import Precision
+from quoit_export.blocks import BITS, BLOCK, pack_blocks
 from quoit_export.errors import ExportError
 
 MICROSOFT = "com.microsoft"
+INT8_ARITHMETIC = 4
+"""MatMulNBits' `accuracy_level` that rounds activations to int8, in the blocks of the weights."""
 ReadTensor = Callable[[str], NDArray[Any]]
-Quantize = Callable[[NDArray[Any]], tuple[NDArray[np.int8], NDArray[np.float32]]]
+Quantize = Callable[[NDArray[Any]], tuple[NDArray[Any], NDArray[np.float32]]]
 
 INT8_MAX = 127
 ACTIVATION_ZERO_POINT = 128
@@ -141,13 +146,13 @@ class Quantized:
     quantize: Quantize
     scales: NDArray[np.float32] | None = None
 
-    def integers(self) -> NDArray[np.int8]:
+    def integers(self) -> NDArray[Any]:
         """The whole numbers, as `quantize` lays them out."""
         integers, self.scales = self.quantize(self.read())
         return integers
 
     def scale(self) -> NDArray[np.float32]:
-        """[out]."""
+        """What they have to be multiplied by."""
         return self.quantize(self.read())[1] if self.scales is None else self.scales
 
 
@@ -227,6 +232,46 @@ class Int8Encoding:
         return Rows(product, x.scale)
 
 
+@dataclass(frozen=True)
+class Int4Encoding:
+    """Four-bit weights in blocks, but for linear layers that are stored as in int8 or float32.
+
+    Attributes:
+        others: what stores those, and the token table.
+        eights: which are in int8; those that read one input are so together, and as in `others.floats`.
+    """
+
+    others: Int8Encoding = field(default_factory=Int8Encoding)
+    eights: frozenset[str] = frozenset()
+
+    @property
+    def dtype(self) -> ir.DataType:
+        """See `Encoding`."""
+        return self.others.dtype
+
+    def embed(self, author: Author, ids: ir.Value, shape: tuple[int, int]) -> ir.Value:
+        """See `Encoding`."""
+        return self.others.embed(author, ids, shape)
+
+    def prepare(self, author: Author, x: Rows, tokens: ir.Value, names: Sequence[str]) -> Rows:
+        """See `Encoding`."""
+        return self.others.prepare(author, x, tokens, names) if self.eights.issuperset(names) else x
+
+    def linear(self, author: Author, x: Rows, name: str, shape: tuple[int, int]) -> Rows:
+        """See `Encoding`."""
+        if name in self.eights | self.others.floats:
+            return self.others.linear(author, x, name, shape)
+        outputs, inputs = shape
+        blocks = -(-inputs // BLOCK)
+        once = Quantized(lambda: author.read(f"{name}.weight"), pack_blocks)
+        weight = author.weight(
+            f"{name}.weight_int4", ir.DataType.UINT8, (outputs, blocks, BLOCK * BITS // 8), once.integers
+        )
+        scale = author.weight(f"{name}.weight_scale", ir.DataType.FLOAT, (outputs, blocks), once.scale)
+        numbers = {"N": outputs, "K": inputs, "bits": BITS, "block_size": BLOCK, "accuracy_level": INT8_ARITHMETIC}
+        return Rows(author.op("MatMulNBits", x.values, weight, scale, domain=MICROSOFT, **numbers), x.scale)
+
+
 def cast(values: NDArray[Any], dtype: ir.DataType, name: str) -> NDArray[Any]:
     """Values in another floating-point type.
 
@@ -262,4 +307,5 @@ ENCODINGS: dict[Precision, Encoding] = {
     "fp32": FloatEncoding(ir.DataType.FLOAT),
     "fp16": FloatEncoding(ir.DataType.FLOAT16),
     "int8": Int8Encoding(),
+    "int4": Int4Encoding(),
 }

@@ -25,7 +25,7 @@ HELD_OUT = "held-out"
 """What the texts are called on which nothing was decided at export."""
 MAX_MANIFEST_BYTES = 1 << 20
 
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "int8", "int4"]
 Task = Literal["embedding", "rerank"]
 Measure = Literal["cosine", "agreement", "spearman", "top10", "ranking"]
 TokenId = Annotated[int, msgspec.Meta(ge=0)]
@@ -118,25 +118,27 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How an int8 variant's weights were prepared, and how that was chosen.
+    """How an int8 or int4 variant's weights were prepared, and how that was chosen.
 
     Attributes:
         method: the folds that were made, as in `errors`.
         alpha: the exponent of smoothing; None where nothing was smoothed.
         seed: of rotations; None where nothing was rotated.
         floats: linear layers that were left in float32.
+        eights: of int4, linear layers that are stored as in int8.
         steps: by the first of the linear layers that read it, the step in which an input is rounded in all rows; other
             inputs are rounded in 127ths of each row's largest magnitude.
         int8_table: whether the token table is int8, each row with its scale, and not float16.
         calibration: the texts that it was chosen on.
-        errors: of every method that was tried, the predicted error: the squared error of int8 relative to the output,
-            as a mean over linear layers and tokens, and what a float16 token table adds.
+        errors: of every method that was tried, the predicted error: the squared error relative to the output, as a mean
+            over linear layers and tokens, and what a float16 token table adds.
     """
 
     method: str
     alpha: float | None
     seed: int | None
     floats: tuple[str, ...]
+    eights: tuple[str, ...]
     steps: dict[str, float]
     int8_table: bool
     calibration: Calibration
@@ -146,6 +148,7 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """What was chosen and why, in a line."""
         others = [error for name, error in self.errors.items() if name != self.method]
         kept = f", {len(self.floats)} linear layers in float32" if self.floats else ""
+        kept += f", {len(self.eights)} in int8" if self.eights else ""
         against = f", {min(others):.2e} to {max(others):.2e} for {len(others)} other methods" if others else ""
         source = f"on {self.calibration.texts} {self.calibration.source} texts"
         return f"{self.method}{kept}: predicted error {self.errors[self.method]:.2e}{against}, {source}"

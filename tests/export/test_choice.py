@@ -1,11 +1,6 @@
-"""The choice of folds: predicted errors are those of the int8 graph, and the least of them wins."""
-
-from functools import partial
-from typing import Any
+"""The choice of folds: the least predicted error wins, and what is not good enough is stored otherwise."""
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
@@ -19,20 +14,12 @@ from quoit_export.choice import (
     NEARLY,
     SEED,
     Method,
-    as_float16,
-    as_int8,
     choose,
-    fold,
-    input_error,
-    input_errors,
-    linears_of,
-    quantize_evenly,
-    quantize_rows,
-    table_error,
 )
 from quoit_export.folding import NORMS, Folding, input_names, make_rotation, split_name
 from quoit_export.parity import load_variant
-from quoit_export.precision import ReadTensor, quantize_columns
+from quoit_export.precision import Int4Encoding, Int8Encoding, ReadTensor
+from quoit_export.prediction import INT4, as_float16, as_int8, in_steps, input_error, linears_of, table_error
 
 RECORD = Calibration("built-in", "0" * 64, 64, 1000)
 
@@ -45,67 +32,6 @@ def activations(artifact: Artifact) -> Activations:
 def with_changes(checkpoint: Checkpoint, **changes: NDArray[np.float32]) -> ReadTensor:
     """The checkpoint's tensors but for some, whose names have _ for dots."""
     return lambda name: changes[name] if name in changes else checkpoint.tensor(name)
-
-
-def int8_graph(integers: NDArray[np.int8], scale: NDArray[np.float32]) -> Any:
-    """A linear layer as the int8 graph has it, for activations that are rounded already."""
-    nodes = [
-        onnx.helper.make_node("MatMulIntegerToFloat", ["x", "w", "one", "scale", "zero"], ["y"], domain="com.microsoft")
-    ]
-    tensors: dict[str, NDArray[Any]] = {
-        "w": integers,
-        "scale": scale,
-        "one": np.array(1, np.float32),
-        "zero": np.array(128, np.uint8),
-    }
-    graph = onnx.helper.make_graph(
-        nodes,
-        "linear",
-        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.UINT8, [None, len(integers)])],
-        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None, len(scale)])],
-        [onnx.numpy_helper.from_array(values, name) for name, values in tensors.items()],
-    )
-    opsets = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid("com.microsoft", 1)]
-    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
-    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-
-
-@pytest.mark.parametrize("method", [Method(), Method(0.5), Method(0.5, rotated=True, heads=True)])
-def test_predicted_errors_are_those_of_onnxruntime(
-    checkpoint: Checkpoint, activations: Activations, method: Method
-) -> None:
-    """The same products from its kernel, on the same rows."""
-    read, name = checkpoint.tensor, "layers.1.mlp.gate_proj"
-    folding = fold(read, checkpoint.architecture, activations, method, input_names(checkpoint.architecture))
-    rows = folding.activations(read, name, activations.rows[name])
-    quantized, row_scale = quantize_rows(rows)
-    errors = []
-    for linear in linears_of(name):
-        weight = folding.reader(read)(f"{linear}.weight")
-        session = int8_graph(*quantize_columns(weight))
-        (found,) = session.run(None, {"x": (quantized + 128).astype(np.uint8)})
-        exact = rows.astype(np.float64) @ weight.T
-        errors.append(np.mean(np.sum((found * row_scale - exact) ** 2, axis=1) / np.sum(exact**2, axis=1)))
-    predicted = input_error(folding, read, name, activations)
-    assert predicted == pytest.approx(np.mean(errors), rel=1e-3)
-    assert 1e-6 < predicted < 1e-2
-
-
-def test_rows_are_rounded_as_the_graph_rounds_them() -> None:
-    """Half of a step at most, and never beyond the largest."""
-    rows = np.random.default_rng(0).standard_normal((20, 64)).astype(np.float32)
-    rows[3] = 0
-    quantized, scale = quantize_rows(rows)
-    assert np.abs(quantized).max() == 127
-    np.testing.assert_array_equal(np.abs(quantized).max(axis=1), [127] * 3 + [0] + [127] * 16)
-    assert np.abs(quantized * scale - rows).max() <= 0.5001 * scale.max()
-
-
-def test_rows_rounded_in_one_step_are_clipped_where_uint8_ends() -> None:
-    rows = np.array([[0.26, -0.24, 12.7, 12.9, -12.8, -13.0]], np.float32)
-    quantized, scale = quantize_evenly(rows, 0.1)
-    np.testing.assert_array_equal(quantized, [[3, -2, 127, 127, -128, -128]])
-    assert scale == np.float32(0.1)
 
 
 def test_steps_are_fixed_behind_the_norms_of_a_rotated_stream_alone(
@@ -122,7 +48,7 @@ def test_steps_are_fixed_behind_the_norms_of_a_rotated_stream_alone(
         rows = plan.folding.activations(read, name, activations.rows[name])
         step = plan.record.steps.get(name, 1.1 * np.abs(rows).max() / 127)
         assert np.abs(rows).max() < 127 * step
-        (error,) = input_errors(plan.folding, read, name, activations, [partial(quantize_evenly, step=step)])
+        error = input_error(plan.folding, read, name, activations, in_steps(step))
         assert (error <= MOST_STEP_ERROR) is (name in plan.record.steps)
 
 
@@ -142,8 +68,7 @@ def test_the_least_error_is_chosen_and_all_are_recorded(checkpoint: Checkpoint, 
     assert record.errors[record.method] <= NEARLY * min(record.errors.values())
     assert record.calibration == RECORD
     assert record.floats == ()
-    assert (plan.encoding.floats, plan.encoding.steps) == (frozenset(), record.steps)
-    assert plan.encoding.int8_table is record.int8_table is True
+    assert plan.encoding == Int8Encoding(steps=record.steps, int8_table=True)
     chosen = next(method for method in METHODS if method.name == record.method)
     assert record.alpha == chosen.alpha
     assert (record.seed == SEED) is (chosen.rotated or chosen.heads)
@@ -175,7 +100,7 @@ def test_what_no_method_makes_good_stays_in_float32(checkpoint: Checkpoint, acti
     plan = choose(read, checkpoint.architecture, changed, RECORD)
     assert plan.record.floats == (name,)
     assert plan.record.describe().startswith(f"{plan.record.method}, 1 linear layers in float32: ")
-    assert all(error > MOST_ERROR / 12 for error in plan.record.errors.values())
+    assert all(error > MOST_ERROR[8] / 12 for error in plan.record.errors.values())
 
 
 def test_inputs_are_kept_in_float32_with_all_that_read_them(checkpoint: Checkpoint, activations: Activations) -> None:
@@ -218,3 +143,25 @@ def test_a_table_beyond_float16_has_no_finite_error(checkpoint: Checkpoint) -> N
     read = with_changes(checkpoint, **{EMBEDDINGS: checkpoint.tensor(EMBEDDINGS).astype(np.float32) * 1e7})
     for stream in (None, make_rotation(numbers.hidden_size, SEED)):
         assert table_error(Folding(numbers, stream=stream), read, input_names(numbers), as_float16) == np.inf
+
+
+def test_int4_stores_in_int8_what_errs_most(checkpoint: Checkpoint, activations: Activations) -> None:
+    """A column that towers over the others of each block leaves them no digits in four bits."""
+    name = "layers.1.mlp.down_proj"
+    weight = checkpoint.tensor(f"{name}.weight").astype(np.float32)
+    weight[:, 3::32] *= 8
+    rows = activations.rows[name].copy()
+    rows[:, 3::32] = 0
+    changed = Activations(activations.largest, activations.rows | {name: rows})
+    read = with_changes(checkpoint, **{f"{name}.weight": weight})
+    plan = choose(read, checkpoint.architecture, changed, RECORD, [Method()], bits=4)
+    assert name in plan.record.eights
+    others = [linear for other in input_names(checkpoint.architecture) for linear in linears_of(other)]
+    assert len(plan.record.eights) < len(others) / 2
+    assert plan.record.floats == ()
+    assert f", {len(plan.record.eights)} in int8: predicted" in plan.record.describe()
+    assert isinstance(plan.encoding, Int4Encoding)
+    assert plan.encoding.eights == frozenset(plan.record.eights)
+    for other in input_names(checkpoint.architecture):
+        error = input_error(plan.folding, read, other, changed, INT4)
+        assert (error > MOST_ERROR[4]) is (linears_of(other)[0] in plan.record.eights)
