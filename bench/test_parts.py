@@ -19,7 +19,7 @@ from quoit_export.checkpoint import open_checkpoint
 from quoit_export.parity import parity_texts
 from quoit_export.publish import Request, publish
 from random_checkpoint import SHAPES, write_checkpoint
-from workloads import log_normal
+from bench.workloads import log_normal
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 MIX = log_normal(1000, seed=11)

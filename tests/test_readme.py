@@ -67,7 +67,7 @@ def test_the_python_examples_run(
 def test_the_table_is_the_measured_one() -> None:
     """Every figure of the README's tables comes from bench/results."""
     table = subprocess.run(
-        [sys.executable, "bench/table.py"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "bench.table"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
     assert table.strip() in README
 
