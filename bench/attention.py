@@ -13,17 +13,16 @@ import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from bench.record import KIB, ROOT, describe_run
 from quoit.artifact import Architecture
 from quoit.session import ONNX_NAMES, onnxruntime
 from quoit_export.graph import IR_VERSION, OPSET, Decoder, make_inputs
 from quoit_export.precision import ENCODINGS, MICROSOFT, Author
-from bench.record import KIB, ROOT, describe_run
 
 RESULT = ROOT / "bench" / "results" / "attention.json"
 NUMBERS = Architecture(

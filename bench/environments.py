@@ -5,6 +5,7 @@ Rivals' pins conflict with each other and with quoit's. This module does not kno
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,8 @@ INSTALLERS = ("pip", "setuptools", "pkg_resources", "_distutils_hack", "distutil
 """What a new environment has before anything is installed; no part of a system."""
 BUILD_SETTINGS = {"CMAKE_ARGS": "-DGGML_NATIVE=ON", "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 1)}
 """llama.cpp comes as source, and is compiled for the instructions of this CPU."""
+WITHOUT = re.compile(r"^# without: (\S+)$", re.MULTILINE)
+"""In a requirement file: a package that comes along and is taken out again."""
 REASON_CHARACTERS = 600
 
 
@@ -41,6 +44,9 @@ def environment(name: str) -> Path:
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)]
     print(f"installing {requirements.relative_to(ROOT)}", file=sys.stderr, flush=True)
     run(install, os.environ | BUILD_SETTINGS)
+    unused = WITHOUT.findall(requirements.read_text())
+    if unused:
+        run([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", *unused])
     seal.write_text(wanted)
     return python
 

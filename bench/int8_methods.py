@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bench.adversaries import ADVERSARIES, write_adversary
+from bench.record import ROOT, describe_run
 from quoit import Embedder
 from quoit.artifact import Artifact, Calibration, Precision, Variant
 from quoit_export.calibration import Activations, built_in_texts, calibration_rows, observe
@@ -32,7 +33,6 @@ from quoit_export.choice import METHODS, Method, Plan, choose, fold, input_error
 from quoit_export.folding import input_names
 from quoit_export.parity import Comparison, compare, held_out
 from quoit_export.staging import Staging, bare_manifest
-from bench.record import ROOT, describe_run
 
 RESULT = ROOT / "bench" / "results" / "int8-methods.json"
 MODEL = ROOT / "models" / "quoit-embedding-7m"

@@ -167,7 +167,8 @@ def measure_workload(plan: Plan, store: Store, workers: dict[str, Worker], workl
         number += 1
         say(f"{plan.threads} threads, {workload.name}, round {number}: {describe(workload, seconds)}")
         left = sum(
-            missing(plan, store, workload, name) * float(np.median([sum(s) for s in store.done(plan.threads, workload.name, name)]))
+            missing(plan, store, workload, name)
+            * float(np.median([sum(s) for s in store.done(plan.threads, workload.name, name)]))
             for name in seconds
         )
         say(f"  about {left / 60:.1f} min more of this workload")

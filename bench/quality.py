@@ -28,13 +28,13 @@ from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
+from bench.record import ROOT, describe_run
 from quoit import Embedder, Reranker
 from quoit.artifact import Artifact, Precision
 from quoit.pooling import normalize
 from quoit.scoring import best_first
 from quoit_export.checkpoint import open_checkpoint
 from quoit_export.publish import Request, publish
-from bench.record import ROOT, describe_run
 
 RESULT = ROOT / "bench" / "results" / "quality.json"
 HELD_OUT = ROOT / "bench" / "heldout"

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from bench.record import ROOT, describe_run
+from bench.shape_06b import FOLDER
 from quoit import Reranker
 from quoit.artifact import HELD_OUT, Artifact, Precision, read_artifact
 from quoit.batches import common_prefix
 from quoit.pipeline import Pipeline
 from quoit.prompts import render_pairs
 from quoit.tokens import Ids
-from bench.record import ROOT, describe_run
-from bench.shape_06b import FOLDER
 
 RESULT = ROOT / "bench" / "results" / "rerank-0.6b.json"
 PRECISIONS: dict[Precision, int] = {"fp32": 1, "int8": 5}

@@ -31,9 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workloads", nargs="+", help=f"names as in the tables, or {COLD!r}; default: all")
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1])
     parser.add_argument("--rounds", type=int, help="at most so many of each workload")
-    parser.add_argument("--seconds", type=float, default=300, help="of a system on one workload; slow ones get 2 rounds")
+    parser.add_argument(
+        "--seconds", type=float, default=300, help="of a system on one workload; slow ones get 2 rounds"
+    )
     parser.add_argument("--gigabytes", type=float, help="for systems at rest together (default: 60 %% of what is free)")
     parser.add_argument("--label", default="run", help="measurements under another label are apart (default: run)")
+    parser.add_argument("--prepare", action="store_true", help="make environments and models, measure nothing")
     parser.add_argument("--out", type=Path, help="the result (default: beside the raw measurements)")
 
 
@@ -92,7 +95,7 @@ def run(options: argparse.Namespace) -> None:
         ready = prepare(systems, part, store)
         if ANCHOR not in ready:
             raise SystemExit(f"{ANCHOR} cannot run, and nothing is measured without it; see above")
-        for threads in options.threads:
+        for threads in () if options.prepare else options.threads:
             plan = make_plan(part.task, ready, every, names, threads, options)
             if part.task == "embedding" and COLD in names:
                 cold_starts(plan, store, every["query"])

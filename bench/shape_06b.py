@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from quoit import Embedder
-from quoit.artifact import Precision
 from bench.record import KIB, ROOT, describe_run
 from bench.rivals import OptimumGraph, optimum_graphs
 from bench.workloads import WORKLOADS, Workload
+from quoit import Embedder
+from quoit.artifact import Precision
 
 FOLDER = ROOT / "models" / "bench-0.6b"
 RESULT = Path(__file__).parent / "results" / "shape-0.6b.json"

@@ -38,7 +38,9 @@ def summarise(store: Store, workloads: dict[str, Workload], files: Sequence[File
             str(number): {
                 name: figures
                 for name, workload in workloads.items()
-                if (figures := compare([r for r in rounds if (r["threads"], r["workload"]) == (number, name)], workload))
+                if (
+                    figures := compare([r for r in rounds if (r["threads"], r["workload"]) == (number, name)], workload)
+                )
             }
             for number in threads
         },
@@ -72,7 +74,10 @@ def figures_of(name: str, rounds: list[Round], workload: Workload) -> Figures:
         figures |= latencies(np.concatenate([seconds[name] for seconds in mine]), workload)
     else:
         low, middle, high = np.quantile(workload.tokens / spent, [0.25, 0.5, 0.75])
-        figures |= {"tokens_per_second": round(float(middle), 1), "quartiles": [round(float(low), 1), round(float(high), 1)]}
+        figures |= {
+            "tokens_per_second": round(float(middle), 1),
+            "quartiles": [round(float(low), 1), round(float(high), 1)],
+        }
     beside = np.array([np.mean(seconds[name]) / np.mean(seconds[ANCHOR]) for seconds in mine if ANCHOR in seconds])
     if len(beside):
         low, middle, high = np.quantile(beside, [0.25, 0.5, 0.75])

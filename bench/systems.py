@@ -20,9 +20,7 @@ ANCHOR = "quoit int8"
 """Takes part in every round, so that each ratio has both its sides in the same minute."""
 REFERENCE = "sentence-transformers fp32"
 """Whose vectors the others' are compared with."""
-RERANK_PAIR = (
-    f"{RERANK_PREFIX}<Instruct>: {DEFAULT_TASK}\n<Query>: {{query}}\n<Document>: {{document}}{RERANK_SUFFIX}"
-)
+RERANK_PAIR = f"{RERANK_PREFIX}<Instruct>: {DEFAULT_TASK}\n<Query>: {{query}}\n<Document>: {{document}}{RERANK_SUFFIX}"
 """A pair as the model card of Qwen3-Reranker writes it, for `str.format`."""
 
 
@@ -185,7 +183,14 @@ BOTH: tuple[Task, ...] = ("embedding", "rerank")
 SYSTEMS = (
     System(ANCHOR, "quoit", "quoit_runtime", artifact, {"precision": "int8"}, BOTH, 1.2),
     System(
-        "quoit int8, workers", "quoit", "quoit_runtime", artifact, {"precision": "int8", "workers": True}, BOTH, 1.2, True
+        "quoit int8, workers",
+        "quoit",
+        "quoit_runtime",
+        artifact,
+        {"precision": "int8", "workers": True},
+        BOTH,
+        1.2,
+        True,
     ),
     System("quoit fp32", "quoit", "quoit_runtime", artifact, {"precision": "fp32"}, BOTH, 2.5),
     System("optimum int8", "optimum", "optimum_onnx", optimum_int8, memory=2),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.workloads import log_normal
 from quoit import Embedder
 from quoit.artifact import Artifact, Precision
 from quoit.batches import plan_batches
@@ -19,7 +20,6 @@ from quoit_export.checkpoint import open_checkpoint
 from quoit_export.parity import parity_texts
 from quoit_export.publish import Request, publish
 from random_checkpoint import SHAPES, write_checkpoint
-from bench.workloads import log_normal
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 MIX = log_normal(1000, seed=11)

@@ -1,7 +1,7 @@
 """Real texts as workloads: the same strings for every system, so that tokenization counts too.
 
-texts.jsonl.gz has 1,000 texts in sixteen languages; `collect_texts.py` says where they come from. Lengths in tokens are those
-of the checkpoint's own tokenizer, end token included. This module does not know the systems.
+texts.jsonl.gz has 1,000 texts in sixteen languages; `collect_texts.py` says where they come from. Lengths in tokens
+are those of the checkpoint's own tokenizer, end token included. This module does not know the systems.
 """
 
 import gzip

@@ -1,4 +1,4 @@
-"""OpenVINO through optimum-intel: int8 weights, activations quantized as it runs, the hint for latency or throughput."""
+"""OpenVINO through optimum-intel: int8 weights, activations quantized as it runs, one stream on all threads."""
 
 from typing import Any
 

@@ -33,4 +33,5 @@ def run_sorted(texts: list[str], tokenizer: Any, run: Callable[[dict[str, Any]],
         for line, position in enumerate(batch):
             vectors[position] = states[line, last[line]]
     found = np.stack(vectors).astype(np.float32)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    unit: Vectors = found / np.linalg.norm(found, axis=1, keepdims=True)
+    return unit

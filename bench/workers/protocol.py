@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -63,7 +64,7 @@ def respond(request: dict[str, Any], load: Load, config: dict[str, Any], loaded:
     else:
         texts = request["texts"]
         parts = [[text] for text in texts] if request["apart"] else [texts]
-        found, seconds = timed([lambda part=part: system.encode(part, query=request["query"]) for part in parts])
+        found, seconds = timed([partial(system.encode, part, query=request["query"]) for part in parts])
     if request["keep"]:
         np.save(request["keep"], np.concatenate(found).astype(np.float32))
     return {"seconds": seconds}

@@ -59,10 +59,9 @@ def load(config: dict[str, Any]) -> SentenceTransformers | CausalReranker:
 
         tokenizer = AutoTokenizer.from_pretrained(config["checkpoint"], padding_side="left")
         tokenizer.pad_token = tokenizer.pad_token or "<|endoftext|>"
-        model = AutoModelForCausalLM.from_pretrained(config["checkpoint"], dtype=dtype).eval()
+        model: Any = AutoModelForCausalLM.from_pretrained(config["checkpoint"], dtype=dtype)
+        model.eval()
         return CausalReranker(model, tokenizer, config["rerank_pair"])
     from sentence_transformers import SentenceTransformer
 
-    return SentenceTransformers(
-        SentenceTransformer(config["checkpoint"], device="cpu", model_kwargs={"dtype": dtype})
-    )
+    return SentenceTransformers(SentenceTransformer(config["checkpoint"], device="cpu", model_kwargs={"dtype": dtype}))
