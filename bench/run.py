@@ -7,20 +7,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from tokenizers import Tokenizer
 
 from bench.environments import UnavailableError, installed_bytes
 from bench.measure import CHECKED_TEXTS, Plan, cold_starts, measure, say
+from bench.profile import profile
 from bench.record import ROOT, WORK
 from bench.store import Store
 from bench.summary import summarise
 from bench.systems import ANCHOR, SYSTEMS, Files, System
 from bench.texts import Workload, workloads
-from quoit.artifact import Task
+from quoit.artifact import Precision, Task, read_artifact
+from quoit.roofline import measure_ceilings
 
 SHAPE = WORK / "checkpoints"
 COLD = "cold start"
 MEMORY_SHARE = 0.6
+PROFILED_TEXTS = 40
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +100,8 @@ def run(options: argparse.Namespace) -> None:
         if ANCHOR not in ready:
             raise SystemExit(f"{ANCHOR} cannot run, and nothing is measured without it; see above")
         for threads in () if options.prepare else options.threads:
+            if part.task == "embedding":
+                measure_machine(part, store, every["mix of 200"], threads)
             plan = make_plan(part.task, ready, every, names, threads, options)
             if part.task == "embedding" and COLD in names:
                 cold_starts(plan, store, every["query"])
@@ -105,6 +111,18 @@ def run(options: argparse.Namespace) -> None:
     out = options.out or folder / "result.json"
     out.write_text(json.dumps(result, indent=2) + "\n")
     print(out)
+
+
+def measure_machine(files: Files, store: Store, mix: Workload, threads: int) -> None:
+    """The machine's ceilings with so many threads and quoit's profile on the first texts of the mix, once."""
+    if str(threads) in store.facts("machine"):
+        return
+    artifact = read_artifact(files.folder / "artifact")
+    ceilings = msgspec.to_builtins(measure_ceilings(artifact.manifest.architecture, threads))
+    precisions: tuple[Precision, ...] = ("int8", "fp32")
+    profiles = {each: profile(artifact, each, mix.texts[:PROFILED_TEXTS], threads) for each in precisions}
+    store.learn(str(threads), kind="machine", ceilings=ceilings, profile=profiles)
+    say(f"{threads} threads: {ceilings}")
 
 
 def make_plan(

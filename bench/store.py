@@ -2,6 +2,7 @@
 
     FOLDER/rounds.jsonl        one line a round: threads, workload, and seconds of each system that took part
     FOLDER/systems.json        by system: reason it cannot run, versions, bytes installed, cosine, memory, cold start
+    FOLDER/machine.json        by threads: the machine's ceilings, and where quoit's time goes
     FOLDER/vectors/*.npy       the vectors that cosines come from
 
 This module does not know what the figures mean.
@@ -15,6 +16,7 @@ from typing import Any
 from quoit.writers import replacing
 
 Round = dict[str, Any]
+Facts = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -44,17 +46,17 @@ class Store:
             if (measured["threads"], measured["workload"]) == (threads, workload) and system in measured["seconds"]
         ]
 
-    def facts(self) -> dict[str, dict[str, Any]]:
-        """What is known of each system beside its rounds."""
-        file = self.folder / "systems.json"
-        found: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else {}
+    def facts(self, kind: str = "systems") -> Facts:
+        """What is known of each system beside its rounds, or of the `machine` with each number of threads."""
+        file = self.folder / f"{kind}.json"
+        found: Facts = json.loads(file.read_text()) if file.is_file() else {}
         return found
 
-    def learn(self, system: str, **facts: Any) -> None:
-        """Adds to what is known of a system."""
-        known = self.facts()
-        known[system] = known.get(system, {}) | facts
-        with replacing(self.folder / "systems.json") as draft:
+    def learn(self, name: str, *, kind: str = "systems", **facts: Any) -> None:
+        """Adds to what is known of a system or of the machine."""
+        known = self.facts(kind)
+        known[name] = known.get(name, {}) | facts
+        with replacing(self.folder / f"{kind}.json") as draft:
             draft.write_text(json.dumps(known, indent=2) + "\n")
 
     def vectors(self, system: str) -> Path:

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.limits import add_fractions, works
 from bench.record import describe_run
 from bench.store import Round, Store
 from bench.systems import ANCHOR, REFERENCE, SYSTEMS, Files
 from bench.texts import Workload
+from quoit.artifact import read_artifact
 
 Figures = dict[str, Any]
 PERCENTILES = (50, 95, 99)
@@ -34,17 +36,25 @@ def summarise(store: Store, workloads: dict[str, Workload], files: Sequence[File
             for name, each in workloads.items()
         },
         "systems": {name: facts[name] | closeness(store, name) for name in names},
-        "speed": {
-            str(number): {
-                name: figures
-                for name, workload in workloads.items()
-                if (
-                    figures := compare([r for r in rounds if (r["threads"], r["workload"]) == (number, name)], workload)
-                )
-            }
-            for number in threads
-        },
+        "limits": store.facts("machine"),
+        "speed": {str(number): speeds(store, number, workloads, files) for number in threads},
     }
+
+
+def speeds(store: Store, threads: int, workloads: dict[str, Workload], files: Sequence[Files]) -> Figures:
+    """By workload and system: its figures on so many threads, quoit's with their distance from the limit."""
+    ceilings = store.facts("machine").get(str(threads), {}).get("ceilings")
+    rounds = [measured for measured in store.rounds() if measured["threads"] == threads]
+    found: Figures = {}
+    for name, workload in workloads.items():
+        figures = compare([measured for measured in rounds if measured["workload"] == name], workload)
+        task = "rerank" if workload.kind == "rerank" else "embedding"
+        folders = [part.folder / "artifact" for part in files if part.task == task]
+        if figures and folders and ceilings:
+            add_fractions(figures, works(read_artifact(folders[0]), workload), ceilings)
+        if figures:
+            found[name] = figures
+    return found
 
 
 def describe_checkpoint(files: Files) -> Figures:
@@ -68,8 +78,9 @@ def compare(rounds: list[Round], workload: Workload) -> dict[str, Figures]:
 def figures_of(name: str, rounds: list[Round], workload: Workload) -> Figures:
     """One system's figures: speed or latency, and how much faster the anchor was in the same rounds."""
     mine = [measured["seconds"] for measured in rounds if name in measured["seconds"]]
-    figures: Figures = {"rounds": len(mine)}
-    spent = np.array([np.mean(seconds[name]) for seconds in mine])
+    calls = len(workload.texts) if workload.apart else 1
+    spent = np.array([np.mean(seconds[name]) * calls for seconds in mine])
+    figures: Figures = {"rounds": len(mine), "seconds": float(np.median(spent))}
     if workload.apart:
         figures |= latencies(np.concatenate([seconds[name] for seconds in mine]), workload)
     else:
