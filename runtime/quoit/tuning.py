@@ -12,7 +12,7 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from platformdirs import user_cache_path
 
-from quoit.artifact import Artifact, Digest, Positive, Precision, digest
+from quoit.artifact import Artifact, Digest, Positive, Precision, digest, is_file
 from quoit.errors import InputError, brief, shown
 from quoit.machine import cpu_name, usable_cores
 from quoit.session import Choice, ProviderName, onnxruntime_version
@@ -114,16 +114,11 @@ def read_tuning(artifact: Artifact, choice: Choice, file: str | Path | None) -> 
     here = Place.here(artifact, choice)
     path = here.file() if file is None else Path(file)
     make = f"make one with `quoit bench {artifact.folder} --precision {choice.precision}`"
-    try:
-        if not path.is_file():
-            found = f"{path} is not there" if file is not None else f"nothing was tuned for {artifact.folder} here"
-            raise InputError(f"{found}; {make}")
-        with path.open("rb") as source:
-            content = source.read(MAX_TUNING_BYTES + 1)
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{shown(str(path))} cannot be read: {brief(error)}; {make}") from error
+    if not is_file(path):
+        found = f"nothing was tuned for {artifact.folder} here" if file is None else f"{shown(str(path))} is no file"
+        raise InputError(f"{found}; {make}")
+    with path.open("rb") as source:
+        content = source.read(MAX_TUNING_BYTES)
     tuning = _decode(path, content, make)
     for name in here.__struct_fields__:
         if getattr(tuning.place, name) != getattr(here, name):
