@@ -44,19 +44,18 @@ class Worker:
         # quoit runs from the sources, others see nothing of them but `bench`.
         paths = {"PYTHONPATH": str(ROOT / "runtime") if system.environment == "quoit" else ""}
         self.started = time.perf_counter()
-        self.process = subprocess.Popen(
-            [
-                *(str(environment(system.environment)), "-m", "bench.workers"),
-                *(system.adapter, json.dumps(config | {"threads": threads})),
-            ],
-            cwd=ROOT,
-            env=os.environ | OFFLINE | counts | paths,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log.open("w"),
-            text=True,
-            start_new_session=True,
-        )
+        command = [str(environment(system.environment)), "-m", "bench.workers", system.adapter]
+        with log.open("w") as words:
+            self.process = subprocess.Popen(
+                [*command, json.dumps(config | {"threads": threads})],
+                cwd=ROOT,
+                env=os.environ | OFFLINE | counts | paths,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=words,
+                text=True,
+                start_new_session=True,
+            )
 
     def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
         """The answer to one request.
@@ -106,6 +105,8 @@ class Worker:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
     def __enter__(self) -> Self:
         return self

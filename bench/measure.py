@@ -75,8 +75,9 @@ def groups(plan: Plan, checkpoint_bytes: int) -> Iterable[list[str]]:
     yield group
 
 
-def turn(worker: Worker, workload: Workload, keep: Path | None = None, least: float = SHORT_SECONDS) -> list[float]:
+def turn(worker: Worker, workload: Workload, keep: Path | None = None, least: float | None = None) -> list[float]:
     """The seconds of every call of one turn; what does not take long is repeated."""
+    least = SHORT_SECONDS if least is None else least
     spent: list[float] = []
     while not spent or sum(spent) < least:
         if workload.kind == "rerank":
