@@ -36,7 +36,10 @@ def main() -> None:
     command.add_argument("--most", type=float, default=FAR, help="how far a ratio may be off (default: 0.15)")
     command.set_defaults(run=compare)
     options = parser.parse_args()
-    options.run(options)
+    try:
+        options.run(options)
+    except KeyboardInterrupt:
+        raise SystemExit("interrupted; what was measured is kept, and the same command goes on") from None
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Every round has the anchor in it, so a ratio has both its sides in the same minu
 the systems come from nor what becomes of the figures.
 """
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,7 @@ REST_SECONDS = 0.1
 SHORT_SECONDS = 0.5
 """A turn is repeated for so long."""
 FEWEST_ROUNDS = 2
+"""Unless one takes longer than a system may spend on a workload: then it has one."""
 CHECKED_TEXTS = 100
 COLD_STARTS = 4
 """The first brings the files into the page cache and is dropped."""
@@ -97,7 +99,7 @@ def wanted(plan: Plan, store: Store, workload: Workload, name: str) -> int:
     if not done:
         return most
     affordable = int(plan.seconds / float(np.median([sum(seconds) for seconds in done])))
-    return min(most, max(affordable, FEWEST_ROUNDS))
+    return min(most, max(affordable, FEWEST_ROUNDS) if affordable else 1)
 
 
 def missing(plan: Plan, store: Store, workload: Workload, name: str) -> int:
@@ -154,17 +156,22 @@ def measure_workload(plan: Plan, store: Store, workers: dict[str, Worker], workl
         names = list(dict.fromkeys([ANCHOR, *todo]))
         order = names[number % len(names) :] + names[: number % len(names)]
         seconds: dict[str, list[float]] = {}
+        others: dict[str, float] = {}
         for name in order:
+            resting = [worker for other, worker in workers.items() if other != name]
+            before = sum(worker.cpu_seconds() for worker in resting)
             try:
                 if number == 0 and workload.tokens <= WARM_UP_TOKENS:
                     turn(workers[name], workload, least=0)
                 seconds[name] = turn(workers[name], workload)
+                others[name] = sum(worker.cpu_seconds() for worker in resting) - before
             except UnavailableError as error:
                 give_up(store, workers, name, plan, error)
                 if name == ANCHOR:
                     raise SystemExit(f"{ANCHOR} failed: {error}") from error
             time.sleep(REST_SECONDS)
-        store.add({"threads": plan.threads, "workload": workload.name, "seconds": seconds})
+        about = {"others": others, "load": os.getloadavg()[0], "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
+        store.add({"threads": plan.threads, "workload": workload.name, "seconds": seconds} | about)
         number += 1
         say(f"{plan.threads} threads, {workload.name}, round {number}: {describe(workload, seconds)}")
         left = sum(

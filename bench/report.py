@@ -22,14 +22,18 @@ NONE = "–"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("--result", type=Path, default=SIDE_BY_SIDE)
+    parser.add_argument("--table", action="store_true", help="print the README's table and write nothing")
     parser.add_argument("--out", type=Path, default=RESULTS / "side-by-side", help="a folder for REPORT.md and plots")
 
 
 def run(options: argparse.Namespace) -> None:
     """The command."""
+    result = json.loads(options.result.read_text())
+    if options.table:
+        print("\n".join(side_by_side_table(result)))
+        return
     from bench.plots import draw
 
-    result = json.loads(options.result.read_text())
     options.out.mkdir(parents=True, exist_ok=True)
     plots = draw(result, options.out)
     (options.out / "REPORT.md").write_text(page(result, plots), encoding="utf-8")
@@ -45,7 +49,8 @@ def page(result: Result, plots: dict[str, str]) -> str:
             f"Checkpoint {checkpoint['name']} ({checkpoint['num_hidden_layers']} layers, {checkpoint['hidden_size']} "
             f"hidden, {checkpoint['bytes'] / 1e9:.2f} GB in bfloat16), {machine['cpu']}, commit {result['commit']}, "
             f"{result['date']}. Every system works on the same texts and weights, in its own process and environment; "
-            "they take turns, and a ratio is the median of those of each round. bench/README.md has the method."
+            "they take turns, and a ratio is the median of those of each round. bench/README.md has the method.",
+            *rest(result),
         ],
         *([f"![{title}]({file})"] for title, file in plots.items()),
     ]
@@ -56,6 +61,17 @@ def page(result: Result, plots: dict[str, str]) -> str:
     parts.append(["## Distance from the limit", "", *limit_table(result)])
     parts.append(["## What could not run", "", *reasons(result)])
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def rest(result: Result) -> Iterator[str]:
+    """How quiet the machine was."""
+    found = result.get("disturbance")
+    if found:
+        low, middle, high = found["load"]
+        yield (
+            f"Systems at rest took at most {found['others']:.1%} of a core during another's turn; the machine's load "
+            f"was {low}, {middle} and {high} (least, median, most)."
+        )
 
 
 def titled(columns: list[str]) -> list[str]:

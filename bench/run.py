@@ -134,7 +134,13 @@ def make_plan(
     options: argparse.Namespace,
 ) -> Plan:
     """What is measured of one task with so many threads."""
-    mine = [every[name] for name in names if name in every and (every[name].kind == "rerank") == (task == "rerank")]
+    mine = [
+        every[name]
+        for name in names
+        if name in every
+        and (every[name].kind == "rerank") == (task == "rerank")
+        and (threads == max(options.threads) or not every[name].long)
+    ]
     if task == "embedding":
         mix = every["mix of 200"]
         check = Workload("check", "document", mix.texts[:CHECKED_TEXTS], mix.lengths[:CHECKED_TEXTS])

@@ -1,6 +1,7 @@
 """Raw measurements on disk, appended as they come: a run that is interrupted goes on where it was.
 
-    FOLDER/rounds.jsonl        one line a round: threads, workload, and seconds of each system that took part
+    FOLDER/rounds.jsonl        one line a round: threads, workload, and seconds of each system that took part; beside
+                               them the processor time of those at rest during its turn, and the machine's load
     FOLDER/systems.json        by system: reason it cannot run, versions, bytes installed, cosine, memory, cold start
     FOLDER/machine.json        by threads: the machine's ceilings, and where quoit's time goes
     FOLDER/vectors/*.npy       the vectors that cosines come from

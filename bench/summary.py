@@ -37,8 +37,23 @@ def summarise(store: Store, workloads: dict[str, Workload], files: Sequence[File
         },
         "systems": {name: facts[name] | closeness(store, name) for name in names},
         "limits": store.facts("machine"),
+        "disturbance": disturbance(rounds),
         "speed": {str(number): speeds(store, number, workloads, files) for number in threads},
     }
+
+
+def disturbance(rounds: Sequence[Round]) -> Figures:
+    """Of a core, the most that systems at rest took during a turn; and the machine's load after rounds."""
+    shares = [
+        measured["others"][name] / sum(measured["seconds"][name])
+        for measured in rounds
+        for name in measured.get("others", {})
+    ]
+    loads = [measured["load"] for measured in rounds if "load" in measured]
+    found: Figures = {}
+    if shares and loads:
+        found = {"others": round(max(shares), 4), "load": [round(float(v), 2) for v in np.quantile(loads, [0, 0.5, 1])]}
+    return found
 
 
 def speeds(store: Store, threads: int, workloads: dict[str, Workload], files: Sequence[Files]) -> Figures:

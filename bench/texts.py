@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
@@ -37,6 +37,7 @@ class Workload:
         lengths: their tokens, without prompt.
         apart: whether each is a call of its own, so that its latency counts.
         rounds: how often it is measured, at most; long ones average over noise by themselves.
+        long: takes hours in all, so it is measured with the most threads alone.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Workload:
     lengths: list[int]
     apart: bool = False
     rounds: int = 7
+    long: bool = False
 
     @property
     def tokens(self) -> int:
@@ -97,8 +99,8 @@ def workloads(tokenizer: Tokenizer) -> dict[str, Workload]:
     """Every workload by name, for a checkpoint's tokenizer."""
     records = read_texts()
 
-    def make(name: str, kind: Kind, texts: list[str], *, apart: bool = False, rounds: int = 7) -> Workload:
-        return Workload(name, kind, texts, [count(tokenizer, text) for text in texts], apart, rounds)
+    def make(name: str, kind: Kind, texts: list[str], **how: Any) -> Workload:
+        return Workload(name, kind, texts, [count(tokenizer, text) for text in texts], **how)
 
     documents: Callable[[int, int], list[str]] = partial(cut_documents, tokenizer)
     queries = [record["query"] for record in records if 10 <= len(record["query"]) <= 100][:QUERIES]
@@ -108,9 +110,9 @@ def workloads(tokenizer: Tokenizer) -> dict[str, Workload]:
         make("8x128", "document", documents(8, 128)),
         make("8x512", "document", documents(8, 512), rounds=5),
         make("mix of 200", "document", texts[:200], rounds=5),
-        make("mix of 1000", "document", texts, rounds=2),
+        make("mix of 1000", "document", texts, rounds=2, long=True),
         make("lengths", "document", [documents(1, length)[0] for length in LENGTHS], apart=True, rounds=3),
-        make("1x8192", "document", documents(1, 8192), rounds=2),
+        make("1x8192", "document", documents(1, 8192), rounds=2, long=True),
         make(f"rerank {RERANKED}", "rerank", documents(RERANKED, RERANK_TOKENS), rounds=3),
     ]
     return {workload.name: workload for workload in found}
