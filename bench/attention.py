@@ -1,6 +1,6 @@
 """The CPU provider's two attention kernels over length: time and memory of one GroupQueryAttention node.
 
-    python bench/attention.py [--threads 2]
+    python -m bench.attention [--threads 2]
 
 One sequence of the 0.6B shape (16 heads, 8 key-value heads of 128) for each length from 64 to 32,768 tokens, each in
 a process of its own: on the full score matrix, and in tiles. A length whose score matrix is above --most-gigabytes is
@@ -13,17 +13,16 @@ import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from bench.record import KIB, ROOT, describe_run
 from quoit.artifact import Architecture
 from quoit.session import ONNX_NAMES, onnxruntime
 from quoit_export.graph import IR_VERSION, OPSET, Decoder, make_inputs
 from quoit_export.precision import ENCODINGS, MICROSOFT, Author
-from shape_06b import KIB, ROOT, describe_run
 
 RESULT = ROOT / "bench" / "results" / "attention.json"
 NUMBERS = Architecture(
@@ -133,7 +132,8 @@ def main() -> None:
                 continue
             command = [
                 sys.executable,
-                str(Path(__file__)),
+                "-m",
+                "bench.attention",
                 "--threads",
                 str(options.threads),
                 "--one",

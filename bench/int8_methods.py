@@ -1,6 +1,6 @@
 """What each way of making int8 keeps of the small model, and of the checkpoints that are made to break it.
 
-    python bench/int8_methods.py [--threads 1] [--pairs 200]
+    python -m bench.int8_methods [--threads 1] [--pairs 200]
 
 Every method of `quoit_export.choice` is written without a gate and compared with fp32: cosines and the ten nearest on
 the texts of `parity`, nDCG@10 and cosines on the first pairs of each set of bench/heldout, and cosines on every
@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from adversaries import ADVERSARIES, write_adversary
+from bench.adversaries import ADVERSARIES, write_adversary
+from bench.record import ROOT, describe_run
 from quoit import Embedder
 from quoit.artifact import Artifact, Calibration, Precision, Variant
 from quoit_export.calibration import Activations, built_in_texts, calibration_rows, observe
@@ -33,7 +34,6 @@ from quoit_export.folding import input_names
 from quoit_export.parity import Comparison, compare, held_out, load_variant
 from quoit_export.prediction import input_error
 from quoit_export.staging import Staging, bare_manifest
-from shape_06b import ROOT, describe_run
 
 RESULT = ROOT / "bench" / "results" / "int8-methods.json"
 MODEL = ROOT / "models" / "quoit-embedding-7m"

@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
+from bench.shape_06b import KIB, ROOT, describe_run
 from quoit import Embedder
 from quoit.artifact import read_artifact
 from quoit.session import onnxruntime
 from quoit_export import cli, variants
 from quoit_export.parity import Sample, parity_texts, variant_answers
 from quoit_export.staging import Staging
-from shape_06b import KIB, ROOT, describe_run
 
 RESULT = ROOT / "bench" / "results" / "large-models.json"
 PHASES: dict[str, tuple[Any, str]] = {

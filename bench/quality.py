@@ -1,6 +1,6 @@
 """What the small models of models/ are worth: retrieval on held-out pairs beside their teacher and BM25.
 
-    python bench/quality.py [--threads 2]
+    python -m bench.quality [--threads 2]
 
 Exports models/quoit-embedding-7m and models/quoit-reranker-7m to a temporary folder in all precisions, measures on the
 pairs of bench/heldout how the first finds and the second orders the first's best 50, and writes
@@ -28,13 +28,13 @@ from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
+from bench.record import ROOT, describe_run
 from quoit import Embedder, Reranker
 from quoit.artifact import Artifact, Precision
 from quoit.pooling import normalize
 from quoit.scoring import best_first
 from quoit_export.checkpoint import open_checkpoint
 from quoit_export.publish import Request, publish
-from shape_06b import ROOT, describe_run
 
 RESULT = ROOT / "bench" / "results" / "quality.json"
 HELD_OUT = ROOT / "bench" / "heldout"

@@ -1,6 +1,6 @@
 """Reranking on the 0.6B shape: 100 documents under one query, with and without the shared prefix.
 
-    python bench/rerank_06b.py [--threads 2]
+    python -m bench.rerank_06b [--threads 2]
 
 Writes a Qwen3-Reranker-0.6B-shaped checkpoint with random weights and the genuine tokenizer below models/bench-0.6b,
 exports fp32 and int8, measures, and writes bench/results/rerank-0.6b.json. The last line is the JSON.
@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from bench.record import ROOT, describe_run
+from bench.shape_06b import FOLDER
 from quoit import Reranker
 from quoit.artifact import HELD_OUT, Artifact, Precision, read_artifact
 from quoit.batches import common_prefix
 from quoit.pipeline import Pipeline
 from quoit.prompts import render_pairs
 from quoit.tokens import Ids
-from shape_06b import FOLDER, ROOT, describe_run
 
 RESULT = ROOT / "bench" / "results" / "rerank-0.6b.json"
 PRECISIONS: dict[Precision, int] = {"fp32": 1, "int8": 5}

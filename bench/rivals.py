@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from workloads import END_TOKEN, Workload
+from bench.workloads import END_TOKEN, Workload
 
 REQUIREMENTS = Path(__file__).parent / "requirements"
 Run = Callable[[], np.ndarray]

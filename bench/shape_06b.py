@@ -1,6 +1,6 @@
 """The 0.6B shape, from checkpoint to numbers: export, cold start, memory, throughput, and optimum beside it.
 
-    python bench/shape_06b.py [--rounds 12] [--threads 2] [--no-rival]
+    python -m bench.shape_06b [--rounds 12] [--threads 2] [--no-rival]
 
 Writes a checkpoint of Qwen3-Embedding-0.6B's shape with random weights and the genuine tokenizer below
 models/bench-0.6b (about 12 GB in the end), exports every variant, and writes bench/results/shape-0.6b.json.
@@ -10,31 +10,26 @@ Random weights have the speed and the size of real ones, not their meaning. The 
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from bench.record import KIB, ROOT, describe_run
+from bench.rivals import OptimumGraph, optimum_graphs
+from bench.workloads import WORKLOADS, Workload
 from quoit import Embedder
 from quoit.artifact import Precision
-from quoit.machine import cpu_features, cpu_name
-from rivals import OptimumGraph, optimum_graphs
-from workloads import WORKLOADS, Workload
 
-ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "models" / "bench-0.6b"
 RESULT = Path(__file__).parent / "results" / "shape-0.6b.json"
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 SHORT_RUN_SECONDS = 0.5
-KIB = 1024
 
 COLD_START = """
 import resource, sys, time
@@ -132,23 +127,6 @@ def summarise(seconds: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
                 "speed_over": {other: round(float(np.median(its / took)), 3) for other, its in others.items()},
             }
     return table
-
-
-def commit() -> str:
-    """The commit that was measured."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
-def describe_run(threads: int) -> dict[str, Any]:
-    """When, what, where and with what a result was measured."""
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
-        "machine": {"cpu": cpu_name(), "features": cpu_features(), "threads": threads},
-        "versions": {name: version(name) for name in ("onnxruntime", "numpy", "tokenizers")}
-        | {"python": platform.python_version()},
-    }
 
 
 def main() -> None:

@@ -4,25 +4,31 @@ Compare with an earlier run of the same machine: `--benchmark-autosave`, later `
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.texts import read_texts
+from bench.workloads import Workload, equal, log_normal
 from quoit import Embedder
 from quoit.artifact import Artifact, Precision
 from quoit.batches import plan_batches
 from quoit.pipeline import CPU_LIMITS
-from quoit.pooling import Output, finish
+from quoit.pooling import Dtype, Output, calibration_ranges, finish
+from quoit.tokens import TextTokenizer
 from quoit_export.checkpoint import open_checkpoint
-from quoit_export.parity import parity_texts
 from quoit_export.publish import Request, publish
 from random_checkpoint import SHAPES, write_checkpoint
-from workloads import log_normal
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 MIX = log_normal(1000, seed=11)
+SHAPES_OF_BATCHES = (equal(1, 16, 1), equal(1, 128, 2), equal(8, 64, 3), equal(1, 512, 4), log_normal(16, 5))
+TEXTS = [record["text"] for record in read_texts()[:200]]
+LANGUAGES = ("en", "de", "ru", "ja")
+SHARED_TOKENS = 90
 
 
 @pytest.fixture(scope="session")
@@ -33,34 +39,69 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return publish(open_checkpoint(str(folder / "checkpoint")), Request(folder / "artifact", PRECISIONS))
 
 
-@pytest.fixture(scope="session", params=PRECISIONS)
-def embedder(request: pytest.FixtureRequest, artifact: Artifact) -> Embedder:
-    return Embedder(artifact, precision=request.param, provider="cpu")
+@pytest.fixture(scope="session")
+def embedders(artifact: Artifact) -> Callable[[Precision], Embedder]:
+    return cache(lambda precision: Embedder(artifact, precision=precision, provider="cpu"))
 
 
-def test_tokenization(benchmark: BenchmarkFixture, artifact: Artifact) -> None:
-    tokenizer = Embedder(artifact, precision="fp32", provider="cpu").pipeline.tokenizer
-    texts = parity_texts() * 10
-    run(benchmark, lambda: tokenizer.encode(texts), texts=len(texts))
+@pytest.fixture(scope="session")
+def tokenizer(artifact: Artifact) -> TextTokenizer:
+    return TextTokenizer.load(artifact.path(artifact.manifest.tokenizer), artifact.manifest)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_tokenization(benchmark: BenchmarkFixture, tokenizer: TextTokenizer, language: str) -> None:
+    texts = [record["text"] for record in read_texts() if record["language"] == language]
+    run(benchmark, lambda: tokenizer.encode(texts), texts=len(texts), characters=sum(map(len, texts)))
+
+
+def test_tokenization_of_one_query(benchmark: BenchmarkFixture, tokenizer: TextTokenizer) -> None:
+    run(benchmark, lambda: tokenizer.encode(["What is the capital of China?"]), texts=1)
 
 
 def test_packing(benchmark: BenchmarkFixture) -> None:
     run(benchmark, lambda: list(plan_batches(MIX.rows, CPU_LIMITS)), texts=len(MIX.rows), tokens=MIX.tokens)
 
 
-def test_session(benchmark: BenchmarkFixture, embedder: Embedder) -> None:
-    batch = next(plan_batches(MIX.rows, CPU_LIMITS))
-    run(benchmark, lambda: embedder.pipeline.session.run(batch), tokens=len(batch.input_ids))
+def test_packing_what_begins_alike(benchmark: BenchmarkFixture) -> None:
+    """As under an instruction, or for reranking."""
+    rows = [[*range(SHARED_TOKENS), *row] for row in MIX.rows]
+    run(benchmark, lambda: list(plan_batches(rows, CPU_LIMITS)), texts=len(rows), tokens=sum(map(len, rows)))
 
 
-def test_pooling(benchmark: BenchmarkFixture) -> None:
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("workload", SHAPES_OF_BATCHES, ids=lambda workload: workload.name)
+def test_session(
+    benchmark: BenchmarkFixture,
+    embedders: Callable[[Precision], Embedder],
+    precision: Precision,
+    workload: Workload,
+) -> None:
+    batch = next(plan_batches(workload.rows, CPU_LIMITS))
+    session = embedders(precision).pipeline.session
+    run(benchmark, lambda: session.run(batch), tokens=len(batch.input_ids))
+
+
+@pytest.mark.parametrize("dim", [256, 1024])
+@pytest.mark.parametrize("dtype", ["float32", "int8", "ubinary"])
+def test_pooling(benchmark: BenchmarkFixture, dtype: Dtype, dim: int) -> None:
     states = np.random.default_rng(0).standard_normal((1000, 1024), np.float32)
-    run(benchmark, lambda: finish(states, Output(dim=256)), texts=len(states))
+    ranges = calibration_ranges(finish(states, Output(dim=dim))) if dtype == "int8" else None
+    output = Output(dim=dim, dtype=dtype, ranges=ranges)
+    run(benchmark, lambda: finish(states, output), texts=len(states))
 
 
-def test_end_to_end(benchmark: BenchmarkFixture, embedder: Embedder) -> None:
-    texts = parity_texts()
-    run(benchmark, lambda: embedder.encode_query(texts), texts=len(texts))
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_end_to_end(
+    benchmark: BenchmarkFixture, embedders: Callable[[Precision], Embedder], precision: Precision
+) -> None:
+    embedder = embedders(precision)
+    run(benchmark, lambda: embedder.encode_document(TEXTS), texts=len(TEXTS))
+
+
+def test_one_query_end_to_end(benchmark: BenchmarkFixture, embedders: Callable[[Precision], Embedder]) -> None:
+    embedder = embedders("int8")
+    run(benchmark, lambda: embedder.encode_query("What is the capital of China?"), texts=1)
 
 
 def run(benchmark: BenchmarkFixture, work: Callable[[], Any], **amounts: int) -> None:

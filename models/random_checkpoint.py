@@ -131,13 +131,13 @@ def write_checkpoint(folder: Path, numbers: Architecture, task: Task = "embeddin
     }
     write_json(folder / "config.json", config)
     if embedding:
-        write_sentence_transformers_files(folder)
+        write_sentence_transformers_files(folder, numbers.hidden_size)
     build_tokenizer(end_token=embedding).save(str(folder / "tokenizer.json"))
     prefix = "" if embedding else "model."
     write_shards(folder, ((prefix + name, values) for name, values in make_tensors(numbers, seed)))
 
 
-def write_sentence_transformers_files(folder: Path) -> None:
+def write_sentence_transformers_files(folder: Path, hidden_size: int) -> None:
     """The prompts and the pooling that sentence-transformers reads."""
     write_json(folder / "config_sentence_transformers.json", {"prompts": PROMPTS, "similarity_fn_name": "cosine"})
     module = "sentence_transformers.models"
@@ -148,7 +148,8 @@ def write_sentence_transformers_files(folder: Path) -> None:
     ]
     write_json(folder / "modules.json", modules)
     (folder / "1_Pooling").mkdir()
-    write_json(folder / "1_Pooling" / "config.json", {"pooling_mode_lasttoken": True, "include_prompt": True})
+    pooling = {"word_embedding_dimension": hidden_size, "pooling_mode_lasttoken": True, "include_prompt": True}
+    write_json(folder / "1_Pooling" / "config.json", pooling)
     tokenizer = {
         "tokenizer_class": "Qwen2Tokenizer",
         "eos_token": "<|im_end|>",

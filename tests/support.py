@@ -56,7 +56,7 @@ def save_checkpoint(folder: Path, tokenizer_file: Path, model: Any, *, shard_siz
     """Writes a model as an embedding checkpoint: save_pretrained, tokenizer, prompts and modules."""
     model.save_pretrained(folder, max_shard_size=shard_size)
     (folder / "tokenizer.json").write_bytes(tokenizer_file.read_bytes())
-    write_sentence_transformers_files(folder)
+    write_sentence_transformers_files(folder, model.config.hidden_size)
     return folder
 
 

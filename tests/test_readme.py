@@ -1,6 +1,7 @@
 """The README says what is so: its commands are those of CI, its table is the measured one, its files exist."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -8,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from bench.report import SIDE_BY_SIDE, page, side_by_side_table
 from quoit.artifact import Artifact
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+REPORT = SIDE_BY_SIDE.with_suffix("") / "REPORT.md"
 CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
@@ -67,9 +70,20 @@ def test_the_python_examples_run(
 def test_the_table_is_the_measured_one() -> None:
     """Every figure of the README's tables comes from bench/results."""
     table = subprocess.run(
-        [sys.executable, "bench/table.py"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "bench.table"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
     assert table.strip() in README
+
+
+@pytest.mark.skipif(not SIDE_BY_SIDE.is_file(), reason="no full run of `python -m bench` is in bench/results yet")
+def test_the_side_by_side_is_the_measured_one() -> None:
+    """Its table is in the README, and the report of the same result beside it."""
+    result = json.loads(SIDE_BY_SIDE.read_text())
+    assert "\n".join(side_by_side_table(result)) in README
+    plots = {title: name for title, name in re.findall(r"!\[(.+)\]\((.+\.png)\)", REPORT.read_text(encoding="utf-8"))}
+    assert plots
+    assert all((REPORT.parent / name).is_file() for name in plots.values())
+    assert REPORT.read_text(encoding="utf-8") == page(result, plots)
 
 
 def test_the_file_map_names_what_exists() -> None:

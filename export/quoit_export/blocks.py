@@ -16,7 +16,7 @@ BITS = 4
 BLOCK = 32
 LOWEST, HIGHEST = -8, 7
 CANDIDATES = (-8.0, -8.5, -9.25, -7.5)
-"""The number that the value of largest magnitude in a block would become if it could; -8 wastes nothing of the range."""
+"""The number that a block's value of largest magnitude would become if it could; -8 wastes nothing of the range."""
 TINY = np.float32(1e-30)
 CHUNK_BYTES = 64 << 20
 """Weights are rounded so many bytes at a time."""

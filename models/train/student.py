@@ -172,5 +172,5 @@ def write_checkpoint(folder: Path, model: Qwen3Model | Qwen3ForCausalLM, tokeniz
     write_json(draft / "config.json", {name: value for name, value in config.items() if value is not None})
     tokenizer.save(str(draft / "tokenizer.json"), pretty=False)
     if isinstance(model, Qwen3Model):
-        write_sentence_transformers_files(draft)
+        write_sentence_transformers_files(draft, model.config.hidden_size)
     draft.rename(folder)

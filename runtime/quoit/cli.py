@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Callable
 
-from quoit.commands import embed, inspect, rank
+from quoit.commands import bench, embed, inspect, rank
 from quoit.errors import QuoitError
 
 USAGE_ERROR = 2
@@ -48,7 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The command line's arguments."""
     parser = argparse.ArgumentParser(prog="quoit", description="Qwen3 embeddings and rerankers on ONNX Runtime.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (embed, rank, inspect):
+    for module in (embed, rank, inspect, bench):
         module.add_to(commands)
     return parser
 

@@ -5,7 +5,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Self, TypedDict
+from pathlib import Path
+from typing import Self, TypedDict, Unpack, cast
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from quoit.errors import InputError
 from quoit.machine import usable_cores
 from quoit.session import Answers, Choice, ProviderRequest, Session, choose
 from quoit.tokens import TextTokenizer, Truncation, take_chunks
+from quoit.tuning import Goal, Setting, check_goal, read_tuning
 
 NEVER = 1 << 62
 CPU_LIMITS = Limits(stream_tokens=512, rectangle_tokens=2048, tiled_from=385)
@@ -50,8 +52,11 @@ class RunOptions(TypedDict, total=False):
         max_tokens: longer texts are cut to this many tokens, those that surround every text included; by default
             the model's limit. What was cut is logged as a warning of the logger `quoit`.
         batch_tokens: distinct tokens of one batch; by default what suits the provider.
-        workers: batches computed at a time, each on `threads // workers` threads. More of them give more throughput
-            on many texts, and one text alone takes longer.
+        workers: batches computed at a time, each on `threads // workers` threads; 1 by default. More of them give more
+            throughput on many texts, and one text alone takes longer.
+        tuned: `latency` or `throughput`: threads, batch_tokens and workers that are not given are those `quoit bench`
+            found best for it on this machine.
+        tuning: the tuning file, instead of the one that `quoit bench` keeps; implies `throughput` without `tuned`.
     """
 
     precision: Precision | None
@@ -59,7 +64,17 @@ class RunOptions(TypedDict, total=False):
     threads: int | None
     max_tokens: int | None
     batch_tokens: int | None
-    workers: int
+    workers: int | None
+    tuned: Goal | None
+    tuning: str | Path | None
+
+
+class Settings(TypedDict, total=False):
+    """Those of `RunOptions` that a tuning can decide."""
+
+    threads: int | None
+    batch_tokens: int | None
+    workers: int | None
 
 
 @dataclass(frozen=True)
@@ -94,28 +109,31 @@ class Pipeline:
         *,
         precision: Precision | None = None,
         provider: ProviderRequest = "auto",
-        threads: int | None = None,
         max_tokens: int | None = None,
-        batch_tokens: int | None = None,
-        workers: int = 1,
+        tuned: Goal | None = None,
+        tuning: str | Path | None = None,
+        **settings: Unpack[Settings],
     ) -> Self:
         """Opens an artifact; the options are those of `RunOptions`.
 
         Raises:
             ArtifactError: it is damaged, or the variant was rejected by its parity gate.
             ProviderError: onnxruntime or the provider asked for cannot run here.
-            InputError: an option is out of bounds.
+            InputError: an option is out of bounds, or there is no tuning for this machine.
         """
         choice = choose(artifact, provider, precision)
+        if tuned is not None or tuning is not None:
+            goal = "throughput" if tuned is None else tuned
+            check_goal(goal)
+            settings = fill_in(settings, read_tuning(artifact, choice, tuning).setting(goal))
         limits = default_limits(choice, artifact.manifest.task)
-        tokens = check_number("batch_tokens", batch_tokens, 1, 1 << 20)
+        tokens = check_number("batch_tokens", settings.get("batch_tokens"), 1, 1 << 20)
         if tokens is not None:
-            ratio = limits.rectangle_tokens // limits.stream_tokens
-            limits = replace(limits, stream_tokens=tokens, rectangle_tokens=ratio * tokens)
+            limits = with_budget(limits, tokens)
         file = artifact.verify(artifact.manifest.tokenizer)
         tokenizer = TextTokenizer.load(file, artifact.manifest, max_tokens=max_tokens)
-        threads = check_number("threads", threads, 1, MOST_THREADS) or usable_cores()
-        check_number("workers", workers, 1, threads)
+        threads = check_number("threads", settings.get("threads"), 1, MOST_THREADS) or usable_cores()
+        workers = check_number("workers", settings.get("workers"), 1, threads) or 1
         session = Session(artifact, choice, threads=threads // workers)
         return cls(artifact, tokenizer, session, limits, workers)
 
@@ -183,6 +201,21 @@ def default_limits(choice: Choice, task: Task) -> Limits:
 def cpu_limits(task: Task) -> Limits:
     """What one batch may hold on a CPU, for a task."""
     return CPU_LIMITS if task == "embedding" else CPU_RERANK_LIMITS
+
+
+def with_budget(limits: Limits, tokens: int) -> Limits:
+    """Limits with another budget of distinct tokens, and a rectangle in proportion."""
+    ratio = limits.rectangle_tokens // limits.stream_tokens
+    return replace(limits, stream_tokens=tokens, rectangle_tokens=ratio * tokens)
+
+
+def fill_in(settings: Settings, tuned: Setting) -> Settings:
+    """Settings, those that are not given taken from a tuning; its workers do not fit another number of threads."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    found = {name: getattr(tuned, name) for name in tuned.__struct_fields__}
+    if "threads" in given:
+        del found["workers"]
+    return cast("Settings", found | given)
 
 
 def take_windows(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -86,8 +86,8 @@ class Reranker:
 
         Args:
             path: the artifact folder.
-            **options: `precision`, `provider`, `threads`, `max_tokens`, `batch_tokens` and `workers`, see
-                `quoit.pipeline.RunOptions`.
+            **options: `precision`, `provider`, `threads`, `max_tokens`, `batch_tokens`, `workers`, `tuned` and
+                `tuning`, see `quoit.pipeline.RunOptions`.
 
         Raises:
             ArtifactError: the artifact is absent, damaged, for embedding, or rejected by its parity gate.

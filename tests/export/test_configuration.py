@@ -47,7 +47,7 @@ def older_config(config: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def modules_folder(tmp_path: Path) -> Path:
     """A folder with sentence-transformers' files only."""
-    write_sentence_transformers_files(tmp_path)
+    write_sentence_transformers_files(tmp_path, 64)
     return tmp_path
 
 

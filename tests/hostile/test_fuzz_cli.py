@@ -29,6 +29,17 @@ VALUES = [
 ]
 
 
+HASTE = {
+    "roofline.TRIAL_SECONDS": 0.001,
+    "roofline.STREAM_VALUES": 1 << 10,
+    "roofline.ROWS": 16,
+    "trials.ROUNDS": 1,
+    "trials.SHARES": 10**6,
+    "commands.bench.MEDIAN_WORDS": 3,
+}
+"""`quoit bench` does not measure well here, but soon."""
+
+
 def subparsers() -> dict[str, ArgumentParser]:
     """The parser of each command."""
     actions = [action for action in make_parser()._actions if isinstance(action, _SubParsersAction)]
@@ -101,6 +112,8 @@ def test_any_command_line_ends_in_an_exit_code(folder: Path, arguments: list[str
         patch.chdir(folder)
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setenv("COLUMNS", "200")
+        for constant, value in HASTE.items():
+            patch.setattr(f"quoit.{constant}", value)
         patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"one\ntwo\n")))
         patch.setattr("sys.stdout", io.TextIOWrapper(out, encoding="utf-8", write_through=True))
         patch.setattr(

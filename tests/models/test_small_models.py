@@ -238,6 +238,6 @@ def test_search_answers_questions_about_quoit(
 
 
 def test_the_model_cards_tables_are_the_measured_ones() -> None:
-    command = [sys.executable, "bench/table.py", "quality"]
+    command = [sys.executable, "-m", "bench.table", "quality"]
     table = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert table.strip() in (ROOT / "models" / "README.md").read_text(encoding="utf-8")

@@ -58,8 +58,9 @@ def run(options: argparse.Namespace) -> int:
     check_destination(options.output, SUFFIXES)
     texts = read_texts(options.file, kind=options.input_format, column=options.column)
     settings = run_options(options)
-    cores = min(options.threads or usable_cores(), MOST_WORKERS)
-    settings["workers"] = cores if options.workers is None else options.workers
+    settings["workers"] = options.workers
+    if options.workers is None and not options.tuned and options.tuning is None:
+        settings["workers"] = min(options.threads or usable_cores(), MOST_WORKERS)
     embedder = Embedder(model_of(options), **settings)
     prompt = _prompt(embedder, options)
     output = OutputOptions(

@@ -39,6 +39,10 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--provider", choices=get_args(ProviderRequest), default="auto")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--max-tokens", type=int, help="cut longer texts to so many tokens")
+    parser.add_argument(
+        "--tuned", action="store_true", help="run as `quoit bench` found best for many texts on this machine"
+    )
+    parser.add_argument("--tuning", metavar="FILE", help="the same, from a file that `quoit bench -o FILE` wrote")
 
 
 def model_of(options: argparse.Namespace) -> str:
@@ -59,6 +63,8 @@ def run_options(options: argparse.Namespace) -> RunOptions:
         provider=options.provider,
         threads=options.threads,
         max_tokens=options.max_tokens,
+        tuned="throughput" if options.tuned else None,
+        tuning=options.tuning,
     )
 
 

@@ -115,7 +115,7 @@ def run_search(options: argparse.Namespace) -> int:
     origins = [(file, index) for file, texts in files.items() for index in range(len(texts))]
     texts = [text for found in files.values() for text in found]
     embedder = Embedder(model_of(options), **run_options(options))
-    reranker = Reranker(options.rerank, **run_options(options)) if options.rerank else None
+    reranker = open_judge(options) if options.rerank else None
     start = time.perf_counter()
     documents = np.concatenate([vectors_of(embedder, found, options) for found in files.values()])
     query = embedder.encode_query(options.query, instruction=options.instruction)
@@ -131,6 +131,13 @@ def run_search(options: argparse.Namespace) -> int:
     publish(places, [COSINE] if reranker is None else [P_YES, COSINE], options)
     print(f"{len(texts)} texts of {len(files)} files in {seconds:.2f} s", file=sys.stderr)
     return 0
+
+
+def open_judge(options: argparse.Namespace) -> Reranker:
+    """The reranker of --rerank; a tuning file is for one artifact, the other one, and --tuned finds each its own."""
+    settings = run_options(options)
+    settings["tuning"] = None
+    return Reranker(options.rerank, **settings)
 
 
 def vectors_of(embedder: Embedder, texts: list[str], options: argparse.Namespace) -> Float32:

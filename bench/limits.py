@@ -1,0 +1,55 @@
+"""How far each of quoit's figures is from what this machine could do at best: see `quoit.roofline`.
+
+Operations and bytes are counted on the batches that quoit makes of a workload, shared prefixes once.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from bench.texts import RERANK_QUERY, Workload
+from quoit.artifact import Artifact, EmbeddingContract, Precision
+from quoit.batches import plan_batches
+from quoit.pipeline import CPU_LIMITS, CPU_RERANK_LIMITS
+from quoit.prompts import document_prompt, query_prompt, render, render_pairs
+from quoit.roofline import Ceilings, Work, count, least_seconds
+from quoit.tokens import TextTokenizer
+
+PRECISIONS: dict[str, Precision] = {"quoit int8": "int8", "quoit int8, workers": "int8", "quoit fp32": "fp32"}
+
+
+def works(artifact: Artifact, workload: Workload) -> Work:
+    """What a workload needs in all."""
+    manifest = artifact.manifest
+    tokenizer = TextTokenizer.load(artifact.path(manifest.tokenizer), manifest)
+    limits = CPU_LIMITS if workload.kind != "rerank" else CPU_RERANK_LIMITS
+    rows = tokenizer.encode(rendered(artifact, workload)).ids
+    calls: Sequence[list[Any]] = [[row] for row in rows] if workload.apart else [rows]
+    found = [count(manifest.architecture, plan_batches(call, limits)) for call in calls]
+    return Work(*(sum(getattr(each, name) for each in found) for name in ("linear", "attention", "weights")))
+
+
+def rendered(artifact: Artifact, workload: Workload) -> list[str]:
+    """The texts with what stands before them."""
+    contract = artifact.manifest.contract
+    if isinstance(contract, EmbeddingContract):
+        query = workload.kind == "query"
+        prompt = query_prompt(contract.prompts, None) if query else document_prompt(contract.prompts)
+        return list(render(prompt, workload.texts))
+    pairs = [(RERANK_QUERY, text) for text in workload.texts]
+    return list(render_pairs(pairs, contract.instruction, "\n"))
+
+
+def add_fractions(speed: dict[str, Any], work: Work, ceilings: dict[str, float]) -> None:
+    """Adds to each of quoit's figures of a workload the least seconds and the fraction of the limit.
+
+    Args:
+        speed: figures by system, as `bench.summary.compare` makes them; changed.
+        work: what the workload needs.
+        ceilings: of this machine, on as many threads.
+    """
+    found = msgspec.convert(ceilings, Ceilings)
+    for name in speed.keys() & PRECISIONS.keys():
+        least = least_seconds(work, found, PRECISIONS[name])
+        speed[name]["limit"] = {"seconds": least, "fraction": round(least / speed[name]["seconds"], 4)}

@@ -1,0 +1,68 @@
+"""Where quoit's time goes: onnxruntime's own profile of one artifact on a batch, by kind of node."""
+
+import json
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from bench.record import WORK
+from quoit.artifact import Artifact, Precision
+from quoit.batches import plan_batches
+from quoit.pipeline import CPU_LIMITS
+from quoit.session import ONNX_NAMES, feed, onnxruntime
+from quoit.tokens import TextTokenizer
+
+RUNS = 3
+KINDS = {
+    "MatMul": "matrix products",
+    "FusedMatMul": "matrix products",
+    "Gemm": "matrix products",
+    "MatMulInteger": "matrix products",
+    "MatMulIntegerToFloat": "matrix products",
+    "GroupQueryAttention": "attention",
+    "If": "attention",
+    "QuantizeLinear": "quantizing activations",
+    "DynamicQuantizeLinear": "quantizing activations",
+    "ReduceMax": "quantizing activations",
+    "ReduceMin": "quantizing activations",
+    "SimplifiedLayerNormalization": "normalization",
+    "SkipSimplifiedLayerNormalization": "normalization",
+    "QuickGelu": "activation and scales",
+    "Mul": "activation and scales",
+    "Gather": "gathering rows",
+}
+OTHER = "other"
+
+
+def profile(artifact: Artifact, precision: Precision, texts: list[str], threads: int) -> dict[str, float]:
+    """The share of each kind in the time of all nodes, for texts that make one batch or several."""
+    module = onnxruntime()
+    options = module.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.enable_profiling = True
+    tokenizer = TextTokenizer.load(artifact.path(artifact.manifest.tokenizer), artifact.manifest)
+    graph = next(record for record in artifact.variant(precision).files if record.path.endswith(".onnx"))
+    batches = list(plan_batches(tokenizer.encode(texts).ids, CPU_LIMITS))
+    with tempfile.TemporaryDirectory(dir=WORK) as place:
+        options.profile_file_prefix = f"{place}/profile"
+        session = module.InferenceSession(str(artifact.path(graph)), options, providers=[ONNX_NAMES["cpu"]])
+        for _ in range(RUNS):
+            for batch in batches:
+                session.run(None, feed(batch))
+        events = json.loads(Path(session.end_profiling()).read_text())
+    return shares(events)
+
+
+def shares(events: list[dict[str, object]]) -> dict[str, float]:
+    """The share of each kind in the time of all nodes; what a node with a graph of its own does counts as that node."""
+    spent: Counter[str] = Counter()
+    for event in events:
+        details = event.get("args")
+        if event.get("cat") == "Node" and isinstance(details, dict) and str(event["name"]).endswith("_kernel_time"):
+            operator, duration = str(details["op_name"]), event["dur"]
+            assert isinstance(duration, int)
+            # An If reports its time and so does the attention in it.
+            if operator != "If":
+                spent[KINDS.get(operator, OTHER)] += duration
+    total = sum(spent.values())
+    return {kind: round(duration / total, 4) for kind, duration in spent.most_common()}

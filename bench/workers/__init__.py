@@ -1,0 +1,1 @@
+"""What runs in a system's own environment; nothing here may import more than that environment has."""

@@ -1,0 +1,47 @@
+"""fastembed with a model of one's own, as its documentation adds them, on optimum's int8 graph.
+
+That graph wants position_ids, which fastembed does not feed; `prepare.py` makes them of the attention mask. Its default
+batch of 256 texts pads all to the longest, so it gets eight at a time, as other padding systems here; it does not sort.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from bench.workers.padding import BATCH_TEXTS
+from bench.workers.protocol import Vectors
+
+
+class FastEmbed:
+    def __init__(self, model: Any, prompt: str) -> None:
+        self.model, self.prompt = model, prompt
+
+    def encode(self, texts: list[str], *, query: bool) -> Vectors:
+        rendered = [self.prompt + text for text in texts] if query else texts
+        return np.stack(list(self.model.embed(rendered, batch_size=BATCH_TEXTS)))
+
+    def score(self, query: str, documents: list[str]) -> Vectors:
+        raise NotImplementedError("an embedding model scores no pairs")
+
+
+def load(config: dict[str, Any]) -> FastEmbed:
+    """Config: `folder`, `file`, `dim`, `threads`, `query_prompt`."""
+    from fastembed import TextEmbedding
+    from fastembed.common.model_description import ModelSource, PoolingType
+
+    name = "bench/qwen3"
+    TextEmbedding.add_custom_model(
+        model=name,
+        pooling=PoolingType.LAST_TOKEN,
+        normalization=True,
+        sources=ModelSource(hf=name),
+        dim=config["dim"],
+        model_file=config["file"],
+    )
+    model = TextEmbedding(
+        model_name=name,
+        specific_model_path=config["folder"],
+        threads=config["threads"],
+        providers=["CPUExecutionProvider"],
+    )
+    return FastEmbed(model, config["query_prompt"])

@@ -1,0 +1,124 @@
+"""`quoit bench`: how fast an artifact is on this machine, and the setting it is fastest with."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import msgspec
+import numpy as np
+from tqdm import tqdm
+
+from quoit.artifact import Artifact, EmbeddingContract, Precision, read_artifact
+from quoit.commands.options import add_input, texts_of
+from quoit.errors import InputError
+from quoit.prompts import document_prompt, query_prompt, render, render_pairs
+from quoit.session import ProviderRequest
+from quoit.trials import FEWEST_TEXTS, Measured, Texts, tune
+from quoit.tuning import Setting
+from quoit.writers import check_destination, replacing
+
+if TYPE_CHECKING:
+    from quoit.commands.options import Commands
+
+SECONDS = 60.0
+LEAST_SECONDS, MOST_SECONDS = 1.0, 86_400.0
+MADE_TEXTS = 1_000
+MEDIAN_WORDS, SIGMA, SHORTEST, LONGEST = 45, 0.9, 3, 380
+SINGLE_WORDS = (4, 16)
+WORDS = (
+    *("the", "of", "light", "water", "over", "stone", "measure", "when", "harbour", "evening", "letter", "which"),
+    *("found", "between", "green", "market", "under", "because", "winter", "people", "garden", "through", "paper"),
+    *("sound", "yellow", "seven", "another", "bridge", "morning", "without", "river", "answer"),
+)
+
+
+def add_to(commands: "Commands") -> None:
+    """Adds the command."""
+    bench = commands.add_parser("bench", help="how fast an artifact is here, and its best setting for --tuned")
+    bench.add_argument("artifact")
+    bench.add_argument("--texts", metavar="FILE", help="your own texts (default: made-up ones of log-normal length)")
+    add_input(bench)
+    bench.add_argument("--precision", choices=get_args(Precision))
+    bench.add_argument("--provider", choices=get_args(ProviderRequest), default="auto")
+    bench.add_argument("--seconds", type=float, default=SECONDS, help=f"about how long (default: {SECONDS:.0f})")
+    bench.add_argument(
+        "-o", "--output", type=Path, help="the tuning file, .json (default: where --tuned finds it on this machine)"
+    )
+    bench.add_argument("--json", action="store_true", help="print the result as one line of JSON at the end")
+    bench.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """`quoit bench`."""
+    if not LEAST_SECONDS <= options.seconds <= MOST_SECONDS:
+        raise InputError(f"--seconds {options.seconds} must be from {LEAST_SECONDS:.0f} to {MOST_SECONDS:,.0f}")
+    if options.output is not None:
+        check_destination(options.output, (".json",))
+    artifact = read_artifact(options.artifact)
+    many = made_texts() if options.texts is None else texts_of(options, options.texts)
+    if len(many) < FEWEST_TEXTS:
+        raise InputError(f"{options.texts} has {len(many)} texts, {FEWEST_TEXTS} are needed; name a longer file")
+    with tqdm(bar_format="{desc} ({elapsed})", leave=False, disable=None) as bar:
+        measured = tune(
+            artifact,
+            rendered(artifact, many),
+            precision=options.precision,
+            provider=options.provider,
+            seconds=options.seconds,
+            told=bar.set_description_str,
+        )
+    file = options.output or measured.tuning.place.file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as draft:
+        draft.write_bytes(msgspec.json.format(msgspec.json.encode(measured.tuning), indent=2) + b"\n")
+    show(measured, file)
+    if options.json:
+        print(msgspec.json.encode(msgspec.to_builtins(measured) | {"file": str(file)}).decode())
+    return 0
+
+
+def made_texts() -> list[str]:
+    """Seeded texts of log-normal length; their words mean nothing."""
+    generator = np.random.default_rng(0)
+    lengths = np.clip(generator.lognormal(np.log(MEDIAN_WORDS), SIGMA, MADE_TEXTS), SHORTEST, LONGEST).astype(int)
+    return [" ".join(generator.choice(WORDS, length)) for length in lengths]
+
+
+def rendered(artifact: Artifact, many: Sequence[str]) -> Texts:
+    """Documents, and queries of some words; for reranking, documents under one query, all and singly."""
+    generator = np.random.default_rng(1)
+    queries = [" ".join(generator.choice(WORDS, count)) for count in generator.integers(*SINGLE_WORDS, len(many))]
+    contract = artifact.manifest.contract
+    if isinstance(contract, EmbeddingContract):
+        documents = render(document_prompt(contract.prompts), many)
+        return Texts(list(documents), list(render(query_prompt(contract.prompts, None), queries)))
+    pairs = [(queries[0], text) for text in many]
+    texts = list(render_pairs(pairs, contract.instruction, "\n"))
+    return Texts(texts, texts)
+
+
+def show(measured: Measured, file: Path) -> None:
+    """Prints what was found."""
+    tuning = measured.tuning
+    place = tuning.place
+    print(f"{place.processor}, {place.cores} cores, {place.onnxruntime}: {place.precision} on {place.provider}")
+    speed = f"{measured.tokens_per_second:,.0f} tokens/s, {measured.times_default:.2f} × the default"
+    print(f"  many texts    {speed}; {worded(tuning.throughput)}")
+    times = ", ".join(f"{name} {value:.2f}" for name, value in measured.milliseconds.items())
+    print(f"  one text      {times} ms; {worded(tuning.latency)}")
+    if measured.ceilings is not None and measured.fraction is not None:
+        ceilings = measured.ceilings
+        rates = (
+            f"{ceilings.int8:,.0f} int8 and {ceilings.fp32:,.0f} float32 operations, {ceilings.bandwidth:,.0f} bytes"
+        )
+        print(f"  this machine  {rates} a nanosecond at most; many texts reach {measured.fraction:.0%} of that")
+    use = "--tuned" if file == place.file() else f"--tuning {file}"
+    print(f"{file}: written; {use} runs with it", file=sys.stderr)
+
+
+def worded(setting: Setting) -> str:
+    """A setting in words."""
+    batches = "1 batch" if setting.workers == 1 else f"{setting.workers} batches"
+    return f"{setting.threads} threads, {batches} at a time, of {setting.batch_tokens:,} tokens"
