@@ -34,6 +34,8 @@ Quantize = Callable[[NDArray[Any]], tuple[NDArray[Any], NDArray[np.float32]]]
 
 INT8_MAX = 127
 ACTIVATION_ZERO_POINT = 128
+BLOCK_VALUES = 1 << 24
+"""Values are looked at so many at a time: a mask of all of a token table would take half a GB."""
 SMALLEST_ROW_MAXIMUM = 1e-20
 """A row of zeros is divided by this instead of by zero."""
 
@@ -280,7 +282,8 @@ def cast(values: NDArray[Any], dtype: ir.DataType, name: str) -> NDArray[Any]:
     """
     with np.errstate(over="ignore"):
         converted: NDArray[Any] = values.astype(np.float32, copy=False).astype(dtype.numpy())
-    if not np.isfinite(converted).all():
+    flat = converted.reshape(-1)
+    if not all(np.isfinite(flat[start : start + BLOCK_VALUES]).all() for start in range(0, flat.size, BLOCK_VALUES)):
         largest = np.abs(values.astype(np.float32)).max()
         raise ExportError(
             f"{name} has values up to {largest:g}, beyond float16, which fp16 uses for all tensors and int8 for the "
