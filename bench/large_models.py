@@ -139,12 +139,10 @@ def in_a_process(*arguments: str) -> dict[str, Any]:
 def measure(shape: str, folder: Path, threads: int) -> dict[str, Any]:
     """Everything about a shape."""
     checkpoint, artifact = folder / "checkpoint", folder / "artifact"
-    start = time.perf_counter()
     script = ROOT / "models" / "random_checkpoint.py"
     subprocess.run([sys.executable, str(script), str(checkpoint), "--shape", shape], check=True)
     result: dict[str, Any] = describe_run(threads) | {
         "checkpoint": {
-            "seconds": round(time.perf_counter() - start, 1),
             "bytes": sum(file.stat().st_size for file in checkpoint.glob("*.safetensors")),
             "shards": len(list(checkpoint.glob("*.safetensors"))),
         },

@@ -34,6 +34,8 @@ Quantize = Callable[[NDArray[Any]], tuple[NDArray[Any], NDArray[np.float32]]]
 
 INT8_MAX = 127
 ACTIVATION_ZERO_POINT = 128
+BLOCK_VALUES = 1 << 24
+"""Values of a tensor are worked on so many at a time: a copy of the 8B shape's token table has 2.5 GB in float32."""
 SMALLEST_ROW_MAXIMUM = 1e-20
 """A row of zeros is divided by this instead of by zero."""
 
@@ -280,7 +282,8 @@ def cast(values: NDArray[Any], dtype: ir.DataType, name: str) -> NDArray[Any]:
     """
     with np.errstate(over="ignore"):
         converted: NDArray[Any] = values.astype(np.float32, copy=False).astype(dtype.numpy())
-    if not np.isfinite(converted).all():
+    flat = converted.reshape(-1)
+    if not all(np.isfinite(flat[start : start + BLOCK_VALUES]).all() for start in range(0, flat.size, BLOCK_VALUES)):
         largest = np.abs(values.astype(np.float32)).max()
         raise ExportError(
             f"{name} has values up to {largest:g}, beyond float16, which fp16 uses for all tensors and int8 for the "
@@ -291,10 +294,14 @@ def cast(values: NDArray[Any], dtype: ir.DataType, name: str) -> NDArray[Any]:
 
 def quantize_outputs(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Symmetric int8 of a weight [out, in], one scale per output: ([out, in] int8, [out] float32)."""
-    values = weight.astype(np.float32)
-    largest = np.maximum(np.abs(values).max(axis=1), np.float32(SMALLEST_ROW_MAXIMUM))
-    scale = (largest / INT8_MAX).astype(np.float32)
-    return np.rint(values / scale[:, None]).astype(np.int8), scale
+    integers, scale = np.empty(weight.shape, np.int8), np.empty(len(weight), np.float32)
+    step = max(1, BLOCK_VALUES // weight.shape[1])
+    for some in (slice(start, start + step) for start in range(0, len(weight), step)):
+        values = weight[some].astype(np.float32)
+        largest = np.maximum(np.abs(values).max(axis=1), np.float32(SMALLEST_ROW_MAXIMUM))
+        scale[some] = largest / INT8_MAX
+        integers[some] = np.rint(values / scale[some, None])
+    return integers, scale
 
 
 def quantize_columns(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -184,14 +184,9 @@ class Staging:
 
     def publish(self, manifest: Manifest, out: Path) -> None:
         """Writes the manifest, drops what it does not name, and gives the folder its final name."""
-        named = {record.path for record in manifest.records()}
         for entry in self.folder.iterdir():
             if entry.name not in {TOKENIZER, *manifest.variants}:
                 _remove(entry)
-        for file in self.folder.rglob("*"):
-            # A run that was killed while it looked into a variant may have left its copy of the graph there.
-            if file.is_file() and file.relative_to(self.folder).as_posix() not in named:
-                _remove(file)
         write_manifest(self.folder, manifest)
         if out.exists():
             _remove(_old(out))

@@ -14,12 +14,14 @@ from quoit_export.choice import (
     NEARLY,
     SEED,
     Method,
+    _spaced,
     choose,
 )
 from quoit_export.folding import NORMS, Folding, input_names, make_rotation, split_name
 from quoit_export.parity import load_variant
 from quoit_export.precision import Int4Encoding, Int8Encoding, ReadTensor
 from quoit_export.prediction import INT4, as_float16, as_int8, in_steps, input_error, linears_of, table_error
+from random_checkpoint import SHAPES
 
 RECORD = Calibration("built-in", "0" * 64, 64, 1000)
 
@@ -27,6 +29,13 @@ RECORD = Calibration("built-in", "0" * 64, 64, 1000)
 @pytest.fixture(scope="module")
 def activations(artifact: Artifact) -> Activations:
     return observe(load_variant(artifact, "fp32"), calibration_rows(artifact, built_in_texts()))[0]
+
+
+def test_fewer_layers_are_compared_where_they_are_large() -> None:
+    """The first and the last are always among them."""
+    compared = {shape: _spaced(numbers) for shape, numbers in SHAPES.items()}
+    assert {shape: len(layers) for shape, layers in compared.items()} == {"tiny": 3, "0.6b": 8, "4b": 5, "8b": 3}
+    assert compared["8b"] == {"layers.0", "layers.18", "layers.35"}
 
 
 def with_changes(checkpoint: Checkpoint, **changes: NDArray[np.float32]) -> ReadTensor:

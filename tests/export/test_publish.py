@@ -212,6 +212,21 @@ def test_an_interrupted_int8_is_not_taken_up_by_an_export_with_other_texts(
     assert found.manifest == fresh.manifest
 
 
+def test_int8_alone_is_made_without_writing_fp32(
+    tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is the same as beside fp32: its files, its parity, and how it was made."""
+    with monkeypatch.context() as patch:
+        patch.setattr("quoit_export.variants.Making._measure", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            publish(small, Request(tmp_path / "out", ("int8",)))
+    assert {path.name for path in (tmp_path / ".out.partial").iterdir()} == {"int8", "partial.json", "tokenizer.json"}
+    alone = publish(small, Request(tmp_path / "out", ("int8",)))
+    beside = publish(small, Request(tmp_path / "beside", ("fp32", "int8")))
+    assert alone.manifest.variants == {"int8": beside.manifest.variants["int8"]}
+    assert set(contents(alone.folder)) == expected_files("int8")
+
+
 def test_an_interrupted_int8_is_taken_up_with_how_it_was_made(
     tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:

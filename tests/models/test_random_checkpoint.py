@@ -1,0 +1,51 @@
+"""Random checkpoints are drawn in blocks, and the blocks do not show."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import random_checkpoint
+from quoit_export.checkpoint import tensor_shapes
+from random_checkpoint import SHAPES, make_tensors, write_shards
+
+NUMBERS = msgspec.structs.replace(SHAPES["tiny"], vocab_size=500)
+
+
+def bits() -> dict[str, list[int]]:
+    return {name: values.view(np.uint16).ravel().tolist() for name, values in make_tensors(NUMBERS, 1)}
+
+
+def test_the_numbers_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = bits()
+    monkeypatch.setattr(random_checkpoint, "BLOCK_VALUES", 777)
+    assert bits() == whole
+
+
+def test_linear_layers_are_spread_around_nought_and_norms_around_one() -> None:
+    for name, values in make_tensors(NUMBERS, 2):
+        single = values.astype(np.float32)
+        spread, centre = (0.02, 0) if single.ndim == 2 else (0.2, 1)
+        assert single.mean() == pytest.approx(centre, abs=6 * spread / np.sqrt(single.size)), name
+        assert single.std() == pytest.approx(spread, rel=0.4 if single.ndim == 1 else 0.05), name
+        assert len(np.unique(single)) > min(single.size, 1000) / 4, name
+
+
+def test_shards_are_closed_when_they_are_large_enough_and_the_index_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random_checkpoint, "SHARD_BYTES", 50_000)
+    write_shards(tmp_path, make_tensors(NUMBERS, 1))
+    files = sorted(tmp_path.glob("*.safetensors"))
+    assert len(files) > 3
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in files:
+        tensors = load_file(file)
+        assert all(index["weight_map"][name] == file.name for name in tensors)
+        shapes |= {name: values.shape for name, values in tensors.items()}
+    assert shapes == tensor_shapes(NUMBERS)
+    assert index["metadata"]["total_size"] == sum(2 * np.prod(shape) for shape in shapes.values())
