@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.shape_06b import KIB, ROOT, describe_run
+from bench.record import KIB, ROOT, describe_run
 from quoit import Embedder
 from quoit.artifact import read_artifact
 from quoit.session import onnxruntime
