@@ -6,7 +6,7 @@ than those that variants are measured on (`parity`). This module does not know w
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,7 @@ from quoit.session import ONNX_NAMES, feed, onnxruntime
 from quoit.tokens import Ids, TextTokenizer
 from quoit_export.errors import ExportError
 from quoit_export.folding import READERS, Channels, Values, split_name
+from quoit_export.targets import RESIDUAL
 
 BUILT_IN = "built-in"
 PROBE = "calibration.onnx"
@@ -58,11 +59,13 @@ class Activations:
         largest: each channel's largest magnitude on all tokens, [in].
         rows: some tokens' values, [about SAMPLED_ROWS, in]; fewer behind the last attention, which has a row a text.
         finite: whether all these are, and the model's answers too.
+        outputs: the largest magnitude that every linear layer gives, and every value of the residual stream.
     """
 
     largest: dict[str, Channels]
     rows: dict[str, Values]
     finite: bool = True
+    outputs: dict[str, float] = field(default_factory=dict)
 
 
 def built_in_texts() -> CalibrationTexts:
@@ -108,9 +111,11 @@ def observe(graph: Path, rows: Sequence[Ids]) -> Activations:
     """
     model = ir.load(graph)
     answer = str(model.graph.outputs[0].name)
+    peaks = list(_probe_outputs(model.graph))
     inputs = list(_probe(model))
     count = max(2, SAMPLED_ROWS // len(rows))
     largest: dict[str, NDArray[np.float32]] = {}
+    outer = np.zeros(len(peaks), np.float32)
     kept: dict[str, list[Values]] = {name: [] for name in inputs}
     finite = True
     probe = graph.with_name(PROBE)
@@ -121,8 +126,11 @@ def observe(graph: Path, rows: Sequence[Ids]) -> Activations:
             (batch,) = plan_batches([row], CPU_LIMITS)
             picked = np.unique(np.linspace(0, len(batch.input_ids) - 1, count).astype(np.int64))
             outputs = [f"{kind}.{name}" for name in inputs for kind in ("largest", "rows")]
-            answers, *found = session.run([answer, *outputs], feed(batch) | {SAMPLED: picked})
-            finite = finite and all(bool(np.isfinite(values).all()) for values in (answers, *found))
+            names = [answer, *(f"peak.{name}" for name in peaks), *outputs]
+            answers, *found = session.run(names, feed(batch) | {SAMPLED: picked})
+            highest, found = np.array(found[: len(peaks)], np.float32), found[len(peaks) :]
+            outer = np.maximum(outer, highest)
+            finite = finite and all(bool(np.isfinite(values).all()) for values in (answers, highest, *found))
             for name, most, some in zip(inputs, found[::2], found[1::2], strict=True):
                 largest[name] = np.maximum(largest.get(name, most), most)
                 kept[name].append(some)
@@ -132,7 +140,24 @@ def observe(graph: Path, rows: Sequence[Ids]) -> Activations:
         largest={name: most.astype(np.float64) for name, most in largest.items()},
         rows={name: np.concatenate(some) for name, some in kept.items()},
         finite=finite,
+        outputs=dict(zip(peaks, outer.tolist(), strict=True)),
     )
+
+
+def _probe_outputs(graph: ir.Graph) -> Iterator[str]:
+    """Makes a graph give out `peak.<name>` of its linear layers and of the residual stream; yields the names."""
+    for node in list(graph):
+        weight = node.inputs[1] if node.op_type == "MatMul" else None
+        linear = [] if weight is None else [(str(weight.name).removesuffix(".weight"), node.outputs[0])]
+        stream = [(str(value.name), value) for value in node.outputs if str(value.name).startswith(RESIDUAL)]
+        for name, value in linear + stream:
+            magnitudes = ir.node("Abs", [value])
+            most = ir.node("ReduceMax", [magnitudes.outputs[0]], attributes={"keepdims": 0})
+            most.outputs[0].name = f"peak.{name}"
+            most.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+            graph.outputs.append(most.outputs[0])
+            graph.extend([magnitudes, most])
+            yield name
 
 
 def _probe(model: ir.Model) -> Iterator[str]:

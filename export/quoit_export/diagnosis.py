@@ -13,10 +13,9 @@ import onnx_ir as ir
 from quoit.batches import Row, plan_batches
 from quoit.pipeline import CPU_LIMITS
 from quoit.session import ONNX_NAMES, feed, onnxruntime
+from quoit_export.targets import RESIDUAL
 
 PROBE = "probe.onnx"
-RESIDUAL = 3
-"""Which output of SkipSimplifiedLayerNormalization is the sum."""
 
 
 def first_nonfinite(graph: Path, rows: Iterable[Row]) -> str | None:
@@ -27,19 +26,9 @@ def first_nonfinite(graph: Path, rows: Iterable[Row]) -> str | None:
         rows: token ids to try, one row after another until one fails.
     """
     model = ir.load(graph)
-    names: dict[str, str] = {}
-    block = "embed_tokens"
-    for node in model.graph:
-        if node.op_type == "SkipSimplifiedLayerNormalization":
-            # The norm behind attention is the MLP's, and the norm behind an MLP belongs to what follows.
-            weight, residual = node.inputs[2], node.outputs[RESIDUAL]
-            if weight is None:
-                continue
-            layer, _, norm = str(weight.name).removesuffix(".weight").rpartition(".")
-            block = f"{layer}.self_attn" if norm == "post_attention_layernorm" else f"{block.rpartition('.')[0]}.mlp"
-            residual.type = weight.type
-            names[str(residual.name)] = block
-            model.graph.outputs.append(residual)
+    stream = [output for node in model.graph for output in node.outputs if str(output.name).startswith(RESIDUAL)]
+    model.graph.outputs.extend(stream)
+    names = {str(output.name): str(output.name).removeprefix(RESIDUAL) for output in stream}
     probe = graph.with_name(PROBE)
     try:
         ir.save(model, probe)

@@ -1,7 +1,7 @@
 """How far a variant's answers are from its reference's, and the floor below which it is not published.
 
 Answers come from the runtime itself, on a fixed set of texts in some thirty languages, code and symbols on which
-nothing is ever decided; those of int8 also on the texts that it was made with. The reference of fp16 and int8 is fp32,
+nothing is ever decided; those of int8 also on the texts that it was made with. The reference of the others is fp32,
 and that of fp32 is transformers. An embedding model's answers are vectors, a reranker's are scores. This module does
 not know what makes a variant better.
 """
@@ -29,10 +29,11 @@ Answers = NDArray[np.float32]
 FLOORS: dict[Precision, dict[Measure, float]] = {
     "fp32": {"cosine": 0.99999, "agreement": 1 - 1e-5, "spearman": 0.9999},
     "fp16": {"cosine": 0.9995, "agreement": 0.99, "spearman": 0.99},
+    "bf16": {"cosine": 0.99, "agreement": 0.9, "spearman": 0.8},
     "int8": {"cosine": 0.985, "agreement": 0.9, "spearman": 0.8},
 }
 """The least that any sample may have, by what is measured; see `quoit.artifact.Parity`."""
-MEAN_FLOORS: dict[Precision, dict[Measure, float]] = {"fp32": {}, "fp16": {}, "int8": {"cosine": 0.995}}
+MEAN_FLOORS: dict[Precision, dict[Measure, float]] = {"fp32": {}, "fp16": {}, "bf16": {}, "int8": {"cosine": 0.995}}
 """The least that the mean may be, where that says more than the worst sample."""
 
 DIGITS = 7

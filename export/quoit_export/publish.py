@@ -7,16 +7,27 @@ This module does not know how a graph is made (`graph`) or measured (`parity`).
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import msgspec
 import onnx_ir as ir
 
-from quoit.artifact import Artifact, Calibration, Manifest, Parity, Precision, Quantization, Variant, read_artifact
+from quoit.artifact import (
+    Artifact,
+    Calibration,
+    Manifest,
+    Parity,
+    Precision,
+    Quantization,
+    Scaling,
+    Variant,
+    read_artifact,
+)
 from quoit.errors import ArtifactError, ComputeError
 from quoit.tokens import Ids
 from quoit.writers import locked
-from quoit_export.calibration import CalibrationTexts, built_in_texts, calibration_rows, observe
+from quoit_export.calibration import Activations, CalibrationTexts, built_in_texts, calibration_rows, observe
 from quoit_export.checkpoint import Checkpoint
 from quoit_export.choice import METHODS, UNROTATED, Method, choose
 from quoit_export.diagnosis import first_nonfinite
@@ -32,8 +43,13 @@ from quoit_export.parity import (
     transformers_answers,
     variant_answers,
 )
+from quoit_export.scaling import Scaled, choose_scaling
 from quoit_export.staging import GRAPH, Staging, bare_manifest, is_same, restore, variant_model
 
+Observed = tuple[Activations, Calibration]
+"""What calibration saw, and on what."""
+CALIBRATED: tuple[Precision, ...] = ("fp16", "int8")
+"""Variants that are made as calibration tells."""
 SPARE_BYTES = 64 << 20
 MOST_MEASURED = 64
 """Of the calibration texts, so many are measured on too."""
@@ -49,7 +65,7 @@ class Request:
         verify: compare fp32 with transformers.
         keep_rejected: publish variants below their floor, marked so that the runtime refuses them.
         overwrite: replace what is in `out`, even if it is of another source.
-        calibration: the texts that int8 is made with.
+        calibration: the texts that int8 and fp16 are made with.
     """
 
     out: Path
@@ -100,32 +116,36 @@ def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
 
 def _make(checkpoint: Checkpoint, staging: Staging, needed: list[Precision], request: Request) -> Manifest:
     """Writes and measures variants; int8 again without rotations where one turns out worse than was predicted."""
+    observed = cache(lambda: _observe(staging, request))
     for name in needed:
-        if name == "int8":
-            _write_int8(checkpoint, staging, request)
-        else:
+        if name not in CALIBRATED:
             staging.write_variant(checkpoint, name)
+        elif not _is_made_with(staging.partial.made(name), request):
+            staging.forget([name])
+            _write_calibrated(checkpoint, staging, name, observed())
     manifest = _with_variants(staging, _measure(checkpoint, staging, needed, request))
     if _is_rotated_in_vain(manifest):
         # The prediction is made of layers one by one; what all texts err in together shows only here.
         staging.forget(["int8"])
-        _write_int8(checkpoint, staging, request, UNROTATED)
+        _write_calibrated(checkpoint, staging, "int8", observed(), UNROTATED)
         manifest = _with_variants(staging, _measure(checkpoint, staging, needed, request))
     return manifest
 
 
 def _with_variants(staging: Staging, measured: dict[Precision, tuple[Parity, ...]]) -> Manifest:
     """The manifest with the variants in `measured`."""
+    partial = staging.partial
     variants: dict[Precision, Variant] = {
         name: Variant(
-            staging.partial.files[name],
+            partial.files[name],
             parity,
             all(one.passes for one in parity),
-            staging.partial.quantization if name == "int8" else None,
+            partial.quantization if name == "int8" else None,
+            partial.scaling if name == "fp16" else None,
         )
         for name, parity in measured.items()
     }
-    return msgspec.structs.replace(staging.partial.bare, variants=variants)
+    return msgspec.structs.replace(partial.bare, variants=variants)
 
 
 def _explain(failed: list[Precision], manifest: Manifest) -> str:
@@ -175,14 +195,14 @@ def _present_variants(bare: Manifest, request: Request) -> dict[Precision, Varia
 def _is_redone(name: Precision, variant: Variant, request: Request) -> bool:
     """Whether a variant that is there is written again: to be verified, since it was rejected, or made otherwise."""
     verify = request.verify and name == "fp32" and not variant.parity
-    other = name == "int8" and not _is_made_with(variant.quantization, request)
+    other = name in CALIBRATED and not _is_made_with(variant.made, request)
     rejected = not variant.accepted and not request.keep_rejected
     return verify or (name in request.precisions and (other or rejected))
 
 
-def _is_made_with(quantization: Quantization | None, request: Request) -> bool:
-    """Whether an int8 variant was made with the texts that are asked for."""
-    return quantization is not None and quantization.calibration.sha256 == request.calibration.sha256
+def _is_made_with(made: Quantization | Scaling | None, request: Request) -> bool:
+    """Whether a variant was made with the texts that are asked for."""
+    return made is not None and made.calibration.sha256 == request.calibration.sha256
 
 
 def _is_rotated_in_vain(manifest: Manifest) -> bool:
@@ -193,23 +213,32 @@ def _is_rotated_in_vain(manifest: Manifest) -> bool:
     return variant.quantization.method not in {method.name for method in UNROTATED}
 
 
-def _write_int8(
-    checkpoint: Checkpoint, staging: Staging, request: Request, methods: tuple[Method, ...] = METHODS
-) -> None:
-    """Writes int8 as a run of the staged fp32 tells, unless an earlier export did so with the same texts."""
-    if _is_made_with(staging.partial.quantization, request):
-        return
-    staging.forget(["int8"])
+def _observe(staging: Staging, request: Request) -> Observed:
+    """What the values of the staged fp32 variant are on the calibration texts."""
     texts = request.calibration
     artifact = Artifact(staging.folder, _with_variants(staging, {"fp32": ()}))
     rows = calibration_rows(artifact, texts)
     activations = observe(_graph(artifact, "fp32"), rows)
     if not activations.finite:
         raise _overflow(staging, artifact, "fp32", rows)
-    record = Calibration(texts.source, texts.sha256, len(rows), sum(map(len, rows)))
-    plan = choose(checkpoint.tensor, checkpoint.architecture, activations, record, methods)
-    _check_disk(request.out.absolute(), [variant_model(checkpoint, "int8", plan)])
-    staging.write_variant(checkpoint, "int8", plan)
+    return activations, Calibration(texts.source, texts.sha256, len(rows), sum(map(len, rows)))
+
+
+def _write_calibrated(
+    checkpoint: Checkpoint,
+    staging: Staging,
+    precision: Precision,
+    observed: Observed,
+    methods: tuple[Method, ...] = METHODS,
+) -> None:
+    """Writes fp16 or int8 as what was observed tells."""
+    read, numbers = checkpoint.tensor, checkpoint.architecture
+    if precision == "fp16":
+        staging.write_variant(checkpoint, precision, Scaled(choose_scaling(read, numbers, *observed)))
+        return
+    plan = choose(read, numbers, *observed, methods)
+    _check_disk(staging.folder, [variant_model(checkpoint, precision, plan)])
+    staging.write_variant(checkpoint, precision, plan)
 
 
 def _check_disk(out: Path, models: list[ir.Model]) -> None:
@@ -239,7 +268,7 @@ def _measure(
             oracle = transformers_answers(checkpoint, artifact, sample)
             found["fp32"] = compare(reference, oracle, Comparison("fp32", task, "transformers fp32"))
         for precision in needed:
-            if precision == "int8" or (precision == "fp16" and sample is samples[0]):
+            if precision == "int8" or (precision != "fp32" and sample is samples[0]):
                 answers = _answers(staging, artifact, precision, sample)
                 found[precision] += compare(answers, reference, Comparison(precision, task, texts=sample.name))
     return found

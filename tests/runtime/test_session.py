@@ -88,8 +88,8 @@ def test_a_precision_that_is_absent_or_rejected_is_not_replaced(artifact: Artifa
 def test_unknown_names_are_refused(artifact: Artifact) -> None:
     with pytest.raises(InputError, match="provider 'tpu' is unknown; choose one of cpu, cuda, auto"):
         choose(artifact, "tpu", None)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="precision 'bf16' is unknown; choose one of fp32, fp16, int8"):
-        choose(artifact, "cpu", "bf16")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="precision 'fp8' is unknown; choose one of fp32, fp16, bf16, int8"):
+        choose(artifact, "cpu", "fp8")  # type: ignore[arg-type]
 
 
 @without_cuda
