@@ -11,7 +11,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +92,10 @@ def _absent() -> list[str]:
     return []
 
 
-def free_bytes(run: Callable[..., Any] = subprocess.run) -> int:
+def free_bytes() -> int:
     """The free memory of the first device that CUDA sees, in bytes, as the driver's own `nvidia-smi` tells.
 
-    Args:
-        run: what runs it.
+    On machines with several kinds of devices, CUDA_DEVICE_ORDER=PCI_BUS_ID makes CUDA count them as the driver does.
 
     Raises:
         ProviderError: there is no driver, or no such device.
@@ -104,7 +103,7 @@ def free_bytes(run: Callable[..., Any] = subprocess.run) -> int:
     device = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
     command = [QUERY, "-i", device, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
     try:
-        done = run(command, capture_output=True, text=True, timeout=QUERY_SECONDS, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=QUERY_SECONDS, check=True)
         return int(done.stdout.split()[0]) << 20
     except FileNotFoundError as error:
         raise ProviderError(f"no NVIDIA driver, since there is no {QUERY}; install one") from error

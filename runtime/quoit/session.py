@@ -200,13 +200,16 @@ class Session:
         options.intra_op_num_threads = self.threads
         options.log_severity_level = ERRORS_ONLY
         name = ONNX_NAMES[self.choice.provider]
-        session = module.InferenceSession(path, options, providers=[name])
-        session.disable_fallback()
-        if session.get_providers()[0] != name:
+        try:
+            session = module.InferenceSession(path, options, providers=[name])
+        except Exception as error:
+            if self.choice.provider == "cpu":
+                raise
             raise ProviderError(
-                f"{name} did not load, onnxruntime gave {session.get_providers()[0]} instead; check the driver "
-                "and CUDA libraries with `nvidia-smi`, or use provider='cpu'"
-            )
+                f"{name} did not load {path}: {brief(error)}; check the driver and device with `nvidia-smi`, or use "
+                "provider='cpu'"
+            ) from error
+        session.disable_fallback()
         return session
 
     @property

@@ -86,7 +86,8 @@ def test_rounding_to_bfloat16_is_what_torch_computes(half_artifact: Artifact, by
     import torch
     from transformers import Qwen3Model
 
-    model: Any = Qwen3Model.from_pretrained(byte_checkpoint_folder, dtype=torch.bfloat16).eval()
+    model: Any = Qwen3Model.from_pretrained(byte_checkpoint_folder, dtype=torch.bfloat16)
+    model.eval()
     embedder, exact = (Embedder(half_artifact, precision=name, provider="cpu") for name in ("bf16", "fp32"))
     texts = parity_texts()[:24]
     rows = embedder.pipeline.tokenizer.encode(texts).ids

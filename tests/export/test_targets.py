@@ -208,7 +208,7 @@ def test_taken_apart_it_gives_the_cpu_graphs_answers(
     checkpoint = open_checkpoint(str(byte_checkpoint_folder))
     generator = np.random.default_rng(0)
     rows = [generator.integers(0, 256, length).tolist() for length in (1, 2, 9, 40, 130)]
-    rows += [rows[3] + [7, 8], rows[3][:20] + [9]]
+    rows += [[*rows[3], 7, 8], [*rows[3][:20], 9]]
     limits = Limits(400, 1000, 1 << 62, share_prefixes)
     cuda = variant_model(checkpoint, "fp32", target=CUDA)
     take_apart(cuda, byte_artifact)
