@@ -1,10 +1,12 @@
-"""Checkpoints that are hard for int8: the small model rescaled, or changed in ways that larger ones come in.
+"""Checkpoints that are hard for int8 or fp16: the small model rescaled, or changed in ways that larger ones come in.
 
 A norm's weight times c with the columns behind it divided by c, up_proj's rows times c with down_proj's columns
 divided by c, or v_proj's rows with o_proj's columns, are the same function and a harder one to quantize. The others
 are other functions: `massive`, where one token's MLP puts several thousand into one channel of the residual stream;
 `outlier`, where the token table has such a channel; `cancelling`, where large weights subtract two equal channels.
-Weights are stored in float32, so that the rescaling itself rounds nothing worth mentioning.
+Two are beyond float16, which ends at 65,504: `towering`, where the residual stream is, and `bursting`, `massive` whose
+one token drives SwiGLU's product there. Weights are stored in float32, so that the rescaling itself rounds nothing
+worth mentioning.
 """
 
 import json
@@ -23,6 +25,10 @@ MASSIVE_WORD = ","
 MASSIVE_LAYERS = 2
 OUTLIER = 5
 CANCELLING = 1e4
+STREAM_WRITERS = ("self_attn.o_proj", "mlp.down_proj")
+STREAM_FACTOR = 6144.0
+"""The token table stays within float16, and sums with it do not."""
+PRODUCT_FACTOR = 2.0**6
 
 Tensors = dict[str, NDArray[Any]]
 Factors = Callable[[int], NDArray[np.float64]]
@@ -114,6 +120,20 @@ def make_cancelling(tensors: Tensors, config: dict[str, Any]) -> None:
         down[:, 0] += large
 
 
+def make_towering(tensors: Tensors, config: dict[str, Any]) -> None:
+    """The residual stream times STREAM_FACTOR, which norms take away again but for their epsilon."""
+    for name in ("embed_tokens", *(f"{layer}.{part}" for layer in layers_of(config) for part in STREAM_WRITERS)):
+        tensors[f"{name}.weight"] *= STREAM_FACTOR
+
+
+def make_bursting(tensors: Tensors, config: dict[str, Any], token: int) -> None:
+    """`massive`, with up_proj times PRODUCT_FACTOR and down_proj divided by it."""
+    make_massive(tensors, config, token)
+    for layer in layers_of(config):
+        tensors[f"{layer}.mlp.up_proj.weight"] *= PRODUCT_FACTOR
+        tensors[f"{layer}.mlp.down_proj.weight"] /= PRODUCT_FACTOR
+
+
 def make_outlier(tensors: Tensors, config: dict[str, Any]) -> None:
     """One channel of every embedding is thousands of times the others, and no norm lets it through.
 
@@ -141,20 +161,31 @@ RESCALINGS: dict[str, Callable[[Tensors, dict[str, Any], Factors], None]] = {
     "all": rescale_all,
 }
 KINDS = {"spread": spread, "single": single}
-CHANGES: dict[str, Callable[[Tensors, dict[str, Any]], None]] = {"outlier": make_outlier, "cancelling": make_cancelling}
-ADVERSARIES = (*(f"{name} {kind}" for name in RESCALINGS for kind in KINDS), "massive", *CHANGES)
+CHANGES: dict[str, Callable[[Tensors, dict[str, Any]], None]] = {
+    "outlier": make_outlier,
+    "cancelling": make_cancelling,
+    "towering": make_towering,
+}
+EXCITED: dict[str, Callable[[Tensors, dict[str, Any], int], None]] = {
+    "massive": make_massive,
+    "bursting": make_bursting,
+}
+ADVERSARIES = (*(f"{name} {kind}" for name in RESCALINGS for kind in KINDS), "massive", "outlier", "cancelling")
+"""Hard for int8."""
+OVERFLOWING = ("towering", "bursting")
+"""Beyond float16."""
 
 
 def write_adversary(source: Path, folder: Path, name: str, seed: int = 0) -> Path:
-    """A copy of a checkpoint, changed as one of ADVERSARIES says."""
+    """A copy of a checkpoint, changed as one of ADVERSARIES or OVERFLOWING says."""
     shutil.copytree(source, folder)
     config = json.loads((source / "config.json").read_text())
     tensors: Tensors = {
         key: values.astype(np.float32) for key, values in load_file(source / "model.safetensors").items()
     }
-    if name == "massive":
+    if name in EXCITED:
         vocabulary = json.loads((source / "tokenizer.json").read_text())["model"]["vocab"]
-        make_massive(tensors, config, vocabulary[MASSIVE_WORD])
+        EXCITED[name](tensors, config, vocabulary[MASSIVE_WORD])
     elif name in CHANGES:
         CHANGES[name](tensors, config)
     else:

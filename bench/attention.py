@@ -21,8 +21,10 @@ import onnx_ir as ir
 from bench.record import KIB, ROOT, describe_run
 from quoit.artifact import Architecture
 from quoit.session import ONNX_NAMES, onnxruntime
-from quoit_export.graph import IR_VERSION, OPSET, Decoder, make_inputs
-from quoit_export.precision import ENCODINGS, MICROSOFT, Author
+from quoit_export.attention import Attention
+from quoit_export.graph import IR_VERSION, OPSET
+from quoit_export.precision import MICROSOFT, Author
+from quoit_export.targets import CPU, make_inputs
 
 RESULT = ROOT / "bench" / "results" / "attention.json"
 NUMBERS = Architecture(
@@ -38,23 +40,24 @@ NUMBERS = Architecture(
 )
 LENGTHS = tuple(64 << power for power in range(10))
 KERNELS = ("full", "tiled")
+USED = ("row_lengths", "attention_index", "tiled_attention")
 LEAST_SECONDS = 1.0
 
 
 def author_node() -> ir.Model:
     """Both kernels behind `tiled_attention`, fed with the rectangle itself."""
-    inputs = make_inputs()
-    decoder = Decoder(Author(lambda _: np.empty(0)), NUMBERS, ENCODINGS["fp32"], inputs, max(LENGTHS))
+    inputs, author = make_inputs(CPU), Author(lambda _: np.empty(0))
+    attention = Attention(author, NUMBERS, ir.DataType.FLOAT, inputs, max(LENGTHS), CPU)
     widths = [NUMBERS.num_attention_heads, NUMBERS.num_key_value_heads, NUMBERS.num_key_value_heads]
     rectangle = [
         ir.val(name, ir.DataType.FLOAT, ["R", "S", heads * NUMBERS.head_dim])
         for name, heads in zip(("query", "key", "value"), widths, strict=True)
     ]
-    context = decoder.choose_attention(rectangle)
+    context = attention.over(rectangle)
     context.name, context.dtype = "context", ir.DataType.FLOAT
-    tape = decoder.author.tape
+    tape = author.tape
     graph = ir.Graph(
-        [*rectangle, inputs.row_lengths, inputs.attention_index, inputs.tiled_attention],
+        [*rectangle, *(value for value in inputs.all if value.name in USED)],
         [context],
         nodes=tape.nodes,
         initializers=tape.initializers,

@@ -138,3 +138,10 @@ def byte_artifact(tmp_path_factory: pytest.TempPathFactory, byte_checkpoint_fold
     """The byte checkpoint's artifact. Read-only: copy it to change it."""
     out = tmp_path_factory.mktemp("byte-artifacts") / "bytes"
     return publish(open_checkpoint(str(byte_checkpoint_folder)), Request(out, ("fp32", "int8")))
+
+
+@pytest.fixture(scope="session")
+def half_artifact(tmp_path_factory: pytest.TempPathFactory, byte_checkpoint_folder: Path) -> Artifact:
+    """The byte checkpoint in 16 bits, with graphs for CUDA. Read-only: copy it to change it."""
+    out = tmp_path_factory.mktemp("half-artifacts") / "bytes"
+    return publish(open_checkpoint(str(byte_checkpoint_folder)), Request(out, ("fp32", "fp16", "bf16")))

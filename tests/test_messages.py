@@ -46,6 +46,7 @@ from quoit.artifact import (
     read_artifact,
     write_manifest,
 )
+from quoit.cuda import free_bytes
 from quoit.drafts import PROGRESS, ROWS, Draft, drafting
 from quoit.readers import read_texts
 from quoit.session import choose
@@ -77,6 +78,7 @@ class Sources:
 
     checkpoint: Path
     artifact: Path
+    half: Path
     rerank_checkpoint: Path
     reranker: Path
     overflowing_checkpoint: Path
@@ -478,9 +480,34 @@ def cuda_that_does_not_load(world: World) -> object:
     """An onnxruntime for CUDA on a machine without it gives the CPU's provider, and so does one for CPUs."""
     # For machines whose onnxruntime does not offer it; it warns, which is an error in tests.
     world.patch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    world.patch.setattr("quoit.session.prepare", lambda module: None)  # as if the libraries were there
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return load(provider="cuda")(world)
+        return Embedder(world.sources.half, precision="fp16", provider="cuda")
+
+
+def cuda_without_its_libraries(world: World) -> object:
+    world.patch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    world.patch.setenv("PATH", str(world.folder))  # for machines with a driver
+    return Embedder(world.sources.half, precision="fp16", provider="cuda")
+
+
+def cuda_with_fp32(world: World) -> object:
+    world.patch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    return load(provider="cuda")(world)
+
+
+def no_driver(world: World) -> object:
+    world.patch.setenv("PATH", str(world.folder))
+    return free_bytes()
+
+
+def no_device(world: World) -> object:
+    """A driver that answers as it does where no device is found."""
+    program = Path(world.write("nvidia-smi", "#!/bin/sh\necho 'No devices were found'\nexit 6\n"))
+    program.chmod(0o755)
+    world.patch.setenv("PATH", str(world.folder))
+    return free_bytes()
 
 
 def int8_that_saturates(world: World) -> object:
@@ -549,7 +576,7 @@ def export_to_a_disk_that_fills_up(world: World) -> object:
 
 def export_beyond_float16(world: World) -> object:
     def change(tensors: Tensors) -> None:
-        tensors["layers.0.mlp.up_proj.weight"][0, 0] = 1e5
+        tensors["layers.0.mlp.gate_proj.weight"][0, 0] = 1e5  # nothing scales it
 
     return world.export("fp16", checkpoint=change_tensors(world.copy(world.sources.checkpoint), change))
 
@@ -1073,16 +1100,32 @@ ARTIFACTS = [
 ]
 
 RUNNING = [
-    Case("an unknown precision", load(precision="bf16"), InputError, "'bf16'", "choose one of fp32, fp16, int8"),
+    Case("an unknown precision", load(precision="fp8"), InputError, "'fp8'", "choose one of fp32, fp16, bf16, int8"),
     Case("an unknown provider", load(provider="tpu"), InputError, "'tpu'", "choose one of cpu, cuda, auto"),
     Case("CUDA that is not offered", cuda_that_is_not_offered, ProviderError, "'cuda'", "pip install 'quoit[cuda]'"),
     Case(
         "CUDA that does not load",
         cuda_that_does_not_load,
         ProviderError,
-        "CUDAExecutionProvider did not load",
+        "CUDAExecutionProvider did not load ",
         "or use provider='cpu'",
     ),
+    Case(
+        "CUDA without its libraries",
+        cuda_without_its_libraries,
+        ProviderError,
+        "CUDAExecutionProvider cannot run here: ",
+        "pip install 'quoit[cuda]'`, or use provider='cpu'",
+    ),
+    Case(
+        "a precision that CUDA does not run",
+        cuda_with_fp32,
+        ArtifactError,
+        "the fp32 variant of ",
+        "--precision fp16`, or use provider='cpu'",
+    ),
+    Case("no driver", no_driver, ProviderError, "there is no nvidia-smi", "install one"),
+    Case("no device", no_device, ProviderError, "no device '0': No devices were found", "check the driver"),
     Case(
         "no onnxruntime",
         without_onnxruntime,
@@ -1095,7 +1138,7 @@ RUNNING = [
         "a variant without a graph",
         with_manifest(claim_a_graph),
         ArtifactError,
-        "names 0 .onnx files",
+        "has no model.onnx, which provider 'cpu' runs",
         "export the artifact again",
     ),
     Case("a graph that is no model", no_model, ArtifactError, "/fp32/model.onnx", "export the artifact again"),
@@ -1173,7 +1216,7 @@ EXPORTS = [
         "weights beyond float16",
         export_beyond_float16,
         ExportError,
-        "layers.0.mlp.up_proj.weight has values up to 99840",
+        "layers.0.mlp.gate_proj.weight has values up to 99840",
         "leave that precision out of --precision",
     ),
     Case(
@@ -1499,10 +1542,12 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
     overflowing = save_byte_checkpoint(folder / "overflowing-checkpoint", overflows=True)
     overflowing_reranker = save_byte_reranker(folder / "overflowing-rerank-checkpoint", overflows=True)
     publish(open_checkpoint(str(checkpoint)), Request(folder / "artifact", ("fp32", "int8")))
+    publish(open_checkpoint(str(checkpoint)), Request(folder / "half", ("fp32", "fp16")))
     publish(open_checkpoint(str(rerank_checkpoint)), Request(folder / "reranker", ("fp32",)))
     return Sources(
         checkpoint=checkpoint,
         artifact=folder / "artifact",
+        half=folder / "half",
         rerank_checkpoint=rerank_checkpoint,
         reranker=folder / "reranker",
         overflowing_checkpoint=overflowing,

@@ -1,4 +1,4 @@
-"""What a model's linear layers read on real texts: each channel's largest magnitude, and some rows.
+"""What a model's linear layers read on real texts: each channel's largest magnitude, and some rows; and what they give.
 
 One pass of the fp32 graph, which other texts may share. Largest magnitudes are taken, and rows picked, within the
 graph, so that no text's activations leave it whole. The texts are others than those that variants are measured on
@@ -6,7 +6,7 @@ graph, so that no text's activations leave it whole. The texts are others than t
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from itertools import islice
 from pathlib import Path
@@ -24,6 +24,7 @@ from quoit.tokens import Ids, TextTokenizer
 from quoit_export.errors import ExportError
 from quoit_export.folding import READERS, Channels, Values, split_name
 from quoit_export.pieces import run
+from quoit_export.targets import RESIDUAL
 
 BUILT_IN = "built-in"
 MOST_TEXTS = 256
@@ -56,11 +57,13 @@ class Activations:
         largest: each channel's largest magnitude on all tokens, [in].
         rows: some tokens' values, [about SAMPLED_ROWS, in]; fewer behind the last attention, which has a row a text.
         finite: whether all these are, and the model's answers too.
+        outputs: the largest magnitude that every linear layer gives, and every value of the residual stream.
     """
 
     largest: dict[str, Channels]
     rows: dict[str, Values]
     finite: bool = True
+    outputs: dict[str, float] = field(default_factory=dict)
 
 
 def built_in_texts() -> CalibrationTexts:
@@ -106,9 +109,10 @@ def observe(model: ir.Model, rows: Sequence[Ids], others: Sequence[Batch] = ()) 
         others: batches of other texts, so that one pass serves both.
 
     Returns:
-        What the linear layers read of the rows, and the graph's answers to the others.
+        What the linear layers read and give of the rows, and the graph's answers to the others.
     """
     answer = str(model.graph.outputs[0].name)
+    peaks = list(_probe_outputs(model.graph))
     inputs = dict(_probe(model))
     batches = list(plan_batches(rows, CPU_LIMITS))
     observers = [_Observer(batch, max(2, SAMPLED_ROWS // len(rows))) for batch in batches]
@@ -120,6 +124,7 @@ def observe(model: ir.Model, rows: Sequence[Ids], others: Sequence[Batch] = ()) 
     for number, outputs in run(model, feeds, "calibrating"):
         if number < len(batches):
             seen.add(outputs, inputs, observers[number])
+            seen.add_peaks(outputs, peaks)
         elif answer in outputs:
             found[number - len(batches)] = outputs[answer]
     return seen.activations(inputs), [found[number] for number in range(len(others))]
@@ -156,6 +161,7 @@ class _Seen:
         self.texts = texts
         self.largest: dict[str, Values] = {}
         self.rows: dict[str, dict[int, Values]] = {}
+        self.peaks: dict[str, float] = {}
         self.finite = True
 
     def add(self, outputs: dict[str, Values], inputs: dict[str, bool], observer: _Observer) -> None:
@@ -168,13 +174,37 @@ class _Seen:
                 rows = observer.texts(outputs[f"rows.{name}"], ends=inputs[name])
                 self.rows.setdefault(name, {}).update(rows)
 
+    def add_peaks(self, outputs: dict[str, Values], peaks: Sequence[str]) -> None:
+        """Takes up the largest magnitudes among it."""
+        for name in peaks:
+            if f"peak.{name}" in outputs:
+                self.peaks[name] = max(self.peaks.get(name, 0.0), float(outputs[f"peak.{name}"]))
+
     def activations(self, inputs: dict[str, bool]) -> Activations:
         """The figures of all texts, in their order."""
         return Activations(
             largest={name: self.largest[name].astype(np.float64) for name in inputs},
             rows={name: np.concatenate([self.rows[name][text] for text in range(self.texts)]) for name in inputs},
             finite=self.finite,
+            outputs=self.peaks,
         )
+
+
+def _probe_outputs(graph: ir.Graph) -> Iterator[str]:
+    """Makes a graph give out `peak.<name>` of its linear layers and of the residual stream; yields the names."""
+    for node in list(graph):
+        weight = node.inputs[1] if node.op_type == "MatMul" else None
+        linear = [] if weight is None else [(str(weight.name).removesuffix(".weight"), node.outputs[0])]
+        stream = [(str(value.name), value) for value in node.outputs if str(value.name).startswith(RESIDUAL)]
+        for name, value in linear + stream:
+            magnitudes = ir.node("Abs", [value])
+            most = ir.node("ReduceMax", [magnitudes.outputs[0]], attributes={"keepdims": 0})
+            most.outputs[0].name = f"peak.{name}"
+            most.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+            graph.outputs.append(most.outputs[0])
+            # Next to what they read, so that a piece that is cut out has both.
+            graph.insert_after(node, [magnitudes, most])
+            yield name
 
 
 def _probe(model: ir.Model) -> Iterator[tuple[str, bool]]:

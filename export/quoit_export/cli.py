@@ -97,8 +97,8 @@ def describe(artifact: Artifact, seconds: float) -> None:
                 f"        {parity.measure} to {parity.reference}: mean {parity.mean:.6f}, least {parity.least:.6f} "
                 f"of {parity.samples} {parity.texts} {SAMPLES[parity.measure]} ({floor})"
             )
-        if variant.quantization is not None:
-            print(f"        {variant.quantization.describe()}")
+        if variant.made is not None:
+            print(f"        {variant.made.describe()}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ The graph gives out the residual stream behind every attention and every MLP. Th
 not finite.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -12,7 +12,8 @@ import onnx_ir as ir
 from quoit.batches import Row, plan_batches
 from quoit.pipeline import CPU_LIMITS
 from quoit.session import feed
-from quoit_export.pieces import ADD_NORM, RESIDUAL, run
+from quoit_export.pieces import run
+from quoit_export.targets import RESIDUAL
 
 
 def first_nonfinite(model: ir.Model, rows: Sequence[Row]) -> str | None:
@@ -22,22 +23,23 @@ def first_nonfinite(model: ir.Model, rows: Sequence[Row]) -> str | None:
         model: the graph; it is given more outputs.
         rows: token ids to try.
     """
-    names: dict[str, str] = {}
-    block = "embed_tokens"
-    for node in model.graph:
-        if node.op_type == ADD_NORM:
-            # The norm behind attention is the MLP's, and the norm behind an MLP belongs to what follows.
-            weight, residual = node.inputs[2], node.outputs[RESIDUAL]
-            if weight is None:
-                continue
-            layer, _, norm = str(weight.name).removesuffix(".weight").rpartition(".")
-            block = f"{layer}.self_attn" if norm == "post_attention_layernorm" else f"{block.rpartition('.')[0]}.mlp"
-            residual.type = weight.type
-            names[str(residual.name)] = block
-            model.graph.outputs.append(residual)
+    names = list(_probe(model.graph))
     feeds = [feed(batch) for batch in plan_batches(rows, CPU_LIMITS)]
     for _, outputs in run(model, feeds, "looking for the layer"):
-        for name, block in names.items():
+        for name in names:
             if name in outputs and not np.isfinite(outputs[name]).all():
-                return block
+                return name
     return None
+
+
+def _probe(graph: ir.Graph) -> Iterator[str]:
+    """Makes a graph give out the stream behind each block, in float32 and under the block's name; yields the names."""
+    for node in list(graph):
+        for value in node.outputs:
+            if str(value.name).startswith(RESIDUAL):
+                wide = ir.node("Cast", [value], {"to": ir.DataType.FLOAT})
+                (result,) = wide.outputs
+                result.name, result.dtype = str(value.name).removeprefix(RESIDUAL), ir.DataType.FLOAT
+                graph.insert_after(node, wide)
+                graph.outputs.append(result)
+                yield result.name

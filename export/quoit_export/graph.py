@@ -10,7 +10,8 @@ Inputs
     row_lengths      [R] int32     length of each sequence minus one
     stream_slot      [T] int64     where in the flattened [R*S] attention output a stream row's result lies
     last_row         [N] int64     the stream row of each text's last token
-    tiled_attention  [] bool       attention in tiles with bounded memory, instead of a full score matrix
+    tiled_attention  [] bool       on CPUs: attention in tiles with bounded memory, instead of a full score matrix
+    longest_row      [] int32      on CUDA: S
 Output, one of
     embedding        [N, hidden] float32  after the final norm, not normalised to unit length
     score            [N] float32          logit(yes) - logit(no)
@@ -20,46 +21,24 @@ This module does not know how tensors are stored (`precision`) or written (`publ
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from quoit.artifact import Architecture
+from quoit_export.attention import PARTS, QKV, Attention, packing
 from quoit_export.checkpoint import linear_shapes
+from quoit_export.emulation import emulate
 from quoit_export.precision import MICROSOFT, Author, Encoding, ReadTensor, Rows, cast
+from quoit_export.targets import RESIDUAL, Inputs, Target, cpu_target, make_inputs
 
 ReadVector = Callable[[], NDArray[np.float32]]
 ReadMatrix = Callable[[], NDArray[np.float32]]
 
 OPSET = 20
 IR_VERSION = 10
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """The graph's inputs; shapes and meanings above."""
-
-    input_ids: ir.Value
-    attention_index: ir.Value
-    row_lengths: ir.Value
-    stream_slot: ir.Value
-    last_row: ir.Value
-    tiled_attention: ir.Value
-
-
-def make_inputs() -> Inputs:
-    """The graph's inputs as values."""
-    return Inputs(
-        input_ids=ir.val("input_ids", ir.DataType.INT64, ["T"]),
-        attention_index=ir.val("attention_index", ir.DataType.INT64, ["R", "S"]),
-        row_lengths=ir.val("row_lengths", ir.DataType.INT32, ["R"]),
-        stream_slot=ir.val("stream_slot", ir.DataType.INT64, ["T"]),
-        last_row=ir.val("last_row", ir.DataType.INT64, ["N"]),
-        tiled_attention=ir.val("tiled_attention", ir.DataType.BOOL, []),
-    )
+HEAD_NORMS = ("q_norm", "k_norm")
 
 
 @dataclass(frozen=True)
@@ -70,14 +49,18 @@ class Tensors:
         read: a tensor by its name in the checkpoint.
         score: for a reranker, the vector [hidden] whose product with a state is the score.
         output: for an embedding model whose states the tensors turn, the matrix [hidden, hidden] that turns them back.
+        stream_scale: what the tensors multiply the residual stream by; the norms' epsilon follows.
     """
 
     read: ReadTensor
     score: ReadVector | None = None
     output: ReadMatrix | None = None
+    stream_scale: float = 1.0
 
 
-def author_graph(architecture: Architecture, max_tokens: int, encoding: Encoding, tensors: Tensors) -> ir.Model:
+def author_graph(
+    architecture: Architecture, max_tokens: int, encoding: Encoding, tensors: Tensors, target: Target | None = None
+) -> ir.Model:
     """The model of one precision, its tensors still promises that are kept when they are written.
 
     Args:
@@ -85,9 +68,13 @@ def author_graph(architecture: Architecture, max_tokens: int, encoding: Encoding
         max_tokens: the longest sequence; sizes the RoPE tables.
         encoding: how linear layers and the token table are stored.
         tensors: where they come from.
+        target: what the graph is for; by default the CPU.
     """
-    inputs = make_inputs()
-    decoder = Decoder(Author(tensors.read), architecture, encoding, inputs, max_tokens)
+    target = cpu_target(encoding.dtype) if target is None else target
+    inputs = make_inputs(target)
+    author = Author(packing(tensors.read))
+    attending = Attention(author, architecture, encoding.dtype, inputs, max_tokens, target)
+    decoder = Decoder(author, architecture, encoding, inputs, attending, tensors.stream_scale)
     state = decoder.author.op("Cast", decoder.run(), to=ir.DataType.FLOAT)
     if tensors.score is not None:
         output = decoder.score(state, tensors.score)
@@ -95,13 +82,15 @@ def author_graph(architecture: Architecture, max_tokens: int, encoding: Encoding
         output = decoder.embedding(state if tensors.output is None else decoder.turn(state, tensors.output))
     tape = decoder.author.tape
     graph = ir.Graph(
-        list(vars(inputs).values()),
+        inputs.all,
         [output],
         nodes=tape.nodes,
         initializers=tape.initializers,
         opset_imports={"": OPSET, MICROSOFT: 1},
         name="quoit",
     )
+    if target.emulated:
+        emulate(graph, encoding.dtype)
     return ir.Model(graph, ir_version=IR_VERSION, producer_name="quoit")
 
 
@@ -113,13 +102,20 @@ class Decoder:
     numbers: Architecture
     encoding: Encoding
     inputs: Inputs
-    max_tokens: int
+    attending: Attention
+    stream_scale: float
+
+    @property
+    def target(self) -> Target:
+        """What the graph is for."""
+        return self.attending.target
 
     def run(self) -> ir.Value:
         """All layers and the final norm; -> the last tokens' states [N, hidden]."""
         numbers, inputs = self.numbers, self.inputs
         table = (numbers.vocab_size, numbers.hidden_size)
         residual = self.encoding.embed(self.author, inputs.input_ids, table)
+        self.name_residual(residual, "embed_tokens")
         normed = self.norm(residual, "layers.0.input_layernorm")
         for layer in range(numbers.num_hidden_layers):
             last = layer == numbers.num_hidden_layers - 1
@@ -132,8 +128,10 @@ class Decoder:
             context = self.attention(normed, slots, f"{name}.self_attn")
             attended = self.linear(Rows(context), tokens, [f"{name}.self_attn.o_proj"])[0]
             normed, residual = self.add_norm(residual, self.settle(attended), f"{name}.post_attention_layernorm")
+            self.name_residual(residual, f"{name}.self_attn")
             following = "norm" if last else f"layers.{layer + 1}.input_layernorm"
             normed, residual = self.add_norm(residual, self.mlp(normed, tokens, f"{name}.mlp"), following)
+            self.name_residual(residual, f"{name}.mlp")
         return normed
 
     def embedding(self, state: ir.Value) -> ir.Value:
@@ -158,66 +156,25 @@ class Decoder:
 
     def attention(self, x: ir.Value, slots: ir.Value, name: str) -> ir.Value:
         """[T, hidden] -> the heads' outputs for the stream rows in `slots`, [len(slots), heads * head_dim]."""
-        author, heads, kv_heads = self.author, self.numbers.num_attention_heads, self.numbers.num_key_value_heads
-        projections = [f"{name}.q_proj", f"{name}.k_proj", f"{name}.v_proj"]
-        query, key, value = self.linear(Rows(x), self.inputs.input_ids, projections)
-        stream = (
-            self.head_norm(query, heads, f"{name}.q_norm"),
-            self.head_norm(key, kv_heads, f"{name}.k_norm"),
-            self.settle(value),
-        )
-        context = self.choose_attention([author.op("Gather", flat, self.inputs.attention_index) for flat in stream])
-        flat_shape = author.constant("flat_heads", np.array([-1, heads * self.numbers.head_dim], np.int64))
+        author = self.author
+        norms = [self.norm_weight(f"{name}.{norm}") for norm in HEAD_NORMS] if self.target.fused_norms else []
+        context = self.attending.attend(self.stream(x, name), norms)
+        width = self.numbers.num_attention_heads * self.numbers.head_dim
+        flat_shape = author.constant("flat_heads", np.array([-1, width], np.int64))
         return author.op("Gather", author.op("Reshape", context, flat_shape), slots)
 
-    def choose_attention(self, rectangle: list[ir.Value]) -> ir.Value:
-        """Causal attention over [R, S, heads * head_dim], as `tiled_attention` asks.
-
-        onnxruntime's CPU kernel works in tiles, with memory in proportion to S, where the node names its present
-        outputs and computes in float32, and else on the full score matrix, faster on short rows. A float16 graph
-        therefore computes its tiles in float32; its other branch is CUDA's too, and names them for that.
-        """
-        own, single = self.encoding.dtype, ir.DataType.FLOAT
-        branches: dict[str, Any] = {}
-        for branch, dtype, outputs in (("then_branch", single, 3), ("else_branch", own, 1 if own == single else 3)):
-            inner = self.author.branch()
-            inputs = rectangle if dtype == own else [inner.op("Cast", x, to=dtype) for x in rectangle]
-            context = self.grouped_query_attention(inner, inputs, self.rope(dtype), outputs)
-            result = context if dtype == own else inner.op("Cast", context, to=own)
-            branches[branch] = ir.Graph([], [result], nodes=inner.tape.nodes, name=branch)
-        return self.author.op("If", self.inputs.tiled_attention, **branches)
-
-    def grouped_query_attention(
-        self, author: Author, rectangle: list[ir.Value], rope: tuple[ir.Value, ir.Value], outputs: int
-    ) -> ir.Value:
-        """One GroupQueryAttention node with its RoPE tables and lengths."""
-        return author.ops(
-            "GroupQueryAttention",
-            outputs,
-            *rectangle,
-            None,
-            None,
-            self.inputs.row_lengths,
-            self.longest_row,
-            *rope,
-            domain=MICROSOFT,
-            num_heads=self.numbers.num_attention_heads,
-            kv_num_heads=self.numbers.num_key_value_heads,
-            do_rotary=1,
-        )[0]
-
-    @cached_property
-    def longest_row(self) -> ir.Value:
-        """S as a scalar int32."""
-        author = self.author
-        shape = author.op("Shape", self.inputs.attention_index, start=1)
-        return author.op("Cast", author.op("Squeeze", shape), to=ir.DataType.INT32)
-
-    def rope(self, dtype: ir.DataType) -> tuple[ir.Value, ir.Value]:
-        """Cos and sin [max_tokens, head_dim / 2]."""
-        cos, sin = (table.astype(dtype.numpy()) for table in rope_tables(self.numbers, self.max_tokens))
-        name = dtype.name.lower()
-        return self.author.constant(f"rope_cos_{name}", cos), self.author.constant(f"rope_sin_{name}", sin)
+    def stream(self, x: ir.Value, name: str) -> list[ir.Value]:
+        """What attention reads of every stream row: q, k and v, their heads normalised unless the target does that."""
+        names = [f"{name}.{part}" for part in ((QKV,) if self.target.packed else PARTS)]
+        parts = self.linear(Rows(x), self.inputs.input_ids, names)
+        if self.target.fused_norms:
+            return [self.settle(part) for part in parts]
+        query, key, value = map(Rows, self.attending.split(parts[0].values)) if self.target.packed else parts
+        return [
+            self.head_norm(query, self.numbers.num_attention_heads, f"{name}.q_norm"),
+            self.head_norm(key, self.numbers.num_key_value_heads, f"{name}.k_norm"),
+            self.settle(value),
+        ]
 
     def mlp(self, x: ir.Value, tokens: ir.Value, name: str) -> ir.Value:
         """SwiGLU: down(silu(gate(x)) * up(x))."""
@@ -229,6 +186,8 @@ class Decoder:
     def linear(self, x: Rows, tokens: ir.Value, names: list[str]) -> list[Rows]:
         """The linear layers that read one input, by their names in the checkpoint."""
         shapes = linear_shapes(self.numbers)
+        rows = sum(shapes[f"self_attn.{part}"][0] for part in PARTS)
+        shapes[f"self_attn.{QKV}"] = (rows, self.numbers.hidden_size)
         prepared = self.encoding.prepare(self.author, x, tokens, names)
         return [self.encoding.linear(self.author, prepared, name, shapes[name.split(".", 2)[2]]) for name in names]
 
@@ -238,7 +197,7 @@ class Decoder:
 
     def norm(self, x: ir.Value, name: str) -> ir.Value:
         """RMSNorm over the last axis."""
-        eps = self.numbers.rms_norm_eps
+        eps = self.numbers.rms_norm_eps if "self_attn" in name else self.stream_epsilon
         return self.author.op(
             "SimplifiedLayerNormalization", x, self.norm_weight(name), axis=-1, epsilon=eps, stash_type=1
         )
@@ -256,6 +215,10 @@ class Decoder:
 
     def add_norm(self, residual: ir.Value, x: ir.Value, name: str) -> tuple[ir.Value, ir.Value]:
         """(RMSNorm(residual + x), residual + x)."""
+        if self.target.emulated:
+            # Two nodes, so that the sum is rounded before it is normalised.
+            total = self.author.op("Add", x, residual)
+            return self.norm(total, name), total
         outputs = self.author.ops(
             "SkipSimplifiedLayerNormalization",
             4,
@@ -263,9 +226,19 @@ class Decoder:
             residual,
             self.norm_weight(name),
             domain=MICROSOFT,
-            epsilon=self.numbers.rms_norm_eps,
+            epsilon=self.stream_epsilon,
         )
         return outputs[0], outputs[3]
+
+    @property
+    def stream_epsilon(self) -> float:
+        """What is added to the residual stream's mean square."""
+        return self.numbers.rms_norm_eps * self.stream_scale**2
+
+    def name_residual(self, residual: ir.Value, block: str) -> None:
+        """Lets the stream behind a block be found, with its type and width."""
+        residual.name, residual.dtype = f"{RESIDUAL}{block}", self.encoding.dtype
+        residual.shape = ir.Shape([None, self.numbers.hidden_size])
 
     def norm_weight(self, name: str) -> ir.Value:
         """A norm's weight."""
@@ -279,16 +252,3 @@ def name_output(value: ir.Value, name: str, shape: list[int | str]) -> ir.Value:
     """A float32 value as an output of the graph."""
     value.name, value.shape, value.dtype = name, ir.Shape(shape), ir.DataType.FLOAT
     return value
-
-
-@cache
-def rope_tables(numbers: Architecture, max_tokens: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Cos and sin of position x frequency, [max_tokens, head_dim / 2] float32.
-
-    Frequencies theta^(-2i/head_dim) and angles are rounded to float32 as transformers' `Qwen3RotaryEmbedding`
-    does: at position 2000 the rounding of the angle is visible, and the reference's is the one to match.
-    """
-    exponents = np.arange(0, numbers.head_dim, 2, dtype=np.float32) / np.float32(numbers.head_dim)
-    frequencies = (1.0 / (numbers.rope_theta ** exponents.astype(np.float64)).astype(np.float32)).astype(np.float32)
-    angles = np.arange(max_tokens, dtype=np.float32)[:, None] * frequencies[None, :]
-    return np.cos(angles), np.sin(angles)

@@ -2,7 +2,7 @@
 
 Answers are made with the runtime's own tokens, batches and pooling, of a fixed set of texts in some thirty languages,
 code and symbols on which nothing is ever decided; those of int8 also of the texts that it was made with. The reference
-of fp16 and int8 is fp32, and that of fp32 is transformers. An embedding model's answers are vectors, a reranker's are
+of the others is fp32, and that of fp32 is transformers. An embedding model's answers are vectors, a reranker's are
 scores. This module does not know what makes a variant better.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from quoit.artifact import HELD_OUT, Artifact, EmbeddingContract, Measure, Parity, Precision, Task
+from quoit.artifact import GRAPHS, HELD_OUT, Artifact, EmbeddingContract, Measure, Parity, Precision, Task
 from quoit.batches import Batch, plan_batches
 from quoit.pipeline import cpu_limits
 from quoit.pooling import Output, finish
@@ -32,10 +32,11 @@ from quoit_export.pieces import answers
 FLOORS: dict[Precision, dict[Measure, float]] = {
     "fp32": {"cosine": 0.99999, "agreement": 1 - 1e-5, "spearman": 0.9999},
     "fp16": {"cosine": 0.9995, "agreement": 0.99, "spearman": 0.99},
+    "bf16": {"cosine": 0.99, "agreement": 0.9, "spearman": 0.8},
     "int8": {"cosine": 0.985, "agreement": 0.9, "spearman": 0.8},
 }
 """The least that any sample may have, by what is measured; see `quoit.artifact.Parity`."""
-MEAN_FLOORS: dict[Precision, dict[Measure, float]] = {"fp32": {}, "fp16": {}, "int8": {"cosine": 0.995}}
+MEAN_FLOORS: dict[Precision, dict[Measure, float]] = {"fp32": {}, "fp16": {}, "bf16": {}, "int8": {"cosine": 0.995}}
 """The least that the mean may be, where that says more than the worst sample."""
 
 DIGITS = 7
@@ -150,7 +151,7 @@ def load_variant(artifact: Artifact, precision: Precision) -> ir.Model:
     """
     check_exact(choose(artifact, "cpu", precision))
     files = [artifact.verify(record) for record in artifact.variant(precision).files]
-    return ir.load(next(file for file in files if file.suffix == ".onnx"))
+    return ir.load(next(file for file in files if file.name == GRAPHS["cpu"]))
 
 
 def transformers_answers(checkpoint: Checkpoint, artifact: Artifact, sample: Sample) -> Answers:

@@ -1,10 +1,11 @@
 """A graph run piece by piece, so that a model of any size needs the memory of a layer or two.
 
-It is cut behind norms, where nothing passes on but the residual stream and what the norm makes of it, [T, hidden] each.
-Every piece becomes a session that runs all batches and makes room for the next; what passes on stays in memory. Of a
-graph that was written, onnxruntime maps the piece's tensors where they lie in the file; those of a graph that was only
-authored are made when it is their piece's turn. A model that fits into one piece is run as it is. The answers are, bit
-for bit, those of the whole graph. This module does not know what they mean.
+It is cut behind nodes that give the residual stream, where nothing passes on but that and what a norm in the same node
+makes of it, [T, hidden] each. Every piece becomes a session that runs all batches and makes room for the next; what
+passes on stays in memory, in whatever type it has. Of a graph that was written, onnxruntime maps the piece's tensors
+where they lie in the file; those of a graph that was only authored are made when it is their piece's turn. A model that
+fits into one piece, or has no such node, is run as it is. The answers are, bit for bit, those of the whole graph. This
+module does not know what they mean.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,16 +20,12 @@ from tqdm import tqdm
 from quoit.batches import Batch
 from quoit.machine import usable_cores
 from quoit.session import ERRORS_ONLY, ONNX_NAMES, feed, onnxruntime
+from quoit_export.targets import RESIDUAL
 
 PIECE_BYTES = 1 << 30
 """Tensors of one piece; a block that has more is a piece of its own."""
 CARRIED_BYTES = 1 << 30
 """What passes between pieces, of all batches that go through together; where they have more, they go in turns."""
-
-NORM = "SimplifiedLayerNormalization"
-ADD_NORM = "SkipSimplifiedLayerNormalization"
-NORMED, RESIDUAL = 0, 3
-"""Which outputs of ADD_NORM are read."""
 
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
@@ -68,42 +65,43 @@ def run(model: ir.Model, feeds: Sequence[Feed], title: str, most: int | None = N
     """
     boundaries = list(find_boundaries(model.graph))
     cuts = choose_cuts(model.graph, boundaries, PIECE_BYTES if most is None else most)
-    token_bytes = max(boundary.token_bytes for boundary in boundaries)
+    token_bytes = max((boundary.token_bytes for boundary in boundaries), default=0)
+    given = {str(output.name) for output in model.graph.outputs}
+    to_value = onnxruntime().OrtValue.ortvalue_from_numpy
     with tqdm(total=(len(cuts) + 1) * len(feeds), desc=title, unit=" batches", disable=None) as bar:
         for numbers in _turns([len(one["input_ids"]) * token_bytes for one in feeds]):
-            carried: dict[int, Feed] = {number: {} for number in numbers}
+            # Not as arrays: numpy has no bfloat16.
+            carried: dict[int, dict[str, Any]] = {number: {} for number in numbers}
             for start, end in zip([None, *cuts], [*cuts, None], strict=True):
                 piece = _extract(model.graph, start, end)
                 passed = [str(value.name) for value in end.values] if end is not None else []
                 session = _open(ir.Model(piece, ir_version=model.ir_version))
                 names = [output.name for output in session.get_outputs()]
                 for number in numbers:
-                    outputs = dict(zip(names, session.run(names, feeds[number] | carried[number]), strict=True))
+                    fed = {name: to_value(array) for name, array in feeds[number].items()} | carried[number]
+                    outputs = dict(zip(names, session.run_with_ort_values(names, fed), strict=True))
                     carried[number] = {name: outputs[name] for name in passed}
                     bar.update()
-                    yield number, outputs
+                    yield number, {name: outputs[name].numpy() for name in names if name in given}
                 del session
 
 
 def find_boundaries(graph: ir.Graph) -> Iterator[Boundary]:
-    """Every place where only the stream passes on: before the first norm, and behind those that add to the stream."""
-    first = True
+    """Every place where only the stream passes on: behind a node that gives it."""
     for position, node in enumerate(graph):
-        if node.op_type == NORM and first:
-            yield _boundary(position - 1, node.inputs[1], node.inputs[0])
-            first = False
-        if node.op_type == ADD_NORM and node.outputs[RESIDUAL].uses():
-            yield _boundary(position, node.inputs[2], node.outputs[NORMED], node.outputs[RESIDUAL])
+        stream = [value for value in node.outputs if str(value.name).startswith(RESIDUAL) and value.uses()]
+        if stream:
+            yield _boundary(position, stream[0], [value for value in node.outputs if value.uses()])
 
 
-def _boundary(position: int, weight: ir.Value | None, *values: ir.Value | None) -> Boundary:
-    tensor = None if weight is None else weight.const_value
-    if tensor is None:
-        raise ValueError(f"node {position} is no norm of this graph")
-    passed = [value for value in values if value is not None]
+def _boundary(position: int, stream: ir.Value, passed: Sequence[ir.Value]) -> Boundary:
+    """Where all that passes on is of the stream's type and width."""
+    width = None if stream.shape is None else stream.shape[-1]
+    if stream.dtype is None or not isinstance(width, int):
+        raise ValueError(f"{stream.name} has no type or no width")
     for value in passed:
-        value.type = ir.TensorType(tensor.dtype)
-    return Boundary(position, tuple(passed), len(passed) * tensor.nbytes)
+        value.type = ir.TensorType(stream.dtype)
+    return Boundary(position, tuple(passed), int(len(passed) * width * stream.dtype.itemsize))
 
 
 def choose_cuts(graph: ir.Graph, boundaries: Sequence[Boundary], most: int) -> list[Boundary]:

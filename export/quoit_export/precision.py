@@ -4,6 +4,7 @@
 |-----------|------------------------------------------------------------|------------------------|--------------|
 | fp32      | MatMul, float32                                            | float32                | float32      |
 | fp16      | MatMul, float16                                            | float16                | float16      |
+| bf16      | MatMul, bfloat16                                           | bfloat16               | bfloat16     |
 | int8      | uint8 activations x int8 weights per output column         | int8 per row, float16  | float32      |
 | int4      | MatMulNBits, 4 bits in blocks of 32, or as in int8         | int8 per row, float16  | float32      |
 
@@ -284,10 +285,10 @@ def cast(values: NDArray[Any], dtype: ir.DataType, name: str) -> NDArray[Any]:
         converted: NDArray[Any] = values.astype(np.float32, copy=False).astype(dtype.numpy())
     flat = converted.reshape(-1)
     if not all(np.isfinite(flat[start : start + BLOCK_VALUES]).all() for start in range(0, flat.size, BLOCK_VALUES)):
-        largest = np.abs(values.astype(np.float32)).max()
+        largest, kind = np.abs(values.astype(np.float32)).max(), dtype.name.lower()
         raise ExportError(
-            f"{name} has values up to {largest:g}, beyond float16, which fp16 uses for all tensors and int8 for the "
-            "token table; leave that precision out of --precision"
+            f"{name} has values up to {largest:g}, beyond {kind}, which its own variant uses for all tensors and int8 "
+            "for the token table; leave that precision out of --precision"
         )
     return converted
 
@@ -313,6 +314,7 @@ def quantize_columns(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np
 ENCODINGS: dict[Precision, Encoding] = {
     "fp32": FloatEncoding(ir.DataType.FLOAT),
     "fp16": FloatEncoding(ir.DataType.FLOAT16),
+    "bf16": FloatEncoding(ir.DataType.BFLOAT16),
     "int8": Int8Encoding(),
     "int4": Int4Encoding(),
 }

@@ -17,7 +17,7 @@ from quoit_export.checkpoint import Checkpoint
 from quoit_export.errors import ExportError, ParityError
 from quoit_export.parity import FLOORS
 from quoit_export.staging import Staging, bare_manifest, is_same, restore
-from quoit_export.variants import Making, is_made_with, passes, with_variants
+from quoit_export.variants import CALIBRATED, Making, is_made_with, passes, with_variants
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Request:
         verify: compare fp32 with transformers.
         keep_rejected: publish variants below their floor, marked so that the runtime refuses them.
         overwrite: replace what is in `out`, even if it is of another source.
-        calibration: the texts that int8 is made with.
+        calibration: the texts that fp16 and int8 are made with.
     """
 
     out: Path
@@ -124,6 +124,6 @@ def _present_variants(bare: Manifest, request: Request) -> dict[Precision, Varia
 def _is_redone(name: Precision, variant: Variant, request: Request) -> bool:
     """Whether a variant that is there is written again: to be verified, since it was rejected, or made otherwise."""
     verify = request.verify and name == "fp32" and not variant.parity
-    other = name == "int8" and not is_made_with(variant.quantization, request.calibration)
+    other = name in CALIBRATED and not is_made_with(variant.made, request.calibration)
     rejected = not variant.accepted and not request.keep_rejected
     return verify or (name in request.precisions and (other or rejected))

@@ -16,11 +16,13 @@ from tqdm import tqdm
 
 from quoit.artifact import (
     FORMAT,
+    GRAPHS,
     TOKENIZER,
     FileRecord,
     Manifest,
     Precision,
     Quantization,
+    Scaling,
     Variant,
     hash_file,
     record_file,
@@ -31,8 +33,12 @@ from quoit_export.choice import Plan
 from quoit_export.errors import ExportError
 from quoit_export.graph import Tensors, author_graph
 from quoit_export.precision import ENCODINGS
+from quoit_export.scaling import Scaled
+from quoit_export.targets import CUDA, HALVES, Target
 
-GRAPH = "model.onnx"
+GRAPH = GRAPHS["cpu"]
+Recipe = Plan | Scaled
+"""What calibration decided about a variant: int8's folds, or fp16's powers of two."""
 PARTIAL = "partial.json"
 PAGE = 4096
 """Tensors of at least a page start at a page, so that they can be mapped where they lie."""
@@ -41,12 +47,17 @@ PAGE = 4096
 class Partial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """partial.json: what an export that has not ended yet has finished, and what it is an export of.
 
-    `quantization` is how the int8 variant among the files was made.
+    `quantization` is how the int8 variant among the files was made, and `scaling` how the fp16 one was.
     """
 
     bare: Manifest
     files: dict[Precision, tuple[FileRecord, ...]]
     quantization: Quantization | None = None
+    scaling: Scaling | None = None
+
+    def made(self, precision: Precision) -> Quantization | Scaling | None:
+        """How a variant was made."""
+        return {"int8": self.quantization, "fp16": self.scaling}.get(precision)
 
 
 def bare_manifest(checkpoint: Checkpoint) -> Manifest:
@@ -73,18 +84,37 @@ def is_same(found: Manifest, bare: Manifest) -> bool:
     return msgspec.structs.replace(found, source=source, variants={}) == bare
 
 
-def variant_model(checkpoint: Checkpoint, precision: Precision, plan: Plan | None = None) -> ir.Model:
-    """The graph of one variant, its tensors still promises; an int8 variant without a plan is the plain one."""
+def variant_model(
+    checkpoint: Checkpoint, precision: Precision, recipe: Recipe | None = None, target: Target | None = None
+) -> ir.Model:
+    """The graph of one variant, its tensors still promises; without a recipe it is the plain one.
+
+    Args:
+        checkpoint: whose tensors they are.
+        precision: how they are stored.
+        recipe: how they are prepared for that.
+        target: what the graph is for; by default the CPU.
+    """
     read, score = checkpoint.tensor, None if checkpoint.score_tensor is None else checkpoint.score_weight
     encoding, tensors = ENCODINGS[precision], Tensors(read, score)
-    if plan is not None:
-        folding, encoding = plan.folding, plan.encoding
+    if isinstance(recipe, Scaled):
+        tensors = Tensors(recipe.reader(read), score, stream_scale=recipe.stream_scale)
+    elif recipe is not None:
+        folding, encoding = recipe.folding, recipe.encoding
         tensors = Tensors(
             read=folding.reader(read),
             score=None if score is None else lambda: folding.score(read, score()),
             output=None if folding.stream is None else lambda: folding.output(read),
         )
-    return author_graph(checkpoint.architecture, checkpoint.max_tokens, encoding, tensors)
+    return author_graph(checkpoint.architecture, checkpoint.max_tokens, encoding, tensors, target)
+
+
+def share_tensors(model: ir.Model, written: Path) -> None:
+    """Gives a graph the tensors of another one in the same folder, in the place of its own of the same names."""
+    stored = ir.load(written).graph.initializers
+    for name, value in model.graph.initializers.items():
+        if isinstance(stored[name].const_value, ir.ExternalTensor):
+            value.const_value = stored[name].const_value
 
 
 def _old(out: Path) -> Path:
@@ -135,19 +165,19 @@ class Staging:
             (self.folder / name).mkdir()
             for record in variant.files:
                 os.link(out / record.path, self.folder / record.path)
-            self._add(name, variant.files, variant.quantization)
+            self._add(name, variant.files, variant.made)
 
-    def write_variant(self, checkpoint: Checkpoint, precision: Precision, plan: Plan | None = None) -> None:
+    def write_variant(self, checkpoint: Checkpoint, precision: Precision, recipe: Recipe | None = None) -> None:
         """Writes one variant, tensor by tensor, unless an earlier run finished it.
 
-        An int8 variant that is there stays, whatever the plan: one that was made otherwise has to be forgotten first.
+        A variant that is there stays, whatever the recipe: one that was made otherwise has to be forgotten first.
         """
         if precision in self.partial.files:
             return
         folder = self.folder / precision
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        model = variant_model(checkpoint, precision, plan)
+        model = variant_model(checkpoint, precision, recipe)
         with tqdm(desc=f"writing {precision}", unit=" tensors", disable=None) as bar:
 
             def advance(_: ir.TensorProtocol, info: ir.external_data.CallbackInfo) -> None:
@@ -166,21 +196,28 @@ class Staging:
                 )
             except OSError as error:
                 raise ExportError(f"cannot write {folder}: {error}; make room, and the same command goes on") from error
+        if ENCODINGS[precision].dtype in HALVES:
+            other = variant_model(checkpoint, precision, recipe, CUDA)
+            share_tensors(other, folder / GRAPH)
+            ir.save(other, folder / GRAPHS["cuda"])
         records = tuple(record_file(self.folder, file) for file in sorted(folder.iterdir()))
-        self._add(precision, records, None if plan is None else plan.record)
+        self._add(precision, records, None if recipe is None else recipe.record)
 
     def forget(self, precisions: list[Precision]) -> None:
         """Drops variants, so that the next export writes them anew."""
         rest = {name: files for name, files in self.partial.files.items() if name not in precisions}
         quantization = self.partial.quantization if "int8" in rest else None
-        self._record(msgspec.structs.replace(self.partial, files=rest, quantization=quantization))
+        scaling = self.partial.scaling if "fp16" in rest else None
+        self._record(msgspec.structs.replace(self.partial, files=rest, quantization=quantization, scaling=scaling))
 
-    def _add(self, precision: Precision, files: tuple[FileRecord, ...], quantization: Quantization | None) -> None:
+    def _add(self, precision: Precision, files: tuple[FileRecord, ...], made: Quantization | Scaling | None) -> None:
         """Records a finished variant, with how it was made in the same step."""
-        made = quantization if precision == "int8" else self.partial.quantization
-        self._record(
-            msgspec.structs.replace(self.partial, files={**self.partial.files, precision: files}, quantization=made)
-        )
+        partial = msgspec.structs.replace(self.partial, files={**self.partial.files, precision: files})
+        if isinstance(made, Quantization):
+            partial = msgspec.structs.replace(partial, quantization=made)
+        elif made is not None:
+            partial = msgspec.structs.replace(partial, scaling=made)
+        self._record(partial)
 
     def publish(self, manifest: Manifest, out: Path) -> None:
         """Writes the manifest, drops what it does not name, and gives the folder its final name."""

@@ -1,7 +1,8 @@
 """Variants, written into the staging folder and measured there against fp32.
 
-What fp32 answers, and what its linear layers read, is found in one pass before int8 is made; for that fp32 need not be
-written. This module does not know which variants are wanted, nor what becomes of those below their floor.
+What fp32 answers, and what its linear layers read and give, is found in one pass before fp16 and int8 are made; for
+that fp32 need not be written. This module does not know which variants are wanted, nor what becomes of those below
+their floor.
 """
 
 import shutil
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 import onnx_ir as ir
 
-from quoit.artifact import Artifact, Calibration, Manifest, Parity, Precision, Quantization, Variant
+from quoit.artifact import Artifact, Calibration, Manifest, Parity, Precision, Quantization, Scaling, Variant
 from quoit.batches import Batch
 from quoit.errors import ComputeError
 from quoit.session import Answers
@@ -34,8 +35,11 @@ from quoit_export.parity import (
     variant_answers,
 )
 from quoit_export.pieces import answers
-from quoit_export.staging import Staging, variant_model
+from quoit_export.scaling import Scaled, choose_scaling
+from quoit_export.staging import Recipe, Staging, variant_model
 
+CALIBRATED: tuple[Precision, ...] = ("fp16", "int8")
+"""Variants that are made as calibration tells."""
 SPARE_BYTES = 64 << 20
 MOST_MEASURED = 64
 """Of the calibration texts, so many are measured on too."""
@@ -48,23 +52,25 @@ def passes(parity: tuple[Parity, ...]) -> bool:
     return all(one.passes for one in parity)
 
 
-def is_made_with(quantization: Quantization | None, texts: CalibrationTexts) -> bool:
-    """Whether an int8 variant was made with these texts."""
-    return quantization is not None and quantization.calibration.sha256 == texts.sha256
+def is_made_with(made: Quantization | Scaling | None, texts: CalibrationTexts) -> bool:
+    """Whether a variant was made with these texts."""
+    return made is not None and made.calibration.sha256 == texts.sha256
 
 
 def with_variants(staging: Staging, measured: Measured) -> Manifest:
     """The manifest with the variants in `measured`."""
+    partial = staging.partial
     variants: dict[Precision, Variant] = {
         name: Variant(
-            staging.partial.files[name],
+            partial.files[name],
             parity,
             passes(parity),
-            staging.partial.quantization if name == "int8" else None,
+            partial.quantization if name == "int8" else None,
+            partial.scaling if name == "fp16" else None,
         )
         for name, parity in measured.items()
     }
-    return msgspec.structs.replace(staging.partial.bare, variants=variants)
+    return msgspec.structs.replace(partial.bare, variants=variants)
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,8 @@ class Reference:
     Attributes:
         samples: the texts that variants are measured on; all but the first concern int8 alone.
         answers: to each of them.
-        activations: what its linear layers read of the calibration's texts, where int8 is to be made.
+        activations: what its linear layers read and give of the calibration's texts, where a variant is made as they
+            tell.
     """
 
     samples: list[Sample]
@@ -89,7 +96,7 @@ class Making:
     Attributes:
         checkpoint: what they are made of.
         staging: where they grow.
-        texts: what int8 is made with.
+        texts: what fp16 and int8 are made with.
     """
 
     checkpoint: Checkpoint
@@ -112,22 +119,28 @@ class Making:
         staged = self.staging.partial.files
         self._check_disk([variant_model(self.checkpoint, name) for name in missing if name not in staged])
         for name in missing:
-            if name != "int8":
+            if name not in CALIBRATED:
                 self.staging.write_variant(self.checkpoint, name)
-        reference = self._refer(missing)
+        unmade = [name for name in missing if name in CALIBRATED and not self._is_made(name)]
+        reference = self._refer(missing, calibrate=bool(unmade))
         if reference.activations is not None:
-            self._write_int8(reference.activations)
+            for name in unmade:
+                self._write_calibrated(name, reference.activations)
         measured = self._measure(reference, missing)
         if verify:
             measured["fp32"] = self._verify(reference)
         if self._is_rotated_in_vain(measured):
             # The prediction is made of layers one by one; what all texts err in together shows only here.
-            self._write_int8(reference.activations or self._observe()[0], UNROTATED)
+            self._write_calibrated("int8", reference.activations or self._observe()[0], UNROTATED)
             measured |= self._measure(reference, ["int8"])
         return measured
 
-    def _refer(self, missing: list[Precision]) -> Reference:
-        """One pass of fp32: over what variants are measured on, and what int8 is made with unless it is there."""
+    def _is_made(self, precision: Precision) -> bool:
+        """Whether a variant is there that was made with these texts."""
+        return is_made_with(self.staging.partial.made(precision), self.texts)
+
+    def _refer(self, missing: list[Precision], *, calibrate: bool) -> Reference:
+        """One pass of fp32: over what variants are measured on, and if asked for over what they are made with."""
         artifact = self._artifact()
         samples = [held_out()]
         if "int8" in missing:
@@ -135,7 +148,7 @@ class Making:
         questions = [Questions.plan(artifact, sample) for sample in samples]
         batches = [batch for one in questions for batch in one.batches]
         activations = None
-        if "int8" in missing and not is_made_with(self.staging.partial.quantization, self.texts):
+        if calibrate:
             activations, found = self._observe(batches)
         else:
             found = answers(self._model("fp32"), batches, "running fp32")
@@ -145,22 +158,28 @@ class Making:
             raise self._overflow("fp32", [row for one in questions for row in one.rows]) from error
 
     def _observe(self, others: Sequence[Batch] = ()) -> tuple[Activations, list[Answers]]:
-        """What fp32's linear layers read of the calibration's texts, and its answers to other batches."""
+        """What fp32's linear layers read and give of the calibration's texts, and its answers to other batches."""
         rows = calibration_rows(self._artifact(), self.texts)
         activations, found = observe(self._model("fp32"), rows, others)
         if not activations.finite:
             raise self._overflow("fp32", rows)
         return activations, found
 
-    def _write_int8(self, activations: Activations, methods: tuple[Method, ...] = METHODS) -> None:
-        """Writes int8 as the activations tell, in place of one that is there."""
-        self.staging.forget(["int8"])
+    def _write_calibrated(
+        self, precision: Precision, activations: Activations, methods: tuple[Method, ...] = METHODS
+    ) -> None:
+        """Writes fp16 or int8 as the activations tell, in place of one that is there."""
+        self.staging.forget([precision])
         rows = calibration_rows(self._artifact(), self.texts)
         record = Calibration(self.texts.source, self.texts.sha256, len(rows), sum(map(len, rows)))
-        checkpoint = self.checkpoint
-        plan = choose(checkpoint.tensor, checkpoint.architecture, activations, record, methods)
-        self._check_disk([variant_model(checkpoint, "int8", plan)])
-        self.staging.write_variant(checkpoint, "int8", plan)
+        read, numbers = self.checkpoint.tensor, self.checkpoint.architecture
+        recipe: Recipe
+        if precision == "fp16":
+            recipe = Scaled(choose_scaling(read, numbers, activations, record))
+        else:
+            recipe = choose(read, numbers, activations, record, methods)
+        self._check_disk([variant_model(self.checkpoint, precision, recipe)])
+        self.staging.write_variant(self.checkpoint, precision, recipe)
 
     def _is_rotated_in_vain(self, measured: Measured) -> bool:
         """Whether an int8 variant whose stream was rotated is below its floor."""

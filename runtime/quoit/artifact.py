@@ -2,8 +2,9 @@
 
     FOLDER/quoit.json                      the manifest, the records below as JSON, and its own hash
     FOLDER/tokenizer.json                  the checkpoint's own tokenizer
-    FOLDER/<precision>/model.onnx          the graph
-    FOLDER/<precision>/model.onnx.data     its tensors, memory-mapped at load
+    FOLDER/<precision>/model.onnx          the graph that CPUs run
+    FOLDER/<precision>/model.cuda.onnx     of fp16 and bf16, the graph that CUDA runs, with the same tensors
+    FOLDER/<precision>/model.onnx.data     their tensors, memory-mapped at load
 
 This module checks names, sizes and hashes. It does not know what is in a graph or how it runs.
 """
@@ -25,9 +26,12 @@ HELD_OUT = "held-out"
 """What the texts are called on which nothing was decided at export."""
 MAX_MANIFEST_BYTES = 1 << 20
 
-Precision = Literal["fp32", "fp16", "int8", "int4"]
+ProviderName = Literal["cpu", "cuda"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 Task = Literal["embedding", "rerank"]
 Measure = Literal["cosine", "agreement", "spearman", "top10", "ranking"]
+GRAPHS: dict[ProviderName, str] = {"cpu": "model.onnx", "cuda": "model.cuda.onnx"}
+"""What the graph is called that a provider runs."""
 TokenId = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -154,13 +158,48 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"{self.method}{kept}: predicted error {self.errors[self.method]:.2e}{against}, {source}"
 
 
+class Scaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The powers of two that keep an fp16 variant's values within float16, exactly.
+
+    Attributes:
+        stream: the residual stream is 2^-stream of the checkpoint's.
+        products: layer by layer, so is SwiGLU's product.
+        stream_peak: the largest magnitude of the stream before that, on the calibration texts.
+        product_peak: that of the products.
+        calibration: those texts.
+    """
+
+    stream: Annotated[int, msgspec.Meta(ge=0)]
+    products: tuple[Annotated[int, msgspec.Meta(ge=0)], ...]
+    stream_peak: float
+    product_peak: float
+    calibration: Calibration
+
+    def describe(self) -> str:
+        """What was chosen and why, in a line."""
+        folded = f"stream times 2^-{self.stream}, products times 2^-{max(self.products)} at most"
+        peaks = f"magnitudes up to {self.stream_peak:.3g} and {self.product_peak:.3g}"
+        chosen = folded if self.stream or any(self.products) else "nothing scaled"
+        return f"{chosen}: {peaks} on {self.calibration.texts} {self.calibration.source} texts"
+
+
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One precision of the model: its files, the parity that was measured at export, and for int8 how it was made."""
+    """One precision of the model: its files, the parity that was measured at export, and how int8 or fp16 was made."""
 
     files: tuple[FileRecord, ...]
     parity: tuple[Parity, ...]
     accepted: bool
     quantization: Quantization | None = None
+    scaling: Scaling | None = None
+
+    @property
+    def made(self) -> Quantization | Scaling | None:
+        """How it was made, where calibration texts decided that."""
+        return self.quantization or self.scaling
+
+    def graph(self, provider: ProviderName) -> FileRecord | None:
+        """The graph that a provider runs; None where it runs none of this precision."""
+        return next((file for file in self.files if PurePosixPath(file.path).name == GRAPHS[provider]), None)
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

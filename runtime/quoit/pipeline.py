@@ -10,8 +10,9 @@ from typing import Self, TypedDict, Unpack, cast
 
 import numpy as np
 
-from quoit.artifact import Artifact, Precision, Task
+from quoit.artifact import Architecture, Artifact, Manifest, Precision, Task
 from quoit.batches import Batch, Limits, Row, plan_batches
+from quoit.cuda import PADDED, free_bytes, stream_tokens
 from quoit.errors import InputError
 from quoit.machine import usable_cores
 from quoit.session import Answers, Choice, ProviderRequest, Session, choose
@@ -24,8 +25,6 @@ CPU_LIMITS = Limits(stream_tokens=512, rectangle_tokens=2048, tiled_from=385)
 tokens; see bench/LOG.md."""
 CPU_RERANK_LIMITS = replace(CPU_LIMITS, stream_tokens=1024, rectangle_tokens=4096)
 """Rows that all begin alike gain from larger batches, since what they share is computed once in each."""
-
-CUDA_LIMITS = Limits(stream_tokens=32_768, rectangle_tokens=65_536, tiled_from=1)
 
 LEAST_SHARED_TOKENS = 64
 """Matrix products on fewer rows than this are slow for a token."""
@@ -46,12 +45,14 @@ class RunOptions(TypedDict, total=False):
     """How an artifact runs.
 
     Keys:
-        precision: `fp32`, `fp16` or `int8`; by default the fastest the provider runs: int8 on a CPU, fp16 on CUDA.
-        provider: `cpu`, `cuda`, or `auto` for CUDA where onnxruntime offers it.
+        precision: `fp32`, `fp16`, `bf16` or `int8`; by default the fastest the provider runs: int8 on a CPU, fp16 on
+            CUDA.
+        provider: `cpu`, `cuda`, or `auto` for CUDA where onnxruntime offers it and the artifact has a graph for it.
         threads: by default one for each core this process may use.
         max_tokens: longer texts are cut to this many tokens, those that surround every text included; by default
             the model's limit. What was cut is logged as a warning of the logger `quoit`.
-        batch_tokens: distinct tokens of one batch; by default what suits the provider.
+        batch_tokens: distinct tokens of one batch; by default what suits the provider, on CUDA up to 65,536 as memory
+            allows.
         workers: batches computed at a time, each on `threads // workers` threads; 1 by default. More of them give more
             throughput on many texts, and one text alone takes longer.
         tuned: `latency` or `throughput`: threads, batch_tokens and workers that are not given are those `quoit bench`
@@ -126,15 +127,15 @@ class Pipeline:
             goal = "throughput" if tuned is None else tuned
             check_goal(goal)
             settings = fill_in(settings, read_tuning(artifact, choice, tuning).setting(goal))
-        limits = default_limits(choice, artifact.manifest.task)
         tokens = check_number("batch_tokens", settings.get("batch_tokens"), 1, 1 << 20)
-        if tokens is not None:
-            limits = with_budget(limits, tokens)
         file = artifact.verify(artifact.manifest.tokenizer)
         tokenizer = TextTokenizer.load(file, artifact.manifest, max_tokens=max_tokens)
         threads = check_number("threads", settings.get("threads"), 1, MOST_THREADS) or usable_cores()
         workers = check_number("workers", settings.get("workers"), 1, threads) or 1
         session = Session(artifact, choice, threads=threads // workers)
+        limits = default_limits(choice, artifact.manifest)
+        if tokens is not None:
+            limits = with_budget(limits, tokens)
         return cls(artifact, tokenizer, session, limits, workers)
 
     def windows(self, texts: Iterable[str], advance: Advance) -> Iterator[Window]:
@@ -190,12 +191,17 @@ class Pipeline:
             logger.warning("of %d texts, %s", texts, truncation.describe(self.tokenizer.max_tokens))
 
 
-def default_limits(choice: Choice, task: Task) -> Limits:
-    """What one batch may hold on a provider, for a task."""
+def default_limits(choice: Choice, manifest: Manifest) -> Limits:
+    """What one batch may hold on a provider; on CUDA, as much of a loaded model's batch as fits the free memory."""
     if choice.provider == "cpu":
-        return cpu_limits(task)
-    # The tiles of an fp16 graph compute in float32, for CPUs; CUDA's own float16 kernel needs none.
-    return replace(CUDA_LIMITS, tiled_from=NEVER) if choice.precision == "fp16" else CUDA_LIMITS
+        return cpu_limits(manifest.task)
+    return cuda_limits(manifest.architecture, free_bytes())
+
+
+def cuda_limits(numbers: Architecture, free: int) -> Limits:
+    """What one batch may hold in so many bytes of device memory; CUDA's attention needs no tiles."""
+    tokens = stream_tokens(numbers, free)
+    return Limits(stream_tokens=tokens, rectangle_tokens=PADDED * tokens, tiled_from=NEVER)
 
 
 def cpu_limits(task: Task) -> Limits:

@@ -5,7 +5,6 @@ This module does not know what the answers mean: states to be pooled, or scores.
 """
 
 import base64
-import importlib.metadata
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -14,18 +13,18 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from quoit.artifact import Artifact, Precision
+from quoit.artifact import GRAPHS, Artifact, Precision, ProviderName
 from quoit.batches import Batch
+from quoit.cuda import explain_absence, installed, prepare
 from quoit.errors import ArtifactError, InputError, ProviderError, brief, shown
 
-ProviderName = Literal["cpu", "cuda"]
 ProviderRequest = Literal["cpu", "cuda", "auto"]
 Answers = NDArray[np.float32]
 
 ONNX_NAMES: dict[ProviderName, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 PREFERRED: dict[ProviderName, tuple[Precision, ...]] = {
-    "cpu": ("int8", "fp32", "fp16"),
-    "cuda": ("fp16", "fp32", "int8"),
+    "cpu": ("int8", "fp32", "fp16", "bf16"),
+    "cuda": ("fp16", "bf16"),
 }
 ERRORS_ONLY = 3
 
@@ -48,36 +47,53 @@ def choose(artifact: Artifact, provider: ProviderRequest, precision: Precision |
         ArtifactError: the artifact lacks the precision, or export rejected it.
         InputError: an unknown provider or precision.
     """
-    name, why = _choose_provider(provider)
+    if provider not in get_args(ProviderRequest):
+        raise InputError(f"provider {shown(provider)} is unknown; choose one of {', '.join(get_args(ProviderRequest))}")
     if precision is not None:
         if precision not in get_args(Precision):
             raise InputError(f"precision {shown(precision)} is unknown; choose one of {', '.join(get_args(Precision))}")
         artifact.variant(precision)
+    name, why = _choose_provider(artifact, provider, precision)
+    if precision is not None:
         return Choice(name, why, precision, "asked for")
-    usable = [candidate for candidate in PREFERRED[name] if candidate in artifact.accepted()]
+    if not artifact.accepted():
+        raise ArtifactError(f"{artifact.folder} has no variant that passed its parity gate; export it again")
+    usable = _runs(artifact, name)
     if name == "cpu" and "int8" in usable and len(usable) > 1 and not int8_is_exact():
         usable.remove("int8")
         return Choice(name, why, usable[0], "int8 sums would saturate on this CPU")
-    if not usable:
-        raise ArtifactError(f"{artifact.folder} has no variant that passed its parity gate; export it again")
     return Choice(name, why, usable[0], f"the first of {', '.join(PREFERRED[name])} that the artifact has")
 
 
-def _choose_provider(requested: ProviderRequest) -> tuple[ProviderName, str]:
-    if requested not in get_args(ProviderRequest):
-        raise InputError(
-            f"provider {shown(requested)} is unknown; choose one of {', '.join(get_args(ProviderRequest))}"
-        )
+def _choose_provider(
+    artifact: Artifact, requested: ProviderRequest, precision: Precision | None
+) -> tuple[ProviderName, str]:
+    if requested == "cpu":
+        return "cpu", "asked for"
     available = onnxruntime().get_available_providers()
     has_cuda = ONNX_NAMES["cuda"] in available
     if requested == "cuda" and not has_cuda:
         raise ProviderError(
-            f"provider 'cuda' was asked for, but this onnxruntime offers {', '.join(available)}; "
-            "`pip uninstall onnxruntime` and `pip install 'quoit[cuda]'`, or use provider='cpu'"
+            f"provider 'cuda' was asked for, but {explain_absence(available, installed())}, or use provider='cpu'"
         )
-    if requested == "auto":
-        return ("cuda", "onnxruntime offers CUDA") if has_cuda else ("cpu", "onnxruntime offers no CUDA")
-    return requested, "asked for"
+    if not has_cuda:
+        return "cpu", "onnxruntime offers no CUDA"
+    runs = _runs(artifact, "cuda")
+    if precision in runs or (precision is None and runs):
+        return "cuda", "onnxruntime offers CUDA" if requested == "auto" else "asked for"
+    what = f"the {precision} variant of {artifact.folder}" if precision else f"{artifact.folder}"
+    if requested == "cuda":
+        raise ArtifactError(
+            f"{what} has no graph for CUDA, which runs {' and '.join(PREFERRED['cuda'])}; add one with "
+            f"`quoit-export CHECKPOINT {artifact.folder} --precision fp16`, or use provider='cpu'"
+        )
+    return "cpu", f"{what} has no graph for CUDA"
+
+
+def _runs(artifact: Artifact, provider: ProviderName) -> list[Precision]:
+    """The accepted precisions that a provider runs, the preferred one first."""
+    variants, accepted = artifact.manifest.variants, artifact.accepted()
+    return [name for name in PREFERRED[provider] if name in accepted and variants[name].graph(provider)]
 
 
 def onnxruntime() -> Any:
@@ -100,9 +116,7 @@ def onnxruntime() -> Any:
 
 def onnxruntime_version() -> str:
     """The installed onnxruntime's version, with its distribution's name."""
-    names = ("onnxruntime-gpu", "onnxruntime")
-    found = [name for name in names if any(importlib.metadata.distributions(name=name))]
-    return " and ".join(f"{name} {importlib.metadata.version(name)}" for name in found) or onnxruntime().__version__
+    return " and ".join(installed()) or onnxruntime().__version__
 
 
 INT8_PROBE = base64.b64decode(
@@ -159,15 +173,14 @@ class Session:
         self.choice = choice
         self.threads = threads
         check_exact(choice)
-        files = artifact.variant(choice.precision).files
-        graphs = [record for record in files if record.path.endswith(".onnx")]
-        if len(graphs) != 1:
+        variant = artifact.variant(choice.precision)
+        graph = variant.graph(choice.provider)
+        if graph is None:
             raise ArtifactError(
-                f"the {choice.precision} variant of {artifact.folder} names {len(graphs)} .onnx files instead of one; "
-                "export the artifact again"
+                f"the {choice.precision} variant of {artifact.folder} has no {GRAPHS[choice.provider]}, which "
+                f"provider {choice.provider!r} runs; export the artifact again"
             )
-        graph = graphs[0]
-        others = [record for record in files if record is not graph]
+        others = [record for record in variant.files if record is not graph]
         path = artifact.verify(graph)
         for record in others:
             artifact.path(record)
@@ -188,19 +201,24 @@ class Session:
 
     def _load(self, path: str) -> Any:
         module = onnxruntime()
-        if self.choice.provider == "cuda":
-            module.preload_dlls()
         options = module.SessionOptions()
+        if self.choice.provider == "cuda":
+            prepare(module)
+            # No node runs on the CPU behind the caller's back.
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         options.intra_op_num_threads = self.threads
         options.log_severity_level = ERRORS_ONLY
         name = ONNX_NAMES[self.choice.provider]
-        session = module.InferenceSession(path, options, providers=[name])
-        session.disable_fallback()
-        if session.get_providers()[0] != name:
+        try:
+            session = module.InferenceSession(path, options, providers=[name])
+        except Exception as error:
+            if self.choice.provider == "cpu":
+                raise
             raise ProviderError(
-                f"{name} did not load, onnxruntime gave {session.get_providers()[0]} instead; check the driver "
-                "and CUDA libraries with `nvidia-smi`, or use provider='cpu'"
-            )
+                f"{name} did not load {path}: {brief(error)}; check the driver and device with `nvidia-smi`, or use "
+                "provider='cpu'"
+            ) from error
+        session.disable_fallback()
         return session
 
     @property
@@ -210,17 +228,20 @@ class Session:
 
     def run(self, batch: Batch) -> Answers:
         """The answers to a batch's distinct texts, [N, *answer_shape] float32. Safe to call from several threads."""
-        answers: Answers = self._session.run(None, feed(batch))[0]
+        answers: Answers = self._session.run(None, feed(batch, self.choice.provider))[0]
         return answers
 
 
-def feed(batch: Batch) -> dict[str, NDArray[Any]]:
-    """The graph's inputs by name."""
+def feed(batch: Batch, provider: ProviderName = "cpu") -> dict[str, NDArray[Any]]:
+    """The inputs of a provider's graph by name."""
+    last: dict[str, NDArray[Any]] = {"tiled_attention": np.array(batch.tiled_attention)}
+    if provider == "cuda":
+        last = {"longest_row": np.array(batch.attention_index.shape[1], np.int32)}
     return {
         "input_ids": batch.input_ids,
         "attention_index": batch.attention_index,
         "row_lengths": batch.row_lengths,
         "stream_slot": batch.stream_slot,
         "last_row": batch.last_row,
-        "tiled_attention": np.array(batch.tiled_attention),
+        **last,
     }

@@ -12,10 +12,10 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from platformdirs import user_cache_path
 
-from quoit.artifact import Artifact, Digest, Positive, Precision, digest, is_file
+from quoit.artifact import Artifact, Digest, Positive, Precision, ProviderName, digest, is_file
 from quoit.errors import InputError, brief, shown
 from quoit.machine import cpu_name, usable_cores
-from quoit.session import Choice, ProviderName, onnxruntime_version
+from quoit.session import Choice, onnxruntime_version
 
 TUNING_FORMAT = 1
 MAX_TUNING_BYTES = 1 << 16

@@ -32,7 +32,8 @@ def scale(model: Any, factors: dict[str, float]) -> Any:
 
 
 MLP_BEYOND_FLOAT32 = {"layers.1.mlp.up_proj": 1e30, "layers.1.mlp.down_proj": 1e30}
-ATTENTION_BEYOND_FLOAT16 = {"layers.2.self_attn.o_proj": 3e4}
+ATTENTION_BEYOND_FLOAT16 = {"layers.2.self_attn.v_proj": 1e5, "layers.2.self_attn.o_proj": 1e-5}
+"""No power of two is folded into the values."""
 
 Save = Callable[[dict[str, float]], Path]
 

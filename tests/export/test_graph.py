@@ -16,7 +16,7 @@ from transformers import Qwen3Config
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RotaryEmbedding
 
 from quoit.artifact import Artifact, Precision
-from quoit_export.graph import rope_tables
+from quoit_export.attention import rope_tables
 from support import SMALL
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
@@ -156,15 +156,13 @@ def test_the_format_is_one_that_onnxruntime_declares(artifact: Artifact, precisi
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_rope_tables_reach_the_longest_position(artifact: Artifact, precision: Precision) -> None:
-    """float32 for the tiles, and float16 too where the graph computes in it."""
+    """In the type that the graph's values have."""
     stored = {tensor.name: tensor for tensor in load_graph(artifact, precision).graph.initializer}
     tables = {name: tensor for name, tensor in stored.items() if name.startswith("rope_")}
     assert all(list(tensor.dims) == [POSITIONS, 16] for tensor in tables.values())
-    kinds = ("float", "float16") if precision == "fp16" else ("float",)
-    assert set(tables) == {f"rope_{table}_{kind}" for table in ("cos", "sin") for kind in kinds}
-    for name, tensor in tables.items():
-        half = name.endswith("float16")
-        assert tensor.data_type == (onnx.TensorProto.FLOAT16 if half else onnx.TensorProto.FLOAT)
+    kind = {"fp16": "float16", "bf16": "bfloat16"}.get(precision, "float")
+    assert set(tables) == {f"rope_{table}_{kind}" for table in ("cos", "sin")}
+    assert {tensor.data_type for tensor in tables.values()} == {getattr(onnx.TensorProto, kind.upper())}
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

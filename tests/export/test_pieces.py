@@ -1,11 +1,13 @@
 """A graph in pieces gives the bits of the whole, in the memory of a piece."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
+from onnx_ir.tape import Tape
 
 from quoit.artifact import Architecture, Artifact, Precision
 from quoit.batches import plan_batches
@@ -48,7 +50,7 @@ def test_scores_are_those_of_the_runtime(rerank_artifact: Artifact, rerankers: R
 
 
 @pytest.mark.parametrize("most", [1, 1 << 18, 1 << 30])
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", get_args(Precision))
 def test_a_graph_gives_the_same_bits_whole_in_pieces_and_before_it_is_written(
     tmp_path: Path, byte_checkpoint_folder: Path, precision: Precision, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,3 +120,15 @@ def resident(name: str) -> int:
     """A line of this process's memory, in bytes."""
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
     return int(line.split()[1]) << 10
+
+
+def test_a_graph_without_a_residual_stream_is_run_as_it_is() -> None:
+    tape = Tape()
+    ids = ir.val("input_ids", ir.DataType.INT64, ["T"])
+    total = tape.op("Add", [ids, ids])
+    total.name, total.shape, total.dtype = "total", ir.Shape(["T"]), ir.DataType.INT64
+    graph = ir.Graph([ids], [total], nodes=tape.nodes, opset_imports={"": 20}, name="sum")
+    assert list(find_boundaries(graph)) == []
+    ((number, outputs),) = run(ir.Model(graph, ir_version=10), [{"input_ids": np.arange(3)}], "whole", most=1)
+    assert number == 0
+    np.testing.assert_array_equal(outputs["total"], [0, 2, 4])

@@ -19,7 +19,17 @@ from safetensors.numpy import load_file, save_file
 from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassification
 
 from quoit import Embedder, Reranker
-from quoit.artifact import FORMAT, Artifact, EmbeddingContract, FileRecord, Measure, Precision, hash_file, read_artifact
+from quoit.artifact import (
+    FORMAT,
+    GRAPHS,
+    Artifact,
+    EmbeddingContract,
+    FileRecord,
+    Measure,
+    Precision,
+    hash_file,
+    read_artifact,
+)
 from quoit.errors import ArtifactError
 from quoit_export.calibration import CalibrationTexts
 from quoit_export.checkpoint import Checkpoint, open_checkpoint
@@ -94,7 +104,8 @@ def contents(folder: Path) -> dict[str, str]:
 
 def expected_files(*precisions: Precision) -> set[str]:
     variants = {f"{name}/{file}" for name in precisions for file in ("model.onnx", "model.onnx.data")}
-    return {"quoit.json", "tokenizer.json"} | variants
+    halves = {f"{name}/{GRAPHS['cuda']}" for name in precisions if name in ("fp16", "bf16")}
+    return {"quoit.json", "tokenizer.json"} | variants | halves
 
 
 def hashes(artifact: Artifact, precision: Precision) -> dict[str, str]:

@@ -48,8 +48,8 @@ def run_info(options: argparse.Namespace) -> int:
             if parity.floor is not None and parity.texts == HELD_OUT
         )
         print(f"  {name:5} {size:9,.1f} MB  {measured}{'' if variant.accepted else '  REJECTED'}".rstrip())
-        if variant.quantization is not None:
-            print(f"  {name} is {variant.quantization.describe()}")
+        if variant.made is not None:
+            print(f"  {name} is {variant.made.describe()}")
     return 0
 
 

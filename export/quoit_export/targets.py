@@ -1,0 +1,80 @@
+"""What a graph is authored for, and the inputs that follow from it.
+
+| choice      | CPU | half on CPU | CUDA | why                                                                    |
+|-------------|-----|-------------|------|------------------------------------------------------------------------|
+| packed      | no  | yes         | yes  | CUDA's attention reads q, k and v side by side: one MatMul, one Gather |
+| fused_norms | no  | no          | yes  | only CUDA's attention normalises the heads of q and k itself           |
+| tiles       | yes | yes         | no   | CUDA's attention never holds the whole score matrix                    |
+| emulated    | no  | yes         | no   | a CPU has no arithmetic of 16 bits; see `emulation`                    |
+
+Gate and up are two products everywhere: packed, a Split would copy what the second product writes anyway.
+
+A half precision has two graphs of the same tensors: CUDA's, and one whose nodes a CPU can run (`emulation`), on which
+its parity is measured. This module does not know how layers are authored.
+"""
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+RESIDUAL = "residual."
+"""Begins the names of the residual stream's values in every graph; behind it stands the block that was added last."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Choices that differ between graphs.
+
+    Attributes:
+        packed: q, k and v come out of one product.
+        fused_norms: the attention node normalises the heads of q and k.
+        tiles: attention is either tiled or on the full score matrix, as an input tells.
+        emulated: nodes compute in float32, and results are rounded.
+    """
+
+    packed: bool
+    fused_norms: bool
+    tiles: bool
+    emulated: bool
+
+
+CPU = Target(packed=False, fused_norms=False, tiles=True, emulated=False)
+HALF_ON_CPU = Target(packed=True, fused_norms=False, tiles=True, emulated=True)
+CUDA = Target(packed=True, fused_norms=True, tiles=False, emulated=False)
+
+
+def cpu_target(dtype: ir.DataType) -> Target:
+    """The target of a graph that CPUs run, by the type of the values between its linear layers."""
+    return HALF_ON_CPU if dtype in HALVES else CPU
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A graph's inputs; shapes and meanings in `graph`. Each target lacks one of the last two."""
+
+    input_ids: ir.Value
+    attention_index: ir.Value
+    row_lengths: ir.Value
+    stream_slot: ir.Value
+    last_row: ir.Value
+    tiled_attention: ir.Value | None
+    longest_row: ir.Value | None
+
+    @property
+    def all(self) -> list[ir.Value]:
+        """Those that there are, in order."""
+        return [value for value in vars(self).values() if value is not None]
+
+
+def make_inputs(target: Target) -> Inputs:
+    """The inputs of a target's graph as values."""
+    return Inputs(
+        input_ids=ir.val("input_ids", ir.DataType.INT64, ["T"]),
+        attention_index=ir.val("attention_index", ir.DataType.INT64, ["R", "S"]),
+        row_lengths=ir.val("row_lengths", ir.DataType.INT32, ["R"]),
+        stream_slot=ir.val("stream_slot", ir.DataType.INT64, ["T"]),
+        last_row=ir.val("last_row", ir.DataType.INT64, ["N"]),
+        tiled_attention=ir.val("tiled_attention", ir.DataType.BOOL, []) if target.tiles else None,
+        longest_row=None if target.tiles else ir.val("longest_row", ir.DataType.INT32, []),
+    )

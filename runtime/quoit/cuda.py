@@ -1,0 +1,136 @@
+"""The CUDA provider: whether it can run here, why not, and how much of the device one batch may take.
+
+What a machine lacks is found by loading what onnxruntime would load, so the reason is the loader's own. This module
+does not run anything on the device, and knows of onnxruntime only what it is handed.
+"""
+
+import contextlib
+import ctypes
+import importlib.metadata
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from quoit.artifact import Architecture
+from quoit.errors import ProviderError, brief
+
+DISTRIBUTIONS = ("onnxruntime-gpu", "onnxruntime")
+"""Those that hold the module onnxruntime; each overwrites the other's files."""
+LIBRARIES = {
+    "linux": ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"),
+    "win32": ("onnxruntime_providers_shared.dll", "onnxruntime_providers_cuda.dll"),
+}
+QUERY = "nvidia-smi"
+QUERY_SECONDS = 20
+
+MOST_STREAM_TOKENS = 65_536
+LEAST_STREAM_TOKENS = 1_024
+PADDED = 2
+"""Positions of the attention's rectangle for each token of the stream, at most."""
+SHARE = 0.5
+"""Of the free memory, for one batch's values; the rest is for the kernels' own and what the allocator holds back."""
+HALF_BYTES = 2
+
+
+def installed() -> list[str]:
+    """The distributions of onnxruntime that are installed, such as `onnxruntime-gpu 1.31.1`."""
+    found = [name for name in DISTRIBUTIONS if any(importlib.metadata.distributions(name=name))]
+    return [f"{name} {importlib.metadata.version(name)}" for name in found]
+
+
+def explain_absence(available: Sequence[str], distributions: Sequence[str]) -> str:
+    """Why onnxruntime offers no CUDA, and what to do about it.
+
+    Args:
+        available: the providers that it does offer.
+        distributions: what is installed, as `installed` says.
+    """
+    if len(distributions) > 1:
+        return (
+            f"{' and '.join(distributions)} are both installed and overwrite each other's files; "
+            "`pip uninstall onnxruntime onnxruntime-gpu`, then `pip install 'quoit[cuda]'`"
+        )
+    return (
+        f"this onnxruntime offers {', '.join(available)}; `pip uninstall onnxruntime` and `pip install 'quoit[cuda]'`"
+    )
+
+
+def prepare(onnxruntime: Any) -> None:
+    """Loads the CUDA provider's libraries, as onnxruntime will.
+
+    Raises:
+        ProviderError: one of them is missing, or there is no driver or device.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
+        onnxruntime.preload_dlls()
+    problems = [*_missing(Path(onnxruntime.__file__).parent / "capi"), *_absent()]
+    if problems:
+        raise ProviderError(
+            f"CUDAExecutionProvider cannot run here: {'; '.join(problems)}; install the driver and "
+            "`pip install 'quoit[cuda]'`, or use provider='cpu'"
+        )
+
+
+def _missing(folder: Path) -> list[str]:
+    for name in LIBRARIES.get(sys.platform, ()):
+        try:
+            ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL)
+        except OSError as error:
+            return [brief(error)]
+    return []
+
+
+def _absent() -> list[str]:
+    try:
+        free_bytes()
+    except ProviderError as error:
+        return [str(error)]
+    return []
+
+
+def free_bytes() -> int:
+    """The free memory of the first device that CUDA sees, in bytes, as the driver's own `nvidia-smi` tells.
+
+    On machines with several kinds of devices, CUDA_DEVICE_ORDER=PCI_BUS_ID makes CUDA count them as the driver does.
+
+    Raises:
+        ProviderError: there is no driver, or no such device.
+    """
+    device = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    command = [QUERY, "-i", device, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=QUERY_SECONDS, check=True)
+        return int(done.stdout.split()[0]) << 20
+    except FileNotFoundError as error:
+        raise ProviderError(f"no NVIDIA driver, since there is no {QUERY}; install one") from error
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+        told = getattr(error, "stdout", None) or error
+        raise ProviderError(f"{QUERY} tells of no device {device!r}: {brief(told)}; check the driver") from error
+
+
+def stream_tokens(numbers: Architecture, free: int) -> int:
+    """How many tokens one batch's stream may have, in whole thousands of 1,024.
+
+    Args:
+        numbers: the decoder's.
+        free: bytes of device memory, with the weights already there.
+    """
+    budget = int(SHARE * free) // token_bytes(numbers)
+    tokens = min(max(budget, LEAST_STREAM_TOKENS), MOST_STREAM_TOKENS)
+    return tokens // LEAST_STREAM_TOKENS * LEAST_STREAM_TOKENS
+
+
+def token_bytes(numbers: Architecture) -> int:
+    """Device memory that a token of the stream takes at most, at 16 bits a value.
+
+    Within a layer there live: the residual before and after, a norm's and a linear layer's result; q, k and v in the
+    stream; in the rectangle those again, the context, and the present keys and values; or gate, up and their product.
+    """
+    heads, kv_heads = numbers.num_attention_heads * numbers.head_dim, numbers.num_key_value_heads * numbers.head_dim
+    qkv = heads + 2 * kv_heads
+    attention = qkv + PADDED * (qkv + heads + 2 * kv_heads)
+    return HALF_BYTES * (4 * numbers.hidden_size + max(attention, 3 * numbers.intermediate_size))

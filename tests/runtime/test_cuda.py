@@ -1,0 +1,163 @@
+"""CUDA: why it cannot run here, how large a batch may be, and on a GPU, that it computes what a CPU does."""
+
+import re
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnxruntime
+import pytest
+
+from quoit import Embedder, ProviderError
+from quoit.artifact import Architecture, Artifact, Precision
+from quoit.cuda import (
+    LEAST_STREAM_TOKENS,
+    MOST_STREAM_TOKENS,
+    explain_absence,
+    free_bytes,
+    installed,
+    prepare,
+    stream_tokens,
+    token_bytes,
+)
+from quoit.pipeline import CPU_LIMITS, cuda_limits
+from quoit.session import onnxruntime_version
+from quoit_export.parity import FLOORS, parity_texts
+
+HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+GIB = 1 << 30
+
+SMALLEST = Architecture(
+    hidden_size=1024,
+    intermediate_size=3072,
+    num_hidden_layers=28,
+    num_attention_heads=16,
+    num_key_value_heads=8,
+    head_dim=128,
+    vocab_size=151_669,
+    rms_norm_eps=1e-6,
+    rope_theta=1e6,
+)
+LARGEST = msgspec.structs.replace(SMALLEST, hidden_size=4096, intermediate_size=12_288, num_attention_heads=32)
+
+
+def put_driver(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """A driver's program that answers as the genuine one does."""
+    program = folder / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
+def test_two_distributions_are_a_conflict() -> None:
+    """Each overwrites the other's files, whichever provider that leaves."""
+    reason = explain_absence(["CPUExecutionProvider"], ["onnxruntime-gpu 1.31.1", "onnxruntime 1.32.0"])
+    assert reason.startswith("onnxruntime-gpu 1.31.1 and onnxruntime 1.32.0 are both installed")
+    assert "pip uninstall onnxruntime onnxruntime-gpu`, then `pip install 'quoit[cuda]'" in reason
+
+
+def test_one_distribution_says_what_it_offers() -> None:
+    reason = explain_absence(["CPUExecutionProvider"], ["onnxruntime 1.32.0"])
+    assert reason.startswith("this onnxruntime offers CPUExecutionProvider; ")
+
+
+def test_what_is_installed_is_what_runs() -> None:
+    assert onnxruntime_version() == " and ".join(installed())
+    assert any(name.endswith(onnxruntime.__version__) for name in installed())
+
+
+@pytest.mark.skipif(HAS_CUDA, reason="this onnxruntime offers CUDA")
+def test_a_missing_library_is_named_by_the_loader(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ProviderError, match=r"cannot run here: .*onnxruntime_providers_\w+\.\w+.*; install the driver"):
+        prepare(onnxruntime)
+    assert capfd.readouterr().out == ""
+
+
+def test_without_a_driver_there_is_no_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ProviderError, match="no NVIDIA driver, since there is no nvidia-smi"):
+        free_bytes()
+
+
+@pytest.mark.parametrize(
+    ("visible", "device"), [(None, "0"), ("2,3", "2"), ("GPU-8932f937-d72c", "GPU-8932f937-d72c"), (" 1", "1")]
+)
+def test_memory_is_that_of_the_first_visible_device(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, visible: str | None, device: str
+) -> None:
+    put_driver(tmp_path, monkeypatch, f'test "$2" = "{device}" && echo 40960')
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert free_bytes() == 40 * GIB
+
+
+@pytest.mark.parametrize("script", ["echo 'No devices were found'; exit 6", "echo '[N/A]'", "exit 0"])
+def test_a_driver_without_a_device_is_refused_in_its_own_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str
+) -> None:
+    put_driver(tmp_path, monkeypatch, script)
+    with pytest.raises(ProviderError, match=r"nvidia-smi tells of no device '\w+': .*; check the driver"):
+        free_bytes()
+
+
+def test_a_batch_is_as_large_as_memory_allows_within_bounds() -> None:
+    sizes = [stream_tokens(SMALLEST, free) for free in (0, GIB, 4 * GIB, 80 * GIB)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] == LEAST_STREAM_TOKENS
+    assert sizes[-1] == MOST_STREAM_TOKENS
+    for numbers in (SMALLEST, LARGEST):
+        for free in (4 * GIB, 8 * GIB, 24 * GIB):
+            tokens = stream_tokens(numbers, free)
+            assert tokens * token_bytes(numbers) <= free / 2
+            assert tokens % LEAST_STREAM_TOKENS == 0
+    assert stream_tokens(LARGEST, 24 * GIB) >= 16_384
+
+
+def test_cuda_takes_larger_batches_than_a_cpu_and_no_tiles() -> None:
+    limits = cuda_limits(SMALLEST, 24 * GIB)
+    assert limits.stream_tokens > CPU_LIMITS.stream_tokens
+    assert limits.rectangle_tokens == 2 * limits.stream_tokens
+    assert limits.tiled_from > 40_960
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_CUDA, reason="this onnxruntime offers no CUDAExecutionProvider")
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+class TestOnCuda:
+    """What only a GPU can tell."""
+
+    def embedder(self, artifact: Artifact, precision: Precision) -> Embedder:
+        return Embedder(artifact.folder, precision=precision, provider="cuda")
+
+    def test_cuda_agrees_with_fp32(self, half_artifact: Artifact, precision: Precision) -> None:
+        texts = [*parity_texts(), "", " ".join(parity_texts())[:2000]]
+        exact = Embedder(half_artifact.folder, precision="fp32", provider="cpu")
+        cosines = (self.embedder(half_artifact, precision).encode(texts) * exact.encode(texts)).sum(axis=1)
+        assert cosines.min() >= FLOORS[precision]["cosine"]
+
+    def test_cuda_agrees_with_what_was_measured_for_it_on_a_cpu(
+        self, half_artifact: Artifact, precision: Precision
+    ) -> None:
+        """The emulation errs about as much as CUDA does, so its parity says what CUDA's is."""
+        exact = Embedder(half_artifact.folder, precision="fp32", provider="cpu").encode(parity_texts())
+        emulated = Embedder(half_artifact.folder, precision=precision, provider="cpu").encode(parity_texts())
+        found = self.embedder(half_artifact, precision).encode(parity_texts())
+        errors = [1 - float((vectors * exact).sum(axis=1).mean()) for vectors in (found, emulated)]
+        assert errors[0] <= 3 * errors[1] + 1e-6
+
+    def test_a_batch_does_not_matter_beyond_rounding(self, half_artifact: Artifact, precision: Precision) -> None:
+        """The CPU's bit-identity does not hold: matrix products take other kernels for other sizes."""
+        embedder, texts = self.embedder(half_artifact, precision), parity_texts()[:32]
+        alone = np.stack([embedder.encode(text) for text in texts])
+        assert (alone * embedder.encode(texts)).sum(axis=1).min() >= FLOORS[precision]["cosine"]
+
+    def test_a_long_text_fits(self, half_artifact: Artifact, precision: Precision) -> None:
+        vector = self.embedder(half_artifact, precision).encode("a long text " * 500)
+        assert np.isfinite(vector).all()
+
+    def test_the_limits_follow_the_free_memory(self, half_artifact: Artifact, precision: Precision) -> None:
+        limits = self.embedder(half_artifact, precision).pipeline.limits
+        assert LEAST_STREAM_TOKENS <= limits.stream_tokens <= MOST_STREAM_TOKENS
+        assert re.fullmatch(r"\d+", str(free_bytes()))
