@@ -24,7 +24,7 @@ from quoit.roofline import measure_ceilings
 SHAPE = WORK / "checkpoints"
 COLD = "cold start"
 MEMORY_SHARE = 0.6
-PROFILED_TEXTS = 40
+PROFILED_TEXTS = 16
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
