@@ -27,6 +27,7 @@ SHORT_SECONDS = 0.5
 FEWEST_ROUNDS = 2
 """Unless one takes longer than a system may spend on a workload: then it has one."""
 CHECKED_TEXTS = 100
+WARM_UP_TEXTS = 8
 COLD_STARTS = 4
 """The first brings the files into the page cache and is dropped."""
 WARM_UP_TOKENS = 2_000
@@ -115,7 +116,13 @@ def start(plan: Plan, store: Store, names: list[str], workers: dict[str, Worker]
         workers[name] = worker
         try:
             loaded = worker.ask("load")
-            turn(worker, plan.check, store.vectors(f"{plan.check.name} {name}"), least=0)
+            vectors = store.vectors(f"{plan.check.name} {name}")
+            few = Workload(
+                "warm-up", plan.check.kind, plan.check.texts[:WARM_UP_TEXTS], plan.check.lengths[:WARM_UP_TEXTS]
+            )
+            turn(worker, few, least=0)
+            if not vectors.is_file():
+                turn(worker, plan.check, vectors, least=0)
         except UnavailableError as error:
             give_up(store, workers, name, plan, error)
             continue

@@ -12,7 +12,7 @@ from quoit.pipeline import CPU_LIMITS
 from quoit.session import ONNX_NAMES, feed, onnxruntime
 from quoit.tokens import TextTokenizer
 
-RUNS = 3
+RUNS = 2
 KINDS = {
     "MatMul": "matrix products",
     "FusedMatMul": "matrix products",

@@ -1,43 +1,14 @@
-"""Rival systems: their environments, made from pinned requirements, and how they are run.
+"""A rival in quoit's own process: the graph that optimum exports and quantizes, on token ids.
 
-The optimum rival is the graph that its own documentation leads to (`optimum-cli export onnx`, then
-`optimum-cli onnxruntime quantize --avx512_vnni --per_channel`), on the same onnxruntime, in the same process,
-with as many threads as quoit.
+The same onnxruntime and as many threads as quoit. `python -m bench run` has it as its users run it, and other rivals.
 """
 
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
 from bench.workloads import END_TOKEN, Workload
-
-REQUIREMENTS = Path(__file__).parent / "requirements"
-Run = Callable[[], np.ndarray]
-
-
-def optimum_graphs(checkpoint: Path, folder: Path) -> tuple[Path, Path]:
-    """optimum's fp32 graph and its int8 graph of a checkpoint, made once."""
-    plain, quantized = folder / "optimum-fp32", folder / "optimum-int8"
-    if not (quantized / "model_quantized.onnx").is_file():
-        python = _environment(folder / "optimum-env", REQUIREMENTS / "optimum.txt")
-        command = [str(python.parent / "optimum-cli")]
-        export = ["export", "onnx", "--model", str(checkpoint), "--task", "feature-extraction"]
-        subprocess.run([*command, *export, "--library-name", "transformers", str(plain)], check=True)
-        quantize = ["onnxruntime", "quantize", "--onnx_model", str(plain), "--avx512_vnni", "--per_channel"]
-        subprocess.run([*command, *quantize, "-o", str(quantized)], check=True)
-    return plain / "model.onnx", quantized / "model_quantized.onnx"
-
-
-def _environment(folder: Path, requirements: Path) -> Path:
-    python = folder / "bin" / "python"
-    if not python.is_file():
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", "-r", str(requirements)], check=True)
-    return python
 
 
 class OptimumGraph:

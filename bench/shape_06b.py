@@ -21,7 +21,8 @@ import numpy as np
 from tqdm import tqdm
 
 from bench.record import KIB, ROOT, describe_run
-from bench.rivals import OptimumGraph, optimum_graphs
+from bench.rivals import OptimumGraph
+from bench.systems import Files, optimum_int8
 from bench.workloads import WORKLOADS, Workload
 from quoit import Embedder
 from quoit.artifact import Precision
@@ -148,8 +149,8 @@ def main() -> None:
     systems: dict[str, Any] = {name: Quoit(artifact, name, options.threads) for name in PRECISIONS}
     systems["int8, all workers"] = Quoit(artifact, "int8", options.threads, workers=options.threads)
     if not options.no_rival:
-        _, quantized = optimum_graphs(checkpoint, FOLDER)
-        systems["optimum int8"] = OptimumGraph(quantized, options.threads)
+        made = optimum_int8(Files(checkpoint, "embedding"))
+        systems["optimum int8"] = OptimumGraph(Path(made["folder"]) / made["file"], options.threads)
     mix = WORKLOADS[-1]
     reference = systems["fp32"].run(mix)
     result["cosine_to_fp32"] = {name: cosines(system.run(mix), reference) for name, system in systems.items()}

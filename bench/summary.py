@@ -146,7 +146,9 @@ def read(file: Path) -> NDArray[np.float64]:
 
 
 def cosines(found: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The cosine of each row to the reference's."""
+    """The cosine of each row to the reference's; 0 where they have not as many dimensions."""
+    if found.shape != reference.shape:
+        return np.zeros(len(reference))
     norms = np.linalg.norm(found, axis=1) * np.linalg.norm(reference, axis=1)
     values: NDArray[np.float64] = (found * reference).sum(axis=1) / norms
     return values

@@ -148,7 +148,10 @@ def write_sentence_transformers_files(folder: Path, hidden_size: int) -> None:
     ]
     write_json(folder / "modules.json", modules)
     (folder / "1_Pooling").mkdir()
-    pooling = {"word_embedding_dimension": hidden_size, "pooling_mode_lasttoken": True, "include_prompt": True}
+    # Older versions take the mean too where it is not said that they shall not.
+    others = ("cls_token", "mean_tokens", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens")
+    pooling = {"word_embedding_dimension": hidden_size, **{f"pooling_mode_{name}": False for name in others}}
+    pooling |= {"pooling_mode_lasttoken": True, "include_prompt": True}
     write_json(folder / "1_Pooling" / "config.json", pooling)
     tokenizer = {
         "tokenizer_class": "Qwen2Tokenizer",

@@ -169,6 +169,8 @@ def write_checkpoint(folder: Path, model: Qwen3Model | Qwen3ForCausalLM, tokeniz
     tensors.pop("lm_head.weight", None)  # tied to the token table
     save_file(tensors, draft / "model.safetensors", metadata={"format": "pt"})
     config = model.config.to_dict() | {"architectures": [type(model).__name__], "dtype": "bfloat16"}
+    # transformers 4 reads it here, and takes 10,000 without a word where it is not.
+    config["rope_theta"] = config["rope_parameters"]["rope_theta"]
     write_json(draft / "config.json", {name: value for name, value in config.items() if value is not None})
     tokenizer.save(str(draft / "tokenizer.json"), pretty=False)
     if isinstance(model, Qwen3Model):

@@ -182,6 +182,10 @@ def test_the_report_says_where_quoit_is_behind() -> None:
         },
     }
     assert list(report.lost(result, "2")) == ["- 8x128, 2 threads: rival is 1.25 × as fast as quoit int8"]
+    assert [line.split(":")[1].split(" is ")[0] for line in report.unfaithful(result, "2")] == [
+        " careless",
+        " careless",
+    ]
     judged = {words.split(":")[0]: verdict for words, _, verdict in report.targets(result)}
     assert judged["mix of 200"] in {"met", report.NONE}
     assert judged["8x128"] == "**missed**"
