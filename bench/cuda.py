@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ import torch
 from quoit import Embedder
 from quoit.artifact import Architecture, Artifact, Precision, ProviderName, read_artifact
 from quoit.cuda import free_bytes
-from quoit.machine import resident_bytes
+from quoit.machine import cpu_name, resident_bytes, usable_cores
 from quoit.pipeline import Pipeline
+from quoit.session import onnxruntime_version
 from quoit_export.checkpoint import linear_shapes
-from shape_06b import ROOT, describe_run, interleave
+from shape_06b import ROOT, commit, interleave
 from torch_rival import TorchModel, device_name, load_model, matmul_ceiling
 from workloads import Workload, equal, log_normal
 
@@ -86,7 +88,16 @@ class Quoit:
 
 def run_tests() -> dict[str, Any]:
     """The tests that need a GPU: how they ended, and the last lines of what they said."""
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-rA", str(ROOT / "tests" / "runtime")]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-m",
+        "gpu",
+        "-q",
+        "-rA",
+        str(ROOT / "tests" / "runtime" / "test_cuda.py"),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     lines = (done.stdout + done.stderr).strip().splitlines()
     return {"exit": done.returncode, "summary": lines[-1] if lines else "", "lines": lines[-30:]}
@@ -180,7 +191,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     ceilings = {
         name: matmul_ceiling(dtype, options.provider, CEILING[options.provider]) for name, dtype in HALVES.items()
     }
-    return describe_run(options.threads) | {
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "machine": {"cpu": cpu_name(), "cores": usable_cores()},
+        "onnxruntime": onnxruntime_version(),
         "device": device_name(options.provider),
         "torch": torch.__version__,
         "model": artifact.manifest.source.id,
@@ -201,7 +216,6 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=1 << 18, help="of each workload")
     parser.add_argument("--queries", type=int, default=QUERIES)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-tests", action="store_true")
     parser.add_argument("--no-rivals", action="store_true")
     parser.add_argument("--out", type=Path, help="default: bench/results/<gpu>.json; on a CPU, nowhere")
