@@ -196,9 +196,10 @@ def cast(values: NDArray[Any], dtype: ir.DataType, name: str) -> NDArray[Any]:
         converted: NDArray[Any] = values.astype(np.float32, copy=False).astype(dtype.numpy())
     if not np.isfinite(converted).all():
         largest, kind = np.abs(values.astype(np.float32)).max(), dtype.name.lower()
+        users = "bf16 uses" if dtype == ir.DataType.BFLOAT16 else "fp16 uses for all tensors and int8"
         raise ExportError(
-            f"{name} has values up to {largest:g}, beyond {kind}, which its own variant uses for all tensors and int8 "
-            "for the token table; leave that precision out of --precision"
+            f"{name} has values up to {largest:g}, beyond {kind}, which {users} for the token table; leave that "
+            "precision out of --precision"
         )
     return converted
 
