@@ -59,7 +59,10 @@ def make_parser() -> argparse.ArgumentParser:
         "--keep-rejected", action="store_true", help="keep variants below their parity floor; the runtime refuses them"
     )
     parser.add_argument(
-        "--calibrate", type=Path, metavar="FILE", help="texts to make int8 with (txt, jsonl, csv, md or parquet)"
+        "--calibrate",
+        type=Path,
+        metavar="FILE",
+        help="texts to make int8 and fp16 with (txt, jsonl, csv, md or parquet)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace whatever OUT holds")
     return parser

@@ -286,9 +286,10 @@ def cast(values: NDArray[Any], dtype: ir.DataType, name: str) -> NDArray[Any]:
     flat = converted.reshape(-1)
     if not all(np.isfinite(flat[start : start + BLOCK_VALUES]).all() for start in range(0, flat.size, BLOCK_VALUES)):
         largest, kind = np.abs(values.astype(np.float32)).max(), dtype.name.lower()
+        users = "bf16 uses" if dtype == ir.DataType.BFLOAT16 else "fp16 uses for all tensors and int8"
         raise ExportError(
-            f"{name} has values up to {largest:g}, beyond {kind}, which its own variant uses for all tensors and int8 "
-            "for the token table; leave that precision out of --precision"
+            f"{name} has values up to {largest:g}, beyond {kind}, which {users} for the token table; leave that "
+            "precision out of --precision"
         )
     return converted
 

@@ -10,6 +10,7 @@ from typing import Self, TypedDict, Unpack, cast
 
 import numpy as np
 
+from quoit.ahead import ahead
 from quoit.artifact import Architecture, Artifact, Manifest, Precision, Task
 from quoit.batches import Batch, Limits, Row, plan_batches
 from quoit.cuda import PADDED, free_bytes, stream_tokens
@@ -95,13 +96,17 @@ class Window:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """An artifact's tokenizer and session, how large a batch may be, and how many run at a time."""
+    """An artifact's tokenizer and session, how large a batch may be, and how many run at a time.
+
+    Where `overlapped`, the next window is read and tokenized, and the next batch planned, in a thread while one runs.
+    """
 
     artifact: Artifact
     tokenizer: TextTokenizer
     session: Session
     limits: Limits
     workers: int = 1
+    overlapped: bool = False
 
     @classmethod
     def load(
@@ -136,7 +141,8 @@ class Pipeline:
         limits = default_limits(choice, artifact.manifest)
         if tokens is not None:
             limits = with_budget(limits, tokens)
-        return cls(artifact, tokenizer, session, limits, workers)
+        # A CPU that computes has no time to spare for it, see bench/LOG.md.
+        return cls(artifact, tokenizer, session, limits, workers, overlapped=choice.provider == "cuda")
 
     def windows(self, texts: Iterable[str], advance: Advance) -> Iterator[Window]:
         """The answers to rendered texts, in bounded memory.
@@ -147,8 +153,8 @@ class Pipeline:
             texts: with their prompts, as `quoit.prompts` renders them.
             advance: told after each batch how many texts it answered.
         """
-        for window in take_windows(texts):
-            rows = self.tokenizer.encode(window)
+        encoded = map(self.tokenizer.encode, take_windows(texts))
+        for rows in ahead(encoded) if self.overlapped else encoded:
             yield Window(self.run(rows.ids, advance), sum(map(len, rows.ids)), rows.truncation)
 
     def run(self, rows: Sequence[Row], advance: Advance) -> Answers:
@@ -166,7 +172,8 @@ class Pipeline:
 
     def _run_batches(self, rows: Sequence[Row]) -> Iterator[tuple[Batch, Answers]]:
         if self.workers == 1:
-            for batch in plan_batches(rows, self.limits):
+            batches = plan_batches(rows, self.limits)
+            for batch in ahead(batches) if self.overlapped else batches:
                 yield batch, self.session.run(batch)
             return
         # Few tokens are shared out, so that no worker stands idle.

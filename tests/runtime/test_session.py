@@ -65,7 +65,7 @@ def test_what_is_asked_for_is_chosen_because_it_was_asked_for(artifact: Artifact
 def test_int8_is_the_default_on_a_cpu(artifact: Artifact) -> None:
     choice = choose(artifact, "cpu", None)
     assert choice.precision == "int8"
-    assert choice.precision_reason == "the first of int8, fp32, fp16 that the artifact has"
+    assert choice.precision_reason == "the first of int8, fp32, fp16, bf16 that the artifact has"
 
 
 def test_the_default_skips_what_is_absent_or_rejected(artifact: Artifact) -> None:

@@ -1,0 +1,238 @@
+"""All that needs a GPU, in one run: the tests, then quoit against torch, written to bench/results/<gpu>.json.
+
+    python -m bench.cuda [--checkpoint FOLDER] [--rounds 5] [--no-tests] [--no-rivals]
+    python -m bench.cuda --provider cpu --checkpoint models/quoit-embedding-7m --tokens 512 --rounds 1
+
+The first needs onnxruntime-gpu and a torch for CUDA; without --checkpoint it writes one of the 0.6B shape with random
+weights. The second is a dry run: every step but CUDA's own, on a machine without a GPU; its figures say nothing, and
+it writes no result unless --out names a file. Artifacts are made beside the checkpoint once, so that a run that was cut
+off goes on. The last line is the JSON.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.record import ROOT, commit
+from bench.shape_06b import interleave
+from bench.torch_rival import TorchModel, device_name, load_model, matmul_ceiling
+from bench.workloads import Workload, equal, log_normal
+from quoit import Embedder
+from quoit.artifact import Architecture, Artifact, Precision, ProviderName, read_artifact
+from quoit.cuda import free_bytes
+from quoit.machine import cpu_name, resident_bytes, usable_cores
+from quoit.pipeline import Pipeline
+from quoit.session import onnxruntime_version
+from quoit_export.checkpoint import linear_shapes
+
+LENGTHS = (64, 128, 256, 512)
+SHARED_TOKENS = 92
+"""Template, instruction and query of a rerank pair; see bench/rerank_06b.py."""
+QUERY_TOKENS = 16
+QUERIES = 200
+BATCH_ROWS = (32, 128)
+"""Of the rival: its own default, and a larger one; the better counts."""
+CEILING = {"cuda": 8192, "cpu": 512}
+HALVES: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def fit(workload: Workload, vocabulary: int) -> Workload:
+    """A workload whose ids a model of another vocabulary has."""
+    return replace(workload, rows=[[token % vocabulary for token in row] for row in workload.rows])
+
+
+def make_workloads(tokens: int, vocabulary: int) -> tuple[Workload, ...]:
+    """So many tokens of texts of each length, a mix, and 100 documents behind one rerank prefix."""
+    fixed = [equal(max(1, tokens // length), length, seed) for seed, length in enumerate(LENGTHS)]
+    mixed = (log_normal(max(1, tokens // 128), len(LENGTHS)), rerank_workload(min(100, max(2, tokens // 128))))
+    return tuple(replace(fit(workload, vocabulary), every=1) for workload in (*fixed, *mixed))
+
+
+def rerank_workload(count: int) -> Workload:
+    """Documents of 60 to 160 tokens, each behind the same SHARED_TOKENS."""
+    generator = np.random.default_rng(0)
+    prefix = generator.integers(0, 10_000, SHARED_TOKENS).tolist()
+    rows = [prefix + generator.integers(0, 10_000, length).tolist() for length in generator.integers(60, 161, count)]
+    return Workload(f"rerank {count}", rows, padded_batch=count)
+
+
+def export(checkpoint: Path, out: Path) -> Artifact:
+    """The artifact with the variants that CUDA runs, made once by the command that users have."""
+    if not checkpoint.exists():
+        script = ROOT / "models" / "random_checkpoint.py"
+        subprocess.run([sys.executable, str(script), str(checkpoint), "--shape", "0.6b"], check=True)
+    command = [sys.executable, "-m", "quoit_export.cli", str(checkpoint), str(out), "--precision", *HALVES]
+    subprocess.run(command, check=True, stdout=sys.stderr)
+    return read_artifact(out)
+
+
+class Quoit:
+    """quoit from token ids to states in input order."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+
+    def run(self, workload: Workload) -> np.ndarray:
+        """The states of the rows, [n, hidden]."""
+        return self.pipeline.run(workload.rows, lambda _: None)
+
+
+def run_tests() -> dict[str, Any]:
+    """The tests that need a GPU: how they ended, and the last lines of what they said."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-m",
+        "gpu",
+        "-q",
+        "-rA",
+        str(ROOT / "tests" / "runtime" / "test_cuda.py"),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    return {"exit": done.returncode, "summary": lines[-1] if lines else "", "lines": lines[-30:]}
+
+
+def used_bytes(provider: ProviderName) -> int | None:
+    """Memory in use: what the device lacks, or the process's peak."""
+    return -free_bytes() if provider == "cuda" else resident_bytes()
+
+
+def make_systems(
+    artifact: Artifact, checkpoint: Path, provider: ProviderName, rivals: bool
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """Every system by name, and the memory that it took to load."""
+    systems: dict[str, Any] = {}
+    memory: dict[str, int] = {}
+    before = used_bytes(provider)
+    for name in HALVES:
+        pipeline = Embedder(artifact, precision=name, provider=provider).pipeline
+        unshared = replace(pipeline, limits=replace(pipeline.limits, share_prefixes=False))
+        systems |= {f"quoit {name}": Quoit(pipeline), f"quoit {name}, nothing shared": Quoit(unshared)}
+        after = used_bytes(provider)
+        memory[f"quoit {name}"] = (after or 0) - (before or 0)
+        before = after
+    for name, dtype in HALVES.items() if rivals else ():
+        model = load_model(checkpoint, dtype, provider)
+        systems |= {f"torch sdpa {name}, {rows} rows": TorchModel(model, provider, rows) for rows in BATCH_ROWS}
+        after = used_bytes(provider)
+        memory[f"torch sdpa {name}"] = (after or 0) - (before or 0)
+        before = after
+    return systems, memory
+
+
+def latencies(systems: dict[str, Any], queries: int, vocabulary: int) -> dict[str, dict[str, float]]:
+    """Milliseconds of single queries of different ids, system by system in turn: median and 99th percentile."""
+    workloads = [fit(equal(1, QUERY_TOKENS, 1000 + number), vocabulary) for number in range(queries)]
+    seconds: dict[str, list[float]] = {name: [] for name in systems}
+    for workload in workloads:
+        for name, system in systems.items():
+            start = time.perf_counter()
+            system.run(workload)
+            seconds[name].append(time.perf_counter() - start)
+    return {
+        name: {f"p{rank}": round(1000 * float(np.percentile(took[len(took) // 10 :], rank)), 3) for rank in (50, 99)}
+        for name, took in seconds.items()
+    }
+
+
+def token_flops(numbers: Architecture, length: int) -> float:
+    """Of one token in a text of so many: two for each weight, and causal attention over half the text on average."""
+    weights = sum(rows * columns for rows, columns in linear_shapes(numbers).values())
+    attention = 4 * numbers.num_attention_heads * numbers.head_dim * length / 2
+    return numbers.num_hidden_layers * (2 * weights + attention)
+
+
+def summarise(
+    seconds: dict[str, dict[str, list[float]]], workloads: tuple[Workload, ...], numbers: Architecture, ceiling: float
+) -> dict[str, dict[str, Any]]:
+    """By workload and system, tokens/s, the fraction of the ceiling, and the ratio to the best rival round by round."""
+    table: dict[str, dict[str, Any]] = {}
+    for workload in workloads:
+        took = {name: np.array(by_workload[workload.name]) for name, by_workload in seconds.items()}
+        rivals = [times for name, times in took.items() if name.startswith("torch")]
+        best = min(rivals, key=lambda times: float(np.median(times)), default=None)
+        length = workload.tokens / len(workload.rows)
+        table[workload.name] = {}
+        for name, times in took.items():
+            rate = workload.tokens / float(np.median(times))
+            table[workload.name][name] = {
+                "tokens_per_second": round(rate, 1),
+                "of_ceiling": round(rate * token_flops(numbers, int(length)) / ceiling, 4),
+                "over_best_torch": None if best is None else round(float(np.median(best / times)), 3),
+            }
+    return table
+
+
+def cosines(systems: dict[str, Any], workload: Workload) -> dict[str, float]:
+    """The least cosine of every system's vectors to those of the first one."""
+    vectors = {name: system.run(workload) for name, system in systems.items()}
+    unit = {name: found / np.linalg.norm(found, axis=1, keepdims=True) for name, found in vectors.items()}
+    reference = next(iter(unit.values()))
+    return {name: round(float((found * reference).sum(axis=1).min()), 6) for name, found in unit.items()}
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Everything, as the JSON has it."""
+    artifact = export(options.checkpoint, options.checkpoint.with_name(f"{options.checkpoint.name}-cuda-artifact"))
+    numbers = artifact.manifest.architecture
+    workloads = make_workloads(options.tokens, numbers.vocab_size)
+    systems, memory = make_systems(artifact, options.checkpoint, options.provider, not options.no_rivals)
+    ceilings = {
+        name: matmul_ceiling(dtype, options.provider, CEILING[options.provider]) for name, dtype in HALVES.items()
+    }
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "machine": {"cpu": cpu_name(), "cores": usable_cores()},
+        "onnxruntime": onnxruntime_version(),
+        "device": device_name(options.provider),
+        "torch": torch.__version__,
+        "model": artifact.manifest.source.id,
+        "limits": {name: system.pipeline.limits.stream_tokens for name, system in systems.items() if "quoit" in name},
+        "matmul_ceiling_flops": ceilings,
+        "load_bytes": memory,
+        "cosine_to_first": cosines(systems, workloads[-2]),
+        "latency_ms": latencies(systems, options.queries, numbers.vocab_size),
+        "throughput": summarise(interleave(systems, workloads, options.rounds), workloads, numbers, ceilings["bf16"]),
+    }
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Test and time quoit on a GPU.")
+    parser.add_argument("--provider", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--checkpoint", type=Path, default=ROOT / "models" / "bench-0.6b" / "checkpoint")
+    parser.add_argument("--tokens", type=int, default=1 << 18, help="of each workload")
+    parser.add_argument("--queries", type=int, default=QUERIES)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--no-tests", action="store_true")
+    parser.add_argument("--no-rivals", action="store_true")
+    parser.add_argument("--out", type=Path, help="default: bench/results/<gpu>.json; on a CPU, nowhere")
+    options = parser.parse_args()
+    tests = None if options.no_tests else run_tests()
+    result = {"tests": tests} | measure(options)
+    out = options.out
+    if out is None and options.provider == "cuda":
+        slug = re.sub(r"[^a-z0-9]+", "-", result["device"].lower()).strip("-")
+        out = ROOT / "bench" / "results" / f"{slug}.json"
+    if out is not None:
+        out.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result))
+    if tests and tests["exit"] != 0:
+        raise SystemExit(f"the tests failed: {tests['summary']}")
+
+
+if __name__ == "__main__":
+    main()
