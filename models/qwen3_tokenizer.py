@@ -7,6 +7,7 @@ with only the lower ranks allowed. Vocabulary and merges so obtained equal those
 
 import base64
 import importlib.util
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,6 +28,8 @@ PLAIN_ADDED_TOKENS = (
     *("<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>"),
     *("<|repo_name|>", "<|file_sep|>", "<tool_response>", "</tool_response>", "<think>", "</think>"),
 )
+SIZE = 151_669
+"""Tokens in all."""
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -64,8 +67,11 @@ def byte_characters() -> dict[int, str]:
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
 
 
-def build_tokenizer(*, end_token: bool = True) -> Tokenizer:
-    """The Qwen3 tokenizer; with `end_token`, every text ends in `<|endoftext|>` as in Qwen3-Embedding."""
+def build_tokenizer(*, end_token: bool = True, size: int = SIZE) -> Tokenizer:
+    """The Qwen3 tokenizer; with `end_token`, every text ends in `<|endoftext|>` as in Qwen3-Embedding.
+
+    Of fewer than SIZE tokens, the last added ones are left out, as the token tables of 4B and 8B do.
+    """
     ranks = read_ranks()
     characters = byte_characters()
 
@@ -76,15 +82,21 @@ def build_tokenizer(*, end_token: bool = True) -> Tokenizer:
     multi = sorted((rank, token) for token, rank in ranks.items() if len(token) > 1)
     merges = [(spell(left), spell(right)) for left, right in (merge_of(token, ranks) for _, token in multi)]
 
-    return assemble(BPE(vocab=vocabulary, merges=merges, byte_fallback=False), end_token=end_token)
+    model = BPE(vocab=vocabulary, merges=merges, byte_fallback=False)
+    return assemble(model, end_token=end_token, added=plain_tokens(size))
 
 
-def assemble(model: BPE, *, end_token: bool) -> Tokenizer:
+def plain_tokens(size: int) -> tuple[str, ...]:
+    """Those of PLAIN_ADDED_TOKENS that a tokenizer of `size` tokens has."""
+    return PLAIN_ADDED_TOKENS[: max(0, len(PLAIN_ADDED_TOKENS) - SIZE + size)]
+
+
+def assemble(model: BPE, *, end_token: bool, added: Sequence[str] = PLAIN_ADDED_TOKENS) -> Tokenizer:
     """Qwen3's normalisation, splitting, added tokens and end token around any byte-level BPE vocabulary."""
     tokenizer = plain(model)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL_TOKENS])
-    tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in PLAIN_ADDED_TOKENS])
+    tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in added])
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False, use_regex=False)
     if end_token:
         end = (END_TOKEN, tokenizer.token_to_id(END_TOKEN))

@@ -132,7 +132,7 @@ def write_checkpoint(folder: Path, numbers: Architecture, task: Task = "embeddin
     write_json(folder / "config.json", config)
     if embedding:
         write_sentence_transformers_files(folder, numbers.hidden_size)
-    build_tokenizer(end_token=embedding).save(str(folder / "tokenizer.json"))
+    build_tokenizer(end_token=embedding, size=numbers.vocab_size).save(str(folder / "tokenizer.json"))
     prefix = "" if embedding else "model."
     write_shards(folder, ((prefix + name, values) for name, values in make_tensors(numbers, seed)))
 

@@ -7,9 +7,11 @@ import msgspec
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from tokenizers.models import BPE
 
 import random_checkpoint
 from quoit_export.checkpoint import tensor_shapes
+from qwen3_tokenizer import PLAIN_ADDED_TOKENS, SIZE, SPECIAL_TOKENS, assemble, plain_tokens
 from random_checkpoint import SHAPES, make_tensors, write_shards
 
 NUMBERS = msgspec.structs.replace(SHAPES["tiny"], vocab_size=500)
@@ -49,3 +51,12 @@ def test_shards_are_closed_when_they_are_large_enough_and_the_index_names_them(
         shapes |= {name: values.shape for name, values in tensors.items()}
     assert shapes == tensor_shapes(NUMBERS)
     assert index["metadata"]["total_size"] == sum(2 * np.prod(shape) for shape in shapes.values())
+
+
+@pytest.mark.parametrize("shape", ["tiny", "4b", "8b"])
+def test_every_token_has_a_row(shape: str) -> None:
+    """The official tables of 4B and 8B are four rows shorter."""
+    size = SHAPES[shape].vocab_size
+    tokenizer = assemble(BPE(vocab={"a": 0}, merges=[]), end_token=True, added=plain_tokens(size))
+    assert tokenizer.get_vocab_size() == size - SIZE + 1 + len(SPECIAL_TOKENS) + len(PLAIN_ADDED_TOKENS)
+    assert (tokenizer.token_to_id("</think>") is None) is (size < SIZE)
