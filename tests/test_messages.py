@@ -574,6 +574,17 @@ def export_to_a_disk_that_fills_up(world: World) -> object:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def export_values_beyond_float16(world: World) -> object:
+    """Weights that float16 holds, and sums that it does not; no power of two is folded into v."""
+
+    def change(tensors: Tensors) -> None:
+        name = "layers.0.self_attn.{}_proj.weight".format
+        tensors[name("v")][:] = np.sign(tensors[name("v")].astype(np.float32)) * 3e4
+        tensors[name("o")][:] = tensors[name("o")].astype(np.float32) * 1e-6
+
+    return world.export("fp16", checkpoint=change_tensors(world.copy(world.sources.checkpoint), change))
+
+
 def export_beyond_float16(world: World) -> object:
     def change(tensors: Tensors) -> None:
         tensors["layers.0.mlp.gate_proj.weight"][0, 0] = 1e5  # nothing scales it
@@ -1190,6 +1201,13 @@ EXPORTS = [
         lambda world: world.export("fp32", checkpoint=world.sources.overflowing_checkpoint),
         ParityError,
         "first in layers.1.mlp",
+        "use another precision",
+    ),
+    Case(
+        "values beyond float16",
+        export_values_beyond_float16,
+        ParityError,
+        "fp16 gives values that are not finite, first in layers.0.self_attn",
         "use another precision",
     ),
     Case(

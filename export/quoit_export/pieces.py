@@ -10,7 +10,7 @@ module does not know what they mean.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx_ir as ir
@@ -95,13 +95,11 @@ def find_boundaries(graph: ir.Graph) -> Iterator[Boundary]:
 
 
 def _boundary(position: int, stream: ir.Value, passed: Sequence[ir.Value]) -> Boundary:
-    """Where all that passes on is of the stream's type and width."""
-    width = None if stream.shape is None else stream.shape[-1]
-    if stream.dtype is None or not isinstance(width, int):
-        raise ValueError(f"{stream.name} has no type or no width")
+    """Where all that passes on is of the stream's type and width, which it has wherever it has its name."""
+    dtype, (_, width) = cast("tuple[ir.DataType, tuple[None, int]]", (stream.dtype, stream.shape))
     for value in passed:
-        value.type = ir.TensorType(stream.dtype)
-    return Boundary(position, tuple(passed), int(len(passed) * width * stream.dtype.itemsize))
+        value.type = ir.TensorType(dtype)
+    return Boundary(position, tuple(passed), int(len(passed) * width * dtype.itemsize))
 
 
 def choose_cuts(graph: ir.Graph, boundaries: Sequence[Boundary], most: int) -> list[Boundary]:
