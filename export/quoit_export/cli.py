@@ -95,10 +95,11 @@ def describe(artifact: Artifact, seconds: float) -> None:
         size = sum(record.bytes for record in variant.files) / 1e6
         print(f"  {name:5} {size:9,.1f} MB{'' if variant.accepted else '  REJECTED'}")
         for parity in variant.parity:
-            floor = "recorded" if parity.floor is None else f"floor {parity.floor}"
+            if parity.floor is None:
+                continue
             print(
                 f"        {parity.measure} to {parity.reference}: mean {parity.mean:.6f}, least {parity.least:.6f} "
-                f"of {parity.samples} {parity.texts} {SAMPLES[parity.measure]} ({floor})"
+                f"of {parity.samples} {parity.texts} {SAMPLES[parity.measure]}{parity.note} (floor {parity.floor})"
             )
         if variant.made is not None:
             print(f"        {variant.made.describe()}")

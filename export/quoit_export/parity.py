@@ -1,9 +1,9 @@
 """How far a variant's answers are from its reference's, and the floor below which it is not published.
 
 Answers are made with the runtime's own tokens, batches and pooling, of a fixed set of texts in some thirty languages,
-code and symbols on which nothing is ever decided; those of int8 also of the texts that it was made with. The reference
-of the others is fp32, and that of fp32 is transformers. An embedding model's answers are vectors, a reranker's are
-scores. This module does not know what makes a variant better.
+code and symbols on which nothing is ever decided; those of int8 and int4 also of the texts that they were made with.
+The reference of the others is fp32, and that of fp32 is transformers. An embedding model's answers are vectors, a
+reranker's are scores. This module does not know what makes a variant better.
 """
 
 import sys
@@ -17,13 +17,13 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from quoit.artifact import GRAPHS, HELD_OUT, Artifact, EmbeddingContract, Measure, Parity, Precision, Task
+from quoit.artifact import GRAPHS, HELD_OUT, Artifact, EmbeddingContract, GraphName, Measure, Parity, Precision, Task
 from quoit.batches import Batch, plan_batches
 from quoit.pipeline import cpu_limits
 from quoit.pooling import Output, finish
 from quoit.prompts import Pair, render_pairs
 from quoit.scoring import check_finite, sigmoid
-from quoit.session import Answers, check_exact, choose
+from quoit.session import Answers, check_exact
 from quoit.tokens import Ids, TextTokenizer
 from quoit_export.checkpoint import Checkpoint
 from quoit_export.errors import ParityError
@@ -34,9 +34,16 @@ FLOORS: dict[Precision, dict[Measure, float]] = {
     "fp16": {"cosine": 0.9995, "agreement": 0.99, "spearman": 0.99},
     "bf16": {"cosine": 0.995, "agreement": 0.9, "spearman": 0.8},
     "int8": {"cosine": 0.985, "agreement": 0.9, "spearman": 0.8},
+    "int4": {"cosine": 0.95, "agreement": 0.8, "spearman": 0.7},
 }
 """The least that any sample may have, by what is measured; see `quoit.artifact.Parity`."""
-MEAN_FLOORS: dict[Precision, dict[Measure, float]] = {"fp32": {}, "fp16": {}, "bf16": {}, "int8": {"cosine": 0.995}}
+MEAN_FLOORS: dict[Precision, dict[Measure, float]] = {
+    "fp32": {},
+    "fp16": {},
+    "bf16": {},
+    "int8": {"cosine": 0.995},
+    "int4": {"cosine": 0.98},
+}
 """The least that the mean may be, where that says more than the worst sample."""
 
 DIGITS = 7
@@ -126,7 +133,9 @@ def collect(questions: Sequence[Questions], found: Sequence[Answers], task: Task
     return [one.collect(list(islice(rest, len(one.batches))), task) for one in questions]
 
 
-def variant_answers(artifact: Artifact, precision: Precision, samples: Sequence[Sample]) -> list[Answers]:
+def variant_answers(
+    artifact: Artifact, precision: Precision, samples: Sequence[Sample], graph: GraphName = "cpu"
+) -> list[Answers]:
     """A variant's unit vectors of each sample's texts [n, hidden], or logits of its pairs [QUERIES, documents].
 
     On the CPU, of the graph and the tensors that were written, after a check that they are those that were recorded.
@@ -136,22 +145,24 @@ def variant_answers(artifact: Artifact, precision: Precision, samples: Sequence[
         ProviderError: this CPU cannot run int8.
         ComputeError: an answer is not finite.
     """
-    model = load_variant(artifact, precision)
+    model = load_variant(artifact, precision, graph)
     questions = [Questions.plan(artifact, sample) for sample in samples]
     batches = [batch for one in questions for batch in one.batches]
     return collect(questions, answers(model, batches, f"running {precision}"), artifact.manifest.task)
 
 
-def load_variant(artifact: Artifact, precision: Precision) -> ir.Model:
-    """A variant's graph as it was written, after a check of its files; its tensors stay in theirs until they are used.
+def load_variant(artifact: Artifact, precision: Precision, graph: GraphName = "cpu") -> ir.Model:
+    """One of a variant's graphs as written, after a check of its files; its tensors stay in theirs until they are used.
 
     Raises:
         ArtifactError: a file is damaged.
         ProviderError: this CPU cannot run int8.
     """
-    check_exact(choose(artifact, "cpu", precision))
-    files = [artifact.verify(record) for record in artifact.variant(precision).files]
-    return ir.load(next(file for file in files if file.name == GRAPHS["cpu"]))
+    variant = artifact.variant(precision)
+    if graph == "cpu" and variant.graph("saturating") is not None:
+        check_exact()
+    files = [artifact.verify(record) for record in variant.files]
+    return ir.load(next(file for file in files if file.name == GRAPHS[graph]))
 
 
 def transformers_answers(checkpoint: Checkpoint, artifact: Artifact, sample: Sample) -> Answers:
@@ -200,6 +211,7 @@ class Comparison:
     task: Task
     reference: str = "fp32"
     texts: str = HELD_OUT
+    graph: GraphName = "cpu"
 
 
 def compare(found: Answers, reference: Answers, what: Comparison) -> tuple[Parity, ...]:
@@ -228,6 +240,7 @@ def compare(found: Answers, reference: Answers, what: Comparison) -> tuple[Parit
             least=round(float(values.min()), DIGITS),
             floor=None if measure in recorded else FLOORS[what.precision][measure],
             mean_floor=MEAN_FLOORS[what.precision].get(measure),
+            graph=what.graph,
         )
         for measure, values in pairs.items()
     )

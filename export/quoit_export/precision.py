@@ -15,7 +15,7 @@ activations by itself, block by block; it spares memory, not time.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,7 +34,8 @@ ReadTensor = Callable[[str], NDArray[Any]]
 Quantize = Callable[[NDArray[Any]], tuple[NDArray[Any], NDArray[np.float32]]]
 
 INT8_MAX = 127
-ACTIVATION_ZERO_POINT = 128
+NARROW_MAX = 63
+INTEGER_PRODUCT = "MatMulIntegerToFloat"
 BLOCK_VALUES = 1 << 24
 """Values of a tensor are worked on so many at a time: a copy of the 8B shape's token table has 2.5 GB in float32."""
 SMALLEST_ROW_MAXIMUM = 1e-20
@@ -169,12 +170,18 @@ class Int8Encoding:
         steps: what one unit of an input's uint8 values stands for, for inputs that need no look at their rows; named
             as in `folding`.
         int8_table: the token table in int8, each row with its scale, instead of float16.
+        narrow: activations have 7 bits, and no fixed steps, which could leave them.
     """
 
     dtype: ir.DataType = ir.DataType.FLOAT
     floats: frozenset[str] = frozenset()
     steps: Mapping[str, float] = field(default_factory=dict)
     int8_table: bool = False
+    narrow: bool = False
+
+    def narrowed(self) -> "Int8Encoding":
+        """The same tensors for CPUs whose sums of products saturate."""
+        return replace(self, narrow=True)
 
     def embed(self, author: Author, ids: ir.Value, shape: tuple[int, int]) -> ir.Value:
         """See `Encoding`."""
@@ -185,10 +192,13 @@ class Int8Encoding:
         return author.op("DequantizeLinear", author.op("Gather", table, ids), author.op("Gather", scale, ids), axis=0)
 
     def prepare(self, author: Author, x: Rows, tokens: ir.Value, names: Sequence[str]) -> Rows:
-        """The values as uint8 around 128, in the input's fixed step or in 127ths of each row's largest magnitude."""
+        """The values as uint8 around 128, in the input's fixed step or in 127ths of each row's largest magnitude.
+
+        Or around 64 and in 63rds, where they are narrow.
+        """
         if self.floats.issuperset(names):
             return x
-        if names[0] in self.steps:
+        if names[0] in self.steps and not self.narrow:
             step = author.constant(f"{names[0]}.step", np.array(self.steps[names[0]], np.float32))
             return Rows(author.op("QuantizeLinear", x.values, step, self._zero_point(author)), x.scale, step)
         axis = author.constant("last_axis", np.array([-1], np.int64))
@@ -196,21 +206,24 @@ class Int8Encoding:
         lowest = author.op("ReduceMin", x.values, axis, keepdims=0)
         floor = author.constant("row_floor", np.array(SMALLEST_ROW_MAXIMUM, np.float32))
         largest = author.op("Max", highest, author.op("Neg", lowest), floor)
-        scale = author.op("Mul", largest, author.constant("inverse_int8_max", np.array(1 / INT8_MAX, np.float32)))
+        inverse = np.array(1 / (NARROW_MAX if self.narrow else INT8_MAX), np.float32)
+        scale = author.op("Mul", largest, author.constant("inverse_activation_max", inverse))
         quantized = author.op("QuantizeLinear", x.values, scale, self._zero_points(author, tokens), axis=0)
         column = author.op("Unsqueeze", scale, axis)
         return Rows(quantized, column if x.scale is None else author.op("Mul", column, x.scale))
 
-    @staticmethod
-    def _zero_point(author: Author) -> ir.Value:
-        return author.constant("activation_zero_point", np.array(ACTIVATION_ZERO_POINT, np.uint8))
+    @property
+    def _middle(self) -> int:
+        return (NARROW_MAX if self.narrow else INT8_MAX) + 1
 
-    @staticmethod
-    def _zero_points(author: Author, tokens: ir.Value) -> ir.Value:
+    def _zero_point(self, author: Author) -> ir.Value:
+        return author.constant("activation_zero_point", np.array(self._middle, np.uint8))
+
+    def _zero_points(self, author: Author, tokens: ir.Value) -> ir.Value:
         """One zero point per row, made once for all layers."""
         name = f"zero_points_{tokens.name}"
         if name not in author.constants:
-            zero_point = author.constant("row_zero_point", np.array([ACTIVATION_ZERO_POINT], np.uint8))
+            zero_point = author.constant("row_zero_point", np.array([self._middle], np.uint8))
             author.constants[name] = author.op("Expand", zero_point, author.op("Shape", tokens))
         return author.constants[name]
 
@@ -229,9 +242,7 @@ class Int8Encoding:
             return FloatEncoding(self.dtype).linear(author, x, name, shape)
         weight, scale = self._store(author, f"{name}.weight", shape[::-1], shape[0], quantize_columns)
         step = x.step or author.constant("one", np.array(1, np.float32))
-        product = author.op(
-            "MatMulIntegerToFloat", x.values, weight, step, scale, self._zero_point(author), domain=MICROSOFT
-        )
+        product = author.op(INTEGER_PRODUCT, x.values, weight, step, scale, self._zero_point(author), domain=MICROSOFT)
         return Rows(product, x.scale)
 
 
@@ -246,6 +257,10 @@ class Int4Encoding:
 
     others: Int8Encoding = field(default_factory=Int8Encoding)
     eights: frozenset[str] = frozenset()
+
+    def narrowed(self) -> "Int4Encoding":
+        """See `Int8Encoding`."""
+        return replace(self, others=self.others.narrowed())
 
     @property
     def dtype(self) -> ir.DataType:

@@ -19,6 +19,7 @@ from quoit.artifact import (
     GRAPHS,
     TOKENIZER,
     FileRecord,
+    GraphName,
     Manifest,
     Precision,
     Quantization,
@@ -32,9 +33,9 @@ from quoit_export.checkpoint import Checkpoint
 from quoit_export.choice import Plan
 from quoit_export.errors import ExportError
 from quoit_export.graph import Tensors, author_graph
-from quoit_export.precision import ENCODINGS
+from quoit_export.precision import ENCODINGS, INTEGER_PRODUCT, Encoding, Int4Encoding, Int8Encoding
 from quoit_export.scaling import Scaled
-from quoit_export.targets import CUDA, HALVES, Target
+from quoit_export.targets import CUDA, HALVES, SATURATING, Target
 
 GRAPH = GRAPHS["cpu"]
 Recipe = Plan | Scaled
@@ -47,17 +48,17 @@ PAGE = 4096
 class Partial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """partial.json: what an export that has not ended yet has finished, and what it is an export of.
 
-    `quantization` is how the int8 variant among the files was made, and `scaling` how the fp16 one was.
+    `quantizations` is how the int8 and int4 variants among the files were made, and `scaling` how the fp16 one was.
     """
 
     bare: Manifest
     files: dict[Precision, tuple[FileRecord, ...]]
-    quantization: Quantization | None = None
+    quantizations: dict[Precision, Quantization] = {}
     scaling: Scaling | None = None
 
     def made(self, precision: Precision) -> Quantization | Scaling | None:
         """How a variant was made."""
-        return {"int8": self.quantization, "fp16": self.scaling}.get(precision)
+        return self.scaling if precision == "fp16" else self.quantizations.get(precision)
 
 
 def bare_manifest(checkpoint: Checkpoint) -> Manifest:
@@ -106,14 +107,23 @@ def variant_model(
             score=None if score is None else lambda: folding.score(read, score()),
             output=None if folding.stream is None else lambda: folding.output(read),
         )
+    if target is not None and target.narrow and isinstance(encoding, Int8Encoding | Int4Encoding):
+        encoding = encoding.narrowed()
     return author_graph(checkpoint.architecture, checkpoint.max_tokens, encoding, tensors, target)
+
+
+def other_targets(model: ir.Model, encoding: Encoding) -> dict[GraphName, Target]:
+    """What a variant has graphs for besides the one that CPUs run."""
+    if encoding.dtype in HALVES:
+        return {"cuda": CUDA}
+    return {"saturating": SATURATING} if any(node.op_type == INTEGER_PRODUCT for node in model.graph) else {}
 
 
 def share_tensors(model: ir.Model, written: Path) -> None:
     """Gives a graph the tensors of another one in the same folder, in the place of its own of the same names."""
     stored = ir.load(written).graph.initializers
     for name, value in model.graph.initializers.items():
-        if isinstance(stored[name].const_value, ir.ExternalTensor):
+        if name in stored and isinstance(stored[name].const_value, ir.ExternalTensor):
             value.const_value = stored[name].const_value
 
 
@@ -196,25 +206,25 @@ class Staging:
                 )
             except OSError as error:
                 raise ExportError(f"cannot write {folder}: {error}; make room, and the same command goes on") from error
-        if ENCODINGS[precision].dtype in HALVES:
-            other = variant_model(checkpoint, precision, recipe, CUDA)
+        for name, target in other_targets(model, ENCODINGS[precision]).items():
+            other = variant_model(checkpoint, precision, recipe, target)
             share_tensors(other, folder / GRAPH)
-            ir.save(other, folder / GRAPHS["cuda"])
+            ir.save(other, folder / GRAPHS[name])
         records = tuple(record_file(self.folder, file) for file in sorted(folder.iterdir()))
         self._add(precision, records, None if recipe is None else recipe.record)
 
     def forget(self, precisions: list[Precision]) -> None:
         """Drops variants, so that the next export writes them anew."""
         rest = {name: files for name, files in self.partial.files.items() if name not in precisions}
-        quantization = self.partial.quantization if "int8" in rest else None
+        made = {name: one for name, one in self.partial.quantizations.items() if name in rest}
         scaling = self.partial.scaling if "fp16" in rest else None
-        self._record(msgspec.structs.replace(self.partial, files=rest, quantization=quantization, scaling=scaling))
+        self._record(msgspec.structs.replace(self.partial, files=rest, quantizations=made, scaling=scaling))
 
     def _add(self, precision: Precision, files: tuple[FileRecord, ...], made: Quantization | Scaling | None) -> None:
         """Records a finished variant, with how it was made in the same step."""
         partial = msgspec.structs.replace(self.partial, files={**self.partial.files, precision: files})
         if isinstance(made, Quantization):
-            partial = msgspec.structs.replace(partial, quantization=made)
+            partial = msgspec.structs.replace(partial, quantizations={**partial.quantizations, precision: made})
         elif made is not None:
             partial = msgspec.structs.replace(partial, scaling=made)
         self._record(partial)

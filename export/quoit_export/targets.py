@@ -7,6 +7,9 @@
 | tiles       | yes | yes         | no   | CUDA's attention never holds the whole score matrix                    |
 | emulated    | no  | yes         | no   | a CPU has no arithmetic of 16 bits; see `emulation`                    |
 
+Where a CPU adds pairs of products in 16 bits, which saturate (x86 without VNNI), int8 needs `narrow` besides:
+activations of 7 bits, whose largest pair, 2 * 127 * 127, fits.
+
 Gate and up are two products everywhere: packed, a Split would copy what the second product writes anyway.
 
 A half precision has two graphs of the same tensors: CUDA's, and one whose nodes a CPU can run (`emulation`), on which
@@ -31,15 +34,18 @@ class Target:
         fused_norms: the attention node normalises the heads of q and k.
         tiles: attention is either tiled or on the full score matrix, as an input tells.
         emulated: nodes compute in float32, and results are rounded.
+        narrow: integer products read activations of 7 bits.
     """
 
     packed: bool
     fused_norms: bool
     tiles: bool
     emulated: bool
+    narrow: bool = False
 
 
 CPU = Target(packed=False, fused_norms=False, tiles=True, emulated=False)
+SATURATING = Target(packed=False, fused_norms=False, tiles=True, emulated=False, narrow=True)
 HALF_ON_CPU = Target(packed=True, fused_norms=False, tiles=True, emulated=True)
 CUDA = Target(packed=True, fused_norms=True, tiles=False, emulated=False)
 

@@ -1,7 +1,7 @@
 """Variants, written into the staging folder and measured there against fp32.
 
-What fp32 answers, and what its linear layers read and give, is found in one pass before fp16 and int8 are made; for
-that fp32 need not be written. This module does not know which variants are wanted, nor what becomes of those below
+What fp32 answers, and what its linear layers read and give, is found in one pass before fp16, int8 and int4 are made;
+for that fp32 need not be written. This module does not know which variants are wanted, nor what becomes of those below
 their floor.
 """
 
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import msgspec
 import onnx_ir as ir
 
-from quoit.artifact import Artifact, Calibration, Manifest, Parity, Precision, Quantization, Scaling, Variant
+from quoit.artifact import Artifact, Calibration, GraphName, Manifest, Parity, Precision, Quantization, Scaling, Variant
 from quoit.batches import Batch
 from quoit.errors import ComputeError
 from quoit.session import Answers
 from quoit.tokens import Ids
 from quoit_export.calibration import Activations, CalibrationTexts, calibration_rows, observe
 from quoit_export.checkpoint import Checkpoint
-from quoit_export.choice import METHODS, UNROTATED, Method, choose
+from quoit_export.choice import INT4_BITS, INT8_BITS, METHODS, UNROTATED, Bits, Method, choose
 from quoit_export.diagnosis import first_nonfinite
 from quoit_export.errors import ExportError, ParityError
 from quoit_export.parity import (
@@ -38,7 +38,9 @@ from quoit_export.pieces import answers
 from quoit_export.scaling import Scaled, choose_scaling
 from quoit_export.staging import Recipe, Staging, variant_model
 
-CALIBRATED: tuple[Precision, ...] = ("fp16", "int8")
+QUANTIZED: dict[Precision, Bits] = {"int8": INT8_BITS, "int4": INT4_BITS}
+"""Variants of integer weights, and their bits."""
+CALIBRATED: tuple[Precision, ...] = ("fp16", *QUANTIZED)
 """Variants that are made as calibration tells."""
 SPARE_BYTES = 64 << 20
 MOST_MEASURED = 64
@@ -65,7 +67,7 @@ def with_variants(staging: Staging, measured: Measured) -> Manifest:
             partial.files[name],
             parity,
             passes(parity),
-            partial.quantization if name == "int8" else None,
+            partial.quantizations.get(name),
             partial.scaling if name == "fp16" else None,
         )
         for name, parity in measured.items()
@@ -78,7 +80,7 @@ class Reference:
     """What fp32 gives.
 
     Attributes:
-        samples: the texts that variants are measured on; all but the first concern int8 alone.
+        samples: the texts that variants are measured on; all but the first concern int8 and int4 alone.
         answers: to each of them.
         activations: what its linear layers read and give of the calibration's texts, where a variant is made as they
             tell.
@@ -96,7 +98,7 @@ class Making:
     Attributes:
         checkpoint: what they are made of.
         staging: where they grow.
-        texts: what fp16 and int8 are made with.
+        texts: what fp16, int8 and int4 are made with.
     """
 
     checkpoint: Checkpoint
@@ -106,7 +108,7 @@ class Making:
     def make(self, missing: list[Precision], *, verify: bool = False) -> Measured:
         """Writes variants, as far as they are not there, and measures them.
 
-        Int8 is written again without rotations where one turns out worse than was predicted.
+        Int8 and int4 are written again without rotations where one turns out worse than was predicted.
 
         Args:
             missing: which.
@@ -129,10 +131,10 @@ class Making:
         measured = self._measure(reference, missing)
         if verify:
             measured["fp32"] = self._verify(reference)
-        if self._is_rotated_in_vain(measured):
+        for name in filter(lambda name: self._is_rotated_in_vain(name, measured), QUANTIZED):
             # The prediction is made of layers one by one; what all texts err in together shows only here.
-            self._write_calibrated("int8", reference.activations or self._observe()[0], UNROTATED)
-            measured |= self._measure(reference, ["int8"])
+            self._write_calibrated(name, reference.activations or self._observe()[0], UNROTATED)
+            measured |= self._measure(reference, [name])
         return measured
 
     def _is_made(self, precision: Precision) -> bool:
@@ -143,7 +145,7 @@ class Making:
         """One pass of fp32: over what variants are measured on, and if asked for over what they are made with."""
         artifact = self._artifact()
         samples = [held_out()]
-        if "int8" in missing:
+        if not QUANTIZED.keys().isdisjoint(missing):
             samples.append(Sample("calibration", self.texts.texts[:MOST_MEASURED]))
         questions = [Questions.plan(artifact, sample) for sample in samples]
         batches = [batch for one in questions for batch in one.batches]
@@ -168,7 +170,7 @@ class Making:
     def _write_calibrated(
         self, precision: Precision, activations: Activations, methods: tuple[Method, ...] = METHODS
     ) -> None:
-        """Writes fp16 or int8 as the activations tell, in place of one that is there."""
+        """Writes a variant as the activations tell, in place of one that is there."""
         self.staging.forget([precision])
         rows = calibration_rows(self._artifact(), self.texts)
         record = Calibration(self.texts.source, self.texts.sha256, len(rows), sum(map(len, rows)))
@@ -177,14 +179,14 @@ class Making:
         if precision == "fp16":
             recipe = Scaled(choose_scaling(read, numbers, activations, record))
         else:
-            recipe = choose(read, numbers, activations, record, methods)
+            recipe = choose(read, numbers, activations, record, methods, QUANTIZED[precision])
         self._check_disk([variant_model(self.checkpoint, precision, recipe)])
         self.staging.write_variant(self.checkpoint, precision, recipe)
 
-    def _is_rotated_in_vain(self, measured: Measured) -> bool:
-        """Whether an int8 variant whose stream was rotated is below its floor."""
-        made = self.staging.partial.quantization
-        if made is None or passes(measured.get("int8", ())):
+    def _is_rotated_in_vain(self, precision: Precision, measured: Measured) -> bool:
+        """Whether a variant whose stream was rotated is below its floor."""
+        made = self.staging.partial.quantizations.get(precision)
+        if made is None or passes(measured.get(precision, ())):
             return False
         return made.method not in {method.name for method in UNROTATED}
 
@@ -206,11 +208,19 @@ class Making:
         for precision in missing:
             if precision == "fp32":
                 continue
-            samples = reference.samples if precision == "int8" else reference.samples[:1]
-            given = self._answers(precision, samples)
-            for sample, found, expected in zip(samples, given, reference.answers, strict=False):
-                measured[precision] += compare(found, expected, Comparison(precision, task, texts=sample.name))
+            for graph in self._graphs(precision):
+                every = precision in QUANTIZED and graph == "cpu"
+                samples = reference.samples if every else reference.samples[:1]
+                given = self._answers(precision, samples, graph)
+                for sample, found, expected in zip(samples, given, reference.answers, strict=False):
+                    what = Comparison(precision, task, texts=sample.name, graph=graph)
+                    measured[precision] += compare(found, expected, what)
         return measured
+
+    def _graphs(self, precision: Precision) -> list[GraphName]:
+        """A variant's graphs that a CPU can run."""
+        variant = self._artifact().variant(precision)
+        return [name for name in ("cpu", "saturating") if variant.graph(name) is not None]
 
     def _verify(self, reference: Reference) -> tuple[Parity, ...]:
         """The parity of fp32 to transformers."""
@@ -218,11 +228,11 @@ class Making:
         task = self.staging.partial.bare.task
         return compare(reference.answers[0], oracle, Comparison("fp32", task, "transformers fp32"))
 
-    def _answers(self, precision: Precision, samples: list[Sample]) -> list[Answers]:
+    def _answers(self, precision: Precision, samples: list[Sample], graph: GraphName) -> list[Answers]:
         """A variant's answers; where one is not finite, the error names the layer."""
         artifact = self._artifact()
         try:
-            return variant_answers(artifact, precision, samples)
+            return variant_answers(artifact, precision, samples, graph)
         except ComputeError as error:
             rows = [row for sample in samples for row in parity_rows(artifact, sample)]
             raise self._overflow(precision, rows) from error

@@ -4,6 +4,7 @@
     FOLDER/tokenizer.json                  the checkpoint's own tokenizer
     FOLDER/<precision>/model.onnx          the graph that CPUs run
     FOLDER/<precision>/model.cuda.onnx     of fp16 and bf16, the graph that CUDA runs, with the same tensors
+    FOLDER/<precision>/model.saturating.onnx   of int8 and int4, that for CPUs whose sums of int8 products saturate
     FOLDER/<precision>/model.onnx.data     their tensors, memory-mapped at load
 
 This module checks names, sizes and hashes. It does not know what is in a graph or how it runs.
@@ -30,8 +31,13 @@ ProviderName = Literal["cpu", "cuda"]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 Task = Literal["embedding", "rerank"]
 Measure = Literal["cosine", "agreement", "spearman", "top10", "ranking"]
-GRAPHS: dict[ProviderName, str] = {"cpu": "model.onnx", "cuda": "model.cuda.onnx"}
-"""What the graph is called that a provider runs."""
+GraphName = Literal["cpu", "cuda", "saturating"]
+GRAPHS: dict[GraphName, str] = {
+    "cpu": "model.onnx",
+    "cuda": "model.cuda.onnx",
+    "saturating": "model.saturating.onnx",
+}
+"""What the graph is called that a provider runs, or a CPU whose sums of int8 products saturate."""
 TokenId = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -76,6 +82,7 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         least: the worst sample.
         floor: that `least` must reach; None where the measure is only recorded.
         mean_floor: that `mean` must reach.
+        graph: which of the variant's graphs was measured.
     """
 
     measure: Measure
@@ -87,12 +94,18 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     least: float
     floor: float | None
     mean_floor: float | None
+    graph: GraphName = "cpu"
 
     @property
     def passes(self) -> bool:
         """Whether mean and least are at or above their floors."""
         floors = ((self.least, self.floor), (self.mean, self.mean_floor))
         return all(floor is None or value >= floor for value, floor in floors)
+
+    @property
+    def note(self) -> str:
+        """What is to be said of the graph that was measured, where that is not the first one."""
+        return " with 7-bit activations" if self.graph == "saturating" else ""
 
     def shortfall(self) -> str:
         """What is below its floor, and by how much, in words."""
@@ -197,9 +210,9 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """How it was made, where calibration texts decided that."""
         return self.quantization or self.scaling
 
-    def graph(self, provider: ProviderName) -> FileRecord | None:
-        """The graph that a provider runs; None where it runs none of this precision."""
-        return next((file for file in self.files if PurePosixPath(file.path).name == GRAPHS[provider]), None)
+    def graph(self, name: GraphName) -> FileRecord | None:
+        """One of the variant's graphs; None where it has none of that name."""
+        return next((file for file in self.files if PurePosixPath(file.path).name == GRAPHS[name]), None)
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -358,7 +371,7 @@ class Artifact:
 
 
 def _describe(parity: Parity) -> str:
-    return f"{parity.measure} to {parity.reference} on {parity.texts} texts {parity.shortfall()}"
+    return f"{parity.measure} to {parity.reference} on {parity.texts} texts{parity.note} {parity.shortfall()}"
 
 
 def is_file(path: Path) -> bool:

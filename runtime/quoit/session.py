@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from quoit.artifact import GRAPHS, Artifact, Precision, ProviderName
+from quoit.artifact import GRAPHS, Artifact, GraphName, Precision, ProviderName, Variant
 from quoit.batches import Batch
 from quoit.cuda import explain_absence, installed, prepare
 from quoit.errors import ArtifactError, InputError, ProviderError, brief, shown
@@ -23,7 +23,7 @@ Answers = NDArray[np.float32]
 
 ONNX_NAMES: dict[ProviderName, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 PREFERRED: dict[ProviderName, tuple[Precision, ...]] = {
-    "cpu": ("int8", "fp32", "fp16", "bf16"),
+    "cpu": ("int8", "int4", "fp32", "fp16", "bf16"),
     "cuda": ("fp16", "bf16"),
 }
 ERRORS_ONLY = 3
@@ -59,9 +59,6 @@ def choose(artifact: Artifact, provider: ProviderRequest, precision: Precision |
     if not artifact.accepted():
         raise ArtifactError(f"{artifact.folder} has no variant that passed its parity gate; export it again")
     usable = _runs(artifact, name)
-    if name == "cpu" and "int8" in usable and len(usable) > 1 and not int8_is_exact():
-        usable.remove("int8")
-        return Choice(name, why, usable[0], "int8 sums would saturate on this CPU")
     return Choice(name, why, usable[0], f"the first of {', '.join(PREFERRED[name])} that the artifact has")
 
 
@@ -142,17 +139,24 @@ def int8_is_exact() -> bool:
     return all(bool((result == inner * 255 * 127).all()) for result in results)
 
 
-def check_exact(choice: Choice) -> None:
-    """Refuses int8 on a CPU that cannot sum it.
+def check_exact() -> None:
+    """Refuses to run the graph for CPUs that sum int8 products exactly where this one does not.
 
     Raises:
-        ProviderError: the choice is int8, on a CPU whose sums saturate.
+        ProviderError: this CPU's sums saturate.
     """
-    if choice.provider == "cpu" and choice.precision == "int8" and not int8_is_exact():
+    if not int8_is_exact():
         raise ProviderError(
-            "precision 'int8' needs a CPU that sums int8 products exactly (AVX512-VNNI, AVX-VNNI, AMX or ARM "
-            "dot products), and this one saturates; use precision='fp32'"
+            "int8 can only be measured on a CPU that sums int8 products exactly (AVX512-VNNI, AVX-VNNI, AMX or ARM "
+            "dot products), and this one saturates; export it on another machine, it will run here"
         )
+
+
+def graph_name(variant: Variant, provider: ProviderName) -> GraphName:
+    """Which of a variant's graphs a provider runs on this machine."""
+    if provider == "cpu" and variant.graph("saturating") is not None and not int8_is_exact():
+        return "saturating"
+    return provider
 
 
 class Session:
@@ -172,12 +176,12 @@ class Session:
         """
         self.choice = choice
         self.threads = threads
-        check_exact(choice)
         variant = artifact.variant(choice.precision)
-        graph = variant.graph(choice.provider)
+        self.graph = graph_name(variant, choice.provider)
+        graph = variant.graph(self.graph)
         if graph is None:
             raise ArtifactError(
-                f"the {choice.precision} variant of {artifact.folder} has no {GRAPHS[choice.provider]}, which "
+                f"the {choice.precision} variant of {artifact.folder} has no {GRAPHS[self.graph]}, which "
                 f"provider {choice.provider!r} runs; export the artifact again"
             )
         others = [record for record in variant.files if record is not graph]
