@@ -20,7 +20,7 @@ from tqdm import tqdm
 from quoit.batches import Batch
 from quoit.machine import usable_cores
 from quoit.session import ERRORS_ONLY, ONNX_NAMES, feed, onnxruntime
-from quoit_export.targets import RESIDUAL
+from quoit_export.targets import HALVES, RESIDUAL
 
 PIECE_BYTES = 1 << 30
 """Tensors of one piece; a block that has more is a piece of its own."""
@@ -119,8 +119,11 @@ def choose_cuts(graph: ir.Graph, boundaries: Sequence[Boundary], most: int) -> l
 
 
 def _bytes(value: ir.Value | None) -> int:
+    """A tensor's size in memory; weights of 16 bits are computed with in float32, and onnxruntime keeps them so."""
     tensor = None if value is None else value.const_value
-    return 0 if tensor is None else tensor.nbytes
+    if tensor is None:
+        return 0
+    return tensor.size * ir.DataType.FLOAT.bitwidth // 8 if tensor.dtype in HALVES else tensor.nbytes
 
 
 def _turns(sizes: Sequence[int]) -> Iterator[list[int]]:
