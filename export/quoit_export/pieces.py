@@ -78,7 +78,9 @@ def run(model: ir.Model, feeds: Sequence[Feed], title: str, most: int | None = N
                 session = _open(ir.Model(piece, ir_version=model.ir_version))
                 names = [output.name for output in session.get_outputs()]
                 for number in numbers:
-                    outputs = dict(zip(names, session.run(names, feeds[number] | carried[number]), strict=True))
+                    # An output lies in its session's arena, all of which would stay with it: it is copied.
+                    found = map(np.array, session.run(names, feeds[number] | carried[number]))
+                    outputs = dict(zip(names, found, strict=True))
                     carried[number] = {name: outputs[name] for name in passed}
                     bar.update()
                     yield number, outputs
