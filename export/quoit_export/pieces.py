@@ -78,8 +78,14 @@ def run(model: ir.Model, feeds: Sequence[Feed], title: str, most: int | None = N
                 session = _open(ir.Model(piece, ir_version=model.ir_version))
                 names = [output.name for output in session.get_outputs()]
                 for number in numbers:
+<<<<<<< HEAD
                     fed = {name: to_value(array) for name, array in feeds[number].items()} | carried[number]
                     outputs = dict(zip(names, session.run_with_ort_values(names, fed), strict=True))
+=======
+                    # An output lies in its session's arena, all of which would stay with it: it is copied.
+                    found = map(np.array, session.run(names, feeds[number] | carried[number]))
+                    outputs = dict(zip(names, found, strict=True))
+>>>>>>> large-models
                     carried[number] = {name: outputs[name] for name in passed}
                     bar.update()
                     yield number, {name: outputs[name].numpy() for name in names if name in given}

@@ -70,19 +70,15 @@ def test_an_export_prints_sizes_and_cosines(run: Run, tmp_path: Path, small_fold
     lines = out.splitlines()
     assert re.fullmatch(rf"{tmp_path / 'out'}: model, embedding, 32 dimensions, \d+\.\d s", lines[0])
     assert re.fullmatch(r"  fp32 +\d\d\.\d MB", lines[1])
-    assert re.fullmatch(r"  int8 +\d\d\.\d MB", lines[2])
+    assert re.fullmatch(r"  int8 +\d+\.\d MB", lines[2])
+    measured = ("held-out texts", "calibration texts", "held-out texts with 7-bit activations")
+    for line, texts in zip(lines[3:6], measured, strict=True):
+        cosine = rf" +cosine to fp32: mean 0\.99\d{{4}}, least 0\.99\d{{4}} of \d+ {texts} \(floor 0\.985\)"
+        assert re.fullmatch(cosine, line)
     assert re.fullmatch(
-        r" +\S.*: predicted error \S+, \S+ to \S+ for \d+ other methods, on 64 built-in texts", lines[9]
+        r" +\S.*: predicted error \S+, \S+ to \S+ for \d+ other methods, on 64 built-in texts", lines[6]
     )
-    number = r"[01]\.\d{6}"
-    for start, texts in ((3, "held-out"), (6, "calibration")):
-        cosine = rf" +cosine to fp32: mean 0\.99\d{{4}}, least 0\.99\d{{4}} of \d+ {texts} texts \(floor 0\.985\)"
-        assert re.fullmatch(cosine, lines[start])
-        for line, measure in zip(lines[start + 1 : start + 3], ("top10", "ranking"), strict=True):
-            assert re.fullmatch(
-                rf" +{measure} to fp32: mean {number}, least {number} of \d+ {texts} texts \(recorded\)", line
-            )
-    assert len(lines) == 10
+    assert len(lines) == 7
     assert list(read_artifact(tmp_path / "out").manifest.variants) == ["fp32", "int8"]
 
 
@@ -193,15 +189,16 @@ def test_a_reranker_is_recognised_and_exported(
         (1, "fp32", "transformers fp32", "0.99999", "0.9999"),
         (4, "int8", "fp32", "0.9", "0.8"),
     ):
-        assert re.fullmatch(rf"  {name} +\d\d\.\d MB", lines[start])
+        assert re.fullmatch(rf"  {name} +\d+\.\d MB", lines[start])
         for line, measure, count, floor in (
             (lines[start + 1], "agreement", "128 held-out pairs", agreement),
             (lines[start + 2], "spearman", "4 held-out queries", spearman),
         ):
             measured = rf" +{measure} to {reference}: mean {number}, least {number} of {count} \(floor {floor}\)"
             assert re.fullmatch(measured, line), line
-    assert ["128 calibration pairs" in line for line in lines[7:]] == [True, False, False]
-    assert len(lines) == 10
+    assert ["128 calibration pairs" in line for line in lines[7:]] == [True, *[False] * 4]
+    assert ["7-bit activations" in line for line in lines[9:]] == [True, True, False]
+    assert len(lines) == 12
     assert read_artifact(tmp_path / "out").manifest.task == "rerank"
 
 

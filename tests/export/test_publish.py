@@ -35,7 +35,7 @@ from quoit_export.calibration import CalibrationTexts
 from quoit_export.checkpoint import Checkpoint, open_checkpoint
 from quoit_export.choice import NEARLY
 from quoit_export.errors import ExportError, ParityError
-from quoit_export.parity import FLOORS
+from quoit_export.parity import FLOORS, held_out
 from quoit_export.publish import Request, publish
 from quoit_export.variants import SPARE_BYTES
 from random_checkpoint import PROMPTS
@@ -105,7 +105,8 @@ def contents(folder: Path) -> dict[str, str]:
 def expected_files(*precisions: Precision) -> set[str]:
     variants = {f"{name}/{file}" for name in precisions for file in ("model.onnx", "model.onnx.data")}
     halves = {f"{name}/{GRAPHS['cuda']}" for name in precisions if name in ("fp16", "bf16")}
-    return {"quoit.json", "tokenizer.json"} | variants | halves
+    narrow = {f"{name}/{GRAPHS['saturating']}" for name in precisions if name == "int8"}
+    return {"quoit.json", "tokenizer.json"} | variants | halves | narrow
 
 
 def hashes(artifact: Artifact, precision: Precision) -> dict[str, str]:
@@ -750,3 +751,25 @@ def test_scores_that_are_not_finite_are_an_error_that_names_the_layer(
     with pytest.raises(ParityError, match=r"fp32 gives values that are not finite, first in layers\.0\.mlp"):
         publish(open_checkpoint(str(folder)), Request(tmp_path / "out", ("fp32",)))
     assert not (tmp_path / "out").exists()
+
+
+def test_int4_is_smaller_and_measured_like_int8(tmp_path: Path) -> None:
+    """On the small real model; four bits lose more, and still rank alike."""
+    out = tmp_path / "out"
+    checkpoint = open_checkpoint(str(Path(__file__).parents[2] / "models" / "quoit-embedding-7m"))
+    artifact = publish(checkpoint, Request(out, ("int8", "int4")))
+    assert set(contents(out)) == expected_files("int8", "int4")
+    int8, int4 = artifact.variant("int8"), artifact.variant("int4")
+    sizes = [sum(record.bytes for record in variant.files) for variant in (int8, int4)]
+    assert sizes[1] < 0.85 * sizes[0], "the token table is most of either"
+    measured = {(parity.measure, parity.texts): parity for parity in int4.parity}
+    assert {texts for _, texts in measured} == {"held-out", "calibration"}
+    assert measured["cosine", "held-out"].mean > 0.993
+    assert measured["ranking", "held-out"].mean > 0.97
+    assert int4.quantization is not None
+    assert int8.quantization is not None
+    assert int4.quantization.errors.keys() == int8.quantization.errors.keys()
+    embedder = Embedder(artifact, precision="int4", provider="cpu")
+    texts = held_out().texts[:12]
+    together = embedder.encode(texts)
+    np.testing.assert_array_equal(np.concatenate([embedder.encode([text]) for text in texts]), together)

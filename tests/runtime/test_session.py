@@ -65,7 +65,7 @@ def test_what_is_asked_for_is_chosen_because_it_was_asked_for(artifact: Artifact
 def test_int8_is_the_default_on_a_cpu(artifact: Artifact) -> None:
     choice = choose(artifact, "cpu", None)
     assert choice.precision == "int8"
-    assert choice.precision_reason == "the first of int8, fp32, fp16, bf16 that the artifact has"
+    assert choice.precision_reason == "the first of int8, int4, fp32, fp16, bf16 that the artifact has"
 
 
 def test_the_default_skips_what_is_absent_or_rejected(artifact: Artifact) -> None:
@@ -246,24 +246,32 @@ def test_the_int8_probe_is_one_matmulinteger() -> None:
     assert types == [onnx.TensorProto.UINT8, onnx.TensorProto.INT8]
 
 
-@pytest.mark.usefixtures("saturating")
-def test_int8_is_refused_where_its_sums_saturate(artifact: Artifact) -> None:
-    with pytest.raises(ProviderError, match=r"precision 'int8' needs a CPU .* use precision='fp32'"):
-        Embedder(artifact, precision="int8", provider="cpu")
-
-
-@pytest.mark.usefixtures("saturating")
-def test_the_default_falls_on_fp32_where_int8_sums_saturate(artifact: Artifact) -> None:
+@exact_int8
+def test_where_int8_sums_saturate_its_other_graph_runs(
+    artifact: Artifact, embedders: Embedders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Close to fp32 as was measured at export, not the same bits as elsewhere, and the same in any batch."""
+    texts = ["gravity", "The capital of China is Beijing.", "a", "gravity attracts"]
+    exact = embedders("int8").encode(texts)
+    monkeypatch.setattr("quoit.session.int8_is_exact", lambda: False)
     embedder = Embedder(artifact, provider="cpu")
-    choice = embedder.pipeline.session.choice
-    assert (choice.precision, choice.precision_reason) == ("fp32", "int8 sums would saturate on this CPU")
-    assert np.isfinite(embedder.encode("gravity")).all()
+    session = embedder.pipeline.session
+    assert (session.choice.precision, session.graph) == ("int8", "saturating")
+    vectors = embedder.encode(texts)
+    assert (vectors != exact).any()
+    (measured,) = [
+        parity
+        for parity in artifact.variant("int8").parity
+        if parity.graph == "saturating" and parity.measure == "cosine"
+    ]
+    assert np.sum(vectors * embedders("fp32").encode(texts), axis=1).min() > 2 * measured.least - 1
+    np.testing.assert_array_equal(np.concatenate([embedder.encode([text]) for text in texts]), vectors)
 
 
 @pytest.mark.usefixtures("saturating")
-def test_int8_alone_is_refused_where_its_sums_saturate(artifact: Artifact) -> None:
-    with pytest.raises(ProviderError, match="needs a CPU"):
-        Embedder(with_variants(artifact, fp32=None, fp16=None), provider="cpu")
+def test_floats_have_one_graph_wherever_they_run(artifact: Artifact) -> None:
+    for precision in ("fp32", "fp16"):
+        assert Embedder(artifact, precision=precision, provider="cpu").pipeline.session.graph == "cpu"
 
 
 def test_the_answer_has_the_shape_of_its_task(artifact: Artifact, rerank_artifact: Artifact) -> None:
