@@ -27,6 +27,7 @@ PIECE_BYTES = 1 << 30
 CARRIED_BYTES = 1 << 30
 """What passes between pieces, of all batches that go through together; where they have more, they go in turns."""
 
+BFLOAT16 = "tensor(bfloat16)"
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
 Feed = dict[str, NDArray[Any]]
@@ -70,7 +71,6 @@ def run(model: ir.Model, feeds: Sequence[Feed], title: str, most: int | None = N
     to_value = onnxruntime().OrtValue.ortvalue_from_numpy
     with tqdm(total=(len(cuts) + 1) * len(feeds), desc=title, unit=" batches", disable=None) as bar:
         for numbers in _turns([len(one["input_ids"]) * token_bytes for one in feeds]):
-            # Not as arrays: numpy has no bfloat16.
             carried: dict[int, dict[str, Any]] = {number: {} for number in numbers}
             for start, end in zip([None, *cuts], [*cuts, None], strict=True):
                 piece = _extract(model.graph, start, end)
@@ -78,18 +78,22 @@ def run(model: ir.Model, feeds: Sequence[Feed], title: str, most: int | None = N
                 session = _open(ir.Model(piece, ir_version=model.ir_version))
                 names = [output.name for output in session.get_outputs()]
                 for number in numbers:
-<<<<<<< HEAD
                     fed = {name: to_value(array) for name, array in feeds[number].items()} | carried[number]
                     outputs = dict(zip(names, session.run_with_ort_values(names, fed), strict=True))
-=======
-                    # An output lies in its session's arena, all of which would stay with it: it is copied.
-                    found = map(np.array, session.run(names, feeds[number] | carried[number]))
-                    outputs = dict(zip(names, found, strict=True))
->>>>>>> large-models
-                    carried[number] = {name: outputs[name] for name in passed}
+                    carried[number] = {name: _own(outputs[name]) for name in passed}
                     bar.update()
-                    yield number, {name: outputs[name].numpy() for name in names if name in given}
+                    yield number, {name: np.array(outputs[name].numpy()) for name in names if name in given}
                 del session
+
+
+def _own(value: Any) -> Any:
+    """A value in memory of its own; as it came it would keep all of its session's arena.
+
+    But for bfloat16, which numpy does not have.
+    """
+    if value.data_type() == BFLOAT16:
+        return value
+    return onnxruntime().OrtValue.ortvalue_from_numpy(np.array(value.numpy()))
 
 
 def find_boundaries(graph: ir.Graph) -> Iterator[Boundary]:

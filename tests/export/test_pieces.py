@@ -63,7 +63,9 @@ def test_a_graph_gives_the_same_bits_whole_in_pieces_and_before_it_is_written(
     session = onnxruntime().InferenceSession(str(graph), providers=[ONNX_NAMES["cpu"]])
     expected = [session.run(None, feed(batch))[0] for batch in batches]
     monkeypatch.setattr(pieces, "PIECE_BYTES", most)
-    for model in (ir.load(graph), variant_model(checkpoint, precision)):
+    # bf16 is always written before it is run, and onnxruntime takes no tensors of that type from numpy.
+    authored = [] if precision == "bf16" else [variant_model(checkpoint, precision)]
+    for model in (ir.load(graph), *authored):
         for found, one in zip(answers(model, batches, "test"), expected, strict=True):
             np.testing.assert_array_equal(found, one)
 
@@ -111,8 +113,10 @@ def test_memory_does_not_grow_with_the_layers() -> None:
         start = resident("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")
         # An output that is kept must not keep the rest of what its piece computed.
-        kept = [next(iter(found.values())) for _, found in run(authored(layers), [feed(batch)], "test", 9 << 20)]
-        assert len(kept) > layers / 4
+        model = authored(layers)
+        model.graph.outputs.extend(boundary.values[0] for boundary in find_boundaries(model.graph))
+        kept = [found for _, found in run(model, [feed(batch)], "test", 9 << 20)]
+        assert sum(map(len, kept)) == 1 + 2 * layers
         peaks[layers] = resident("VmHWM") - start
     assert peaks[40] < peaks[4] + (30 << 20)
 
