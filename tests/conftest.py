@@ -30,6 +30,15 @@ from support import (
 )
 
 
+def pytest_configure() -> None:
+    """Where several processes share the tests (`-n`), each keeps to a core of its own, threads included."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+        torch.set_num_threads(1)
+
+
 def cached_tokenizer(pytestconfig: pytest.Config, name: str, *, end_token: bool) -> Path:
     """A genuine Qwen3 tokenizer.json; built once, then cached."""
     assert pytestconfig.cache is not None
