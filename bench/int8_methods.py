@@ -4,9 +4,9 @@
 
 Every method of `quoit_export.choice` is written without a gate and compared with fp32: cosines and the ten nearest on
 the texts of `parity`, nDCG@10 and cosines on the first pairs of each set of bench/heldout, and cosines on every
-adversary. `chosen` is what an export takes, layers in float32 included; `plain, most sensitive layer's down_proj in
-float32` is what that alone would gain. Writes bench/results/int8-methods.json and prints it as tables. The last line is
-the JSON.
+adversary. `chosen` is what an export takes, fixed steps, layers in float32 and a retreat from rotations included;
+`int4` is the same in four bits; `plain, most sensitive layer's down_proj in float32` is what that alone would gain.
+Writes bench/results/int8-methods.json and prints it as tables. The last line is the JSON.
 """
 
 import argparse
@@ -29,9 +29,9 @@ from quoit import Embedder
 from quoit.artifact import Artifact, Calibration, Precision, Variant
 from quoit_export.calibration import Activations, built_in_texts, calibration_rows, observe
 from quoit_export.checkpoint import Checkpoint, open_checkpoint
-from quoit_export.choice import METHODS, Method, Plan, choose, fold
+from quoit_export.choice import INT4_BITS, INT8_BITS, METHODS, UNROTATED, Bits, Method, Plan, choose, fold
 from quoit_export.folding import input_names
-from quoit_export.parity import Comparison, compare, held_out, load_variant
+from quoit_export.parity import FLOORS, MEAN_FLOORS, Comparison, compare, held_out, load_variant
 from quoit_export.prediction import input_error
 from quoit_export.staging import Staging, bare_manifest
 
@@ -39,6 +39,7 @@ RESULT = ROOT / "bench" / "results" / "int8-methods.json"
 MODEL = ROOT / "models" / "quoit-embedding-7m"
 SETS = ("debian", "docstrings", "wordnet")
 CHOSEN = "chosen"
+INT4 = "int4"
 MIXED = "plain, most sensitive layer's down_proj in float32"
 ALPHA = 0.5
 NEAREST = 10
@@ -66,14 +67,15 @@ class Subject:
         record = Calibration(texts.source, texts.sha256, len(rows), sum(map(len, rows)))
         return cls(checkpoint, staging, observe(load_variant(artifact, "fp32"), rows)[0], record)
 
-    def choose(self, methods: tuple[Method, ...] = METHODS) -> Plan:
+    def choose(self, methods: tuple[Method, ...] = METHODS, bits: Bits = INT8_BITS) -> Plan:
         """What an export would take of some methods."""
-        return choose(self.checkpoint.tensor, self.checkpoint.architecture, self.activations, self.calibration, methods)
+        read, numbers = self.checkpoint.tensor, self.checkpoint.architecture
+        return choose(read, numbers, self.activations, self.calibration, methods, bits)
 
     def plans(self) -> Iterator[tuple[str, Plan]]:
         """Every method with one alpha, one with a layer in float32, and the export's own choice."""
         chosen, numbers = self.choose(), self.checkpoint.architecture
-        bare = msgspec.structs.replace(chosen.record, floats=())
+        bare = msgspec.structs.replace(chosen.record, floats=(), steps={}, int8_table=False)
         for method in METHODS:
             if method.alpha in (None, ALPHA):
                 folding = fold(self.checkpoint.tensor, numbers, self.activations, method, input_names(numbers))
@@ -84,12 +86,15 @@ class Subject:
                     worst = names[int(np.argmax(errors))]
                     yield MIXED, Plan(folding, msgspec.structs.replace(bare, floats=(worst,)))
         yield CHOSEN, chosen
+        yield INT4, self.choose(bits=INT4_BITS)
 
-    def write(self, plan: Plan) -> tuple[Artifact, int]:
-        """The artifact with int8 made as planned, and that variant's bytes."""
-        self.staging.forget(["int8"])
-        self.staging.write_variant(self.checkpoint, "int8", plan)
-        return ungated(self.staging), sum(record.bytes for record in self.staging.partial.files["int8"])
+    def write(self, plan: Plan, threads: int) -> tuple[Embedder, int]:
+        """What runs the variant made as planned, and the variant's bytes."""
+        precision: Precision = "int8" if plan.bits == INT8_BITS else "int4"
+        self.staging.forget([precision])
+        self.staging.write_variant(self.checkpoint, precision, plan)
+        embedder = Embedder(ungated(self.staging), precision=precision, provider="cpu", threads=threads)
+        return embedder, sum(record.bytes for record in self.staging.partial.files[precision])
 
 
 def ungated(staging: Staging) -> Artifact:
@@ -141,8 +146,7 @@ def measure_genuine(subject: Subject, pairs: dict[str, Pairs], threads: int) -> 
     expected = {name: each.encode(exact) for name, each in pairs.items()}
     found: dict[str, Any] = {"fp32": {"nDCG@10": {name: ndcg(*sides) for name, sides in expected.items()}}}
     for name, plan in subject.plans():
-        artifact, size = subject.write(plan)
-        embedder = Embedder(artifact, precision="int8", provider="cpu", threads=threads)
+        embedder, size = subject.write(plan, threads)
         vectors = embedder.encode(texts)
         _, top10, ranking = compare(vectors, reference, Comparison("int8", "embedding"))
         sides = {key: each.encode(embedder) for key, each in pairs.items()}
@@ -161,15 +165,21 @@ def measure_genuine(subject: Subject, pairs: dict[str, Pairs], threads: int) -> 
     return found
 
 
+def holds(found: dict[str, float]) -> bool:
+    """Whether cosines reach the floors of int8."""
+    return found["mean"] >= MEAN_FLOORS["int8"]["cosine"] and found["least"] >= FLOORS["int8"]["cosine"]
+
+
 def measure_adversary(subject: Subject, threads: int) -> dict[str, Any]:
     """The cosines of every method on an adversary, and what an export takes."""
     texts = held_out().texts
     reference = Embedder(ungated(subject.staging), precision="fp32", provider="cpu", threads=threads).encode(texts)
     found: dict[str, Any] = {}
     for name, plan in subject.plans():
-        artifact, _ = subject.write(plan)
-        vectors = Embedder(artifact, precision="int8", provider="cpu", threads=threads).encode(texts)
-        found[name] = cosines(vectors, reference)
+        found[name] = cosines(subject.write(plan, threads)[0].encode(texts), reference)
+        if name == CHOSEN and plan.folding.stream is not None and not holds(found[name]):
+            plan = subject.choose(UNROTATED)
+            found[name] = cosines(subject.write(plan, threads)[0].encode(texts), reference)
         if name == CHOSEN:
             found[name] |= {"method": plan.record.method, "floats": len(plan.record.floats)}
     return found
@@ -192,6 +202,30 @@ def tables(result: dict[str, Any]) -> list[str]:
     lines += ["", f"| cosine: mean, least | {' | '.join(names)} |", f"|{'---|' * (len(names) + 1)}"]
     for adversary, found in adversaries.items():
         lines.append(f"| {adversary} | {' | '.join(short(found[name]) for name in names)} |")
+    return lines
+
+
+def summary(result: dict[str, Any]) -> list[str]:
+    """The result as one table: what each way keeps of the genuine model, and on the worst of the adversaries."""
+    genuine, adversaries = result["genuine"], result["adversaries"]
+    lines = [
+        "| | MB | cosine to fp32: mean, least | ten nearest | nDCG@10, mean of sets | worst adversary: mean, least |",
+        "|---|---|---|---|---|---|",
+        f"| fp32 | | | | {np.mean(list(genuine['fp32']['nDCG@10'].values())):.4f} | |",
+    ]
+    for name, found in genuine.items():
+        if name != "fp32":
+            each = [adversary[name] for adversary in adversaries.values()]
+            worst = {figure: min(one[figure] for one in each) for figure in ("mean", "least")}
+            cells = [
+                name,
+                f"{found['bytes'] / 1e6:.1f}",
+                short(found["cosine"]),
+                f"{found['top10']:.4f}",
+                f"{np.mean(list(found['nDCG@10'].values())):.4f}",
+                short(worst),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
