@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self, TypedDict, Unpack, cast
+from typing import Self, TypedDict, Unpack
 
 import numpy as np
 
@@ -80,6 +80,22 @@ class Settings(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
+class Shares:
+    """`Settings` as they are given; an option of another name is a TypeError."""
+
+    threads: int | None = None
+    batch_tokens: int | None = None
+    workers: int | None = None
+
+    def filled_in(self, tuned: Setting) -> "Shares":
+        """The same, what is not given taken from a tuning; its workers do not fit another number of threads."""
+        found = {name: getattr(tuned, name) for name in tuned.__struct_fields__}
+        if self.threads is not None:
+            del found["workers"]
+        return Shares(**found | {name: value for name, value in vars(self).items() if value is not None})
+
+
+@dataclass(frozen=True)
 class Window:
     """The answers to consecutive texts, in input order, and what they took.
 
@@ -127,16 +143,17 @@ class Pipeline:
             ProviderError: onnxruntime or the provider asked for cannot run here.
             InputError: an option is out of bounds, or there is no tuning for this machine.
         """
+        shares = Shares(**settings)
         choice = choose(artifact, provider, precision)
         if tuned is not None or tuning is not None:
             goal = "throughput" if tuned is None else tuned
             check_goal(goal)
-            settings = fill_in(settings, read_tuning(artifact, choice, tuning).setting(goal))
-        tokens = check_number("batch_tokens", settings.get("batch_tokens"), 1, 1 << 20)
+            shares = shares.filled_in(read_tuning(artifact, choice, tuning).setting(goal))
+        tokens = check_number("batch_tokens", shares.batch_tokens, 1, 1 << 20)
         file = artifact.verify(artifact.manifest.tokenizer)
         tokenizer = TextTokenizer.load(file, artifact.manifest, max_tokens=max_tokens)
-        threads = check_number("threads", settings.get("threads"), 1, MOST_THREADS) or usable_cores()
-        workers = check_number("workers", settings.get("workers"), 1, threads) or 1
+        threads = check_number("threads", shares.threads, 1, MOST_THREADS) or usable_cores()
+        workers = check_number("workers", shares.workers, 1, threads) or 1
         session = Session(artifact, choice, threads=threads // workers)
         limits = default_limits(choice, artifact.manifest)
         if tokens is not None:
@@ -220,15 +237,6 @@ def with_budget(limits: Limits, tokens: int) -> Limits:
     """Limits with another budget of distinct tokens, and a rectangle in proportion."""
     ratio = limits.rectangle_tokens // limits.stream_tokens
     return replace(limits, stream_tokens=tokens, rectangle_tokens=ratio * tokens)
-
-
-def fill_in(settings: Settings, tuned: Setting) -> Settings:
-    """Settings, those that are not given taken from a tuning; its workers do not fit another number of threads."""
-    given = {name: value for name, value in settings.items() if value is not None}
-    found = {name: getattr(tuned, name) for name in tuned.__struct_fields__}
-    if "threads" in given:
-        del found["workers"]
-    return cast("Settings", found | given)
 
 
 def take_windows(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -93,7 +93,7 @@ def onnx_session(graph: Path) -> Callable[[NDArray[np.uint32]], NDArray[np.float
 def cosines(artifact: Artifact) -> dict[str, Parity]:
     """The measured cosines of int8 by their texts."""
     variant = artifact.manifest.variants["int8"]
-    return {parity.texts: parity for parity in variant.parity if parity.measure == "cosine"}
+    return {parity.texts: parity for parity in variant.parity if parity.measure == "cosine" and parity.graph == "cpu"}
 
 
 def test_the_floors_of_int8_are_these() -> None:

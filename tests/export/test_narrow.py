@@ -4,6 +4,7 @@
 multiply, since the hardware may not be at hand.
 """
 
+import shutil
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,14 @@ def saturates(activations: NDArray[np.uint8], weights: NDArray[np.int8]) -> bool
     """Whether a sum of neighbours leaves int16, so that the total is wrong."""
     sums = pair_sums(activations, weights)
     return bool((np.clip(sums, -(2**15), 2**15 - 1).sum(axis=1) != sums.sum(axis=1)).any())
+
+
+@pytest.fixture(scope="module")
+def artifact(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The artifact in files of its own: tensors are not read from files that have several names."""
+    folder = tmp_path_factory.mktemp("copy") / "artifact"
+    shutil.copytree(artifact.folder, folder, ignore=shutil.ignore_patterns("fp32", "fp16"))
+    return Artifact(folder, artifact.manifest)
 
 
 @pytest.mark.skipif(not int8_is_exact(), reason="this CPU saturates int8 sums")

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from quoit.artifact import Artifact, Measure, Precision, read_artifact, record_file, write_manifest
+from quoit.artifact import Artifact, Measure, Parity, Precision, Variant, read_artifact, record_file, write_manifest
 from quoit.session import Answers
 from quoit_export.checkpoint import Checkpoint, open_checkpoint
 from quoit_export.errors import ParityError
@@ -104,7 +104,7 @@ def test_the_texts_are_of_many_lengths(embedders: Embedders) -> None:
 
 def test_every_precision_has_a_floor_for_each_measure() -> None:
     assert tuple(FLOORS) == get_args(Precision)
-    for measure, least in {"cosine": 0.97, "agreement": 0.85, "spearman": 0.75}.items():
+    for measure, least in {"cosine": 0.94, "agreement": 0.75, "spearman": 0.65}.items():
         floors = [FLOORS[precision][cast("Measure", measure)] for precision in FLOORS]
         assert floors == sorted(floors, reverse=True)
         assert all(least < floor < 1 for floor in floors)
@@ -266,6 +266,11 @@ def test_noisy_scores_are_below_the_floor(
     assert not measure_of(measure, noisy, logits, precision)
 
 
+def held_out_of(variant: Variant) -> tuple[Parity, ...]:
+    """What was measured of a variant's first graph on the held-out texts."""
+    return tuple(one for one in variant.parity if (one.texts, one.graph) == ("held-out", "cpu"))
+
+
 def test_the_artifacts_parity_is_what_measuring_it_again_gives(
     artifact: Artifact, checkpoint: Checkpoint, reference: Vectors
 ) -> None:
@@ -274,7 +279,7 @@ def test_the_artifacts_parity_is_what_measuring_it_again_gives(
         measured = compare(
             variant_answers(artifact, precision, [held_out()])[0], reference, Comparison(precision, "embedding", "fp32")
         )
-        assert tuple(one for one in variants[precision].parity if one.texts == "held-out") == measured
+        assert held_out_of(variants[precision]) == measured
     verified, *_ = variants["fp32"].parity
     oracle = transformers_answers(checkpoint, artifact, held_out())
     again, *_ = compare(reference, oracle, Comparison("fp32", "embedding", "transformers fp32"))
@@ -293,7 +298,7 @@ def test_a_rerankers_parity_is_what_measuring_it_again_gives(
             logits,
             Comparison(precision, "rerank", "fp32"),
         )
-        assert tuple(one for one in variants[precision].parity if one.texts == "held-out") == measured
+        assert held_out_of(variants[precision]) == measured
     oracle = transformers_answers(open_checkpoint(str(rerank_checkpoint_folder)), rerank_artifact, held_out())
     again = compare(logits, oracle, Comparison("fp32", "rerank", "transformers fp32"))
     for verified, measured_again in zip(variants["fp32"].parity, again, strict=True):
