@@ -297,7 +297,7 @@ def cast(values: NDArray[Any], dtype: ir.DataType, name: str) -> NDArray[Any]:
         ExportError: one of them is beyond the type's range.
     """
     with np.errstate(over="ignore"):
-        converted: NDArray[Any] = values.astype(np.float32, copy=False).astype(dtype.numpy())
+        converted: NDArray[Any] = values.astype(np.float32, copy=False).astype(dtype.numpy(), copy=False)
     flat = converted.reshape(-1)
     if not all(np.isfinite(flat[start : start + BLOCK_VALUES]).all() for start in range(0, flat.size, BLOCK_VALUES)):
         largest, kind = np.abs(values.astype(np.float32)).max(), dtype.name.lower()
