@@ -26,7 +26,10 @@ STREAM_VALUES = 16 << 20
 """Of four bytes, read by each thread to time the memory; far more than any cache has."""
 
 FLOAT, UINT8, INT8, INT32 = 1, 2, 3, 6
-WEIGHT_BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
+WEIGHT_BYTES: dict[Precision, float] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "int4": 0.625}
+"""Of one weight with its share of the scales; int4's blocks of 32 have one of four bytes each."""
+INTEGERS: tuple[Precision, ...] = ("int8", "int4")
+"""What multiplies whole numbers."""
 
 
 class Ceilings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,8 +84,8 @@ def count(numbers: Architecture, batches: Iterable[Batch]) -> Work:
 
 
 def least_seconds(work: Work, ceilings: Ceilings, precision: Precision) -> float:
-    """The seconds that work takes on a CPU at least: attention computes in float32, as do fp16's products."""
-    rate = ceilings.int8 if precision == "int8" else ceilings.fp32
+    """The seconds that work takes on a CPU at least: attention computes in float32, as do fp16's and bf16's products."""
+    rate = ceilings.int8 if precision in INTEGERS else ceilings.fp32
     arithmetic = work.linear / rate + work.attention / ceilings.fp32
     traffic = work.weights * WEIGHT_BYTES[precision] / ceilings.bandwidth
     return max(arithmetic, traffic) / 1e9

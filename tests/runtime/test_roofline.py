@@ -1,13 +1,13 @@
 """What work is counted, and how fast the machine is: against the graph itself and plain loops."""
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
 
-from quoit.artifact import Architecture, Artifact
+from quoit.artifact import Architecture, Artifact, Precision
 from quoit.batches import Limits, plan_batches
 from quoit.roofline import (
     FLOAT,
@@ -64,6 +64,14 @@ def test_the_slower_of_arithmetic_and_memory_decides() -> None:
     reading = Work(linear=10**9, attention=0, weights=10**9)
     assert least_seconds(reading, ceilings, "int8") == pytest.approx(1)
     assert least_seconds(reading, ceilings, "fp32") == pytest.approx(4)
+
+
+@pytest.mark.parametrize("precision", get_args(Precision))
+def test_every_precision_has_a_limit(precision: Precision) -> None:
+    """Fewer bits are fewer bytes, where memory decides."""
+    ceilings = Ceilings(int8=1e6, fp32=1e6, bandwidth=1.0)
+    least = least_seconds(Work(linear=10**9, attention=0, weights=10**9), ceilings, precision)
+    assert least == pytest.approx({"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "int4": 0.625}[precision])
 
 
 @pytest.mark.parametrize(
