@@ -11,7 +11,7 @@ import msgspec
 from bench.texts import RERANK_QUERY, Workload
 from quoit.artifact import Artifact, EmbeddingContract, Precision
 from quoit.batches import plan_batches
-from quoit.pipeline import CPU_LIMITS, CPU_RERANK_LIMITS
+from quoit.pipeline import cpu_limits
 from quoit.prompts import document_prompt, query_prompt, render, render_pairs
 from quoit.roofline import Ceilings, Work, count, least_seconds
 from quoit.tokens import TextTokenizer
@@ -23,7 +23,7 @@ def works(artifact: Artifact, workload: Workload) -> Work:
     """What a workload needs in all."""
     manifest = artifact.manifest
     tokenizer = TextTokenizer.load(artifact.path(manifest.tokenizer), manifest)
-    limits = CPU_LIMITS if workload.kind != "rerank" else CPU_RERANK_LIMITS
+    limits = cpu_limits(manifest.task)
     rows = tokenizer.encode(rendered(artifact, workload)).ids
     calls: Sequence[list[Any]] = [[row] for row in rows] if workload.apart else [rows]
     found = [count(manifest.architecture, plan_batches(call, limits)) for call in calls]

@@ -9,22 +9,10 @@ from typing import Any
 import numpy as np
 
 from bench.workers.padding import BATCH_TEXTS
-from bench.workers.protocol import Vectors
+from bench.workers.protocol import TextEncoder
 
 
-class FastEmbed:
-    def __init__(self, model: Any, prompt: str) -> None:
-        self.model, self.prompt = model, prompt
-
-    def encode(self, texts: list[str], *, query: bool) -> Vectors:
-        rendered = [self.prompt + text for text in texts] if query else texts
-        return np.stack(list(self.model.embed(rendered, batch_size=BATCH_TEXTS)))
-
-    def score(self, query: str, documents: list[str]) -> Vectors:
-        raise NotImplementedError("an embedding model scores no pairs")
-
-
-def load(config: dict[str, Any]) -> FastEmbed:
+def load(config: dict[str, Any]) -> TextEncoder:
     """Config: `folder`, `file`, `dim`, `threads`, `query_prompt`."""
     from fastembed import TextEmbedding
     from fastembed.common.model_description import ModelSource, PoolingType
@@ -44,4 +32,4 @@ def load(config: dict[str, Any]) -> FastEmbed:
         threads=config["threads"],
         providers=["CPUExecutionProvider"],
     )
-    return FastEmbed(model, config["query_prompt"])
+    return TextEncoder(lambda texts: np.stack(list(model.embed(texts, batch_size=BATCH_TEXTS))), config["query_prompt"])

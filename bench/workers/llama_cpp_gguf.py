@@ -4,26 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from bench.workers.protocol import Vectors
+from bench.workers.protocol import TextEncoder
 
 BATCH_TOKENS = 8192
 """The longest text; llama-cpp-python wants one in a batch whole."""
 MICRO_BATCH_TOKENS = 512
 
 
-class LlamaCpp:
-    def __init__(self, model: Any, prompt: str) -> None:
-        self.model, self.prompt = model, prompt
-
-    def encode(self, texts: list[str], *, query: bool) -> Vectors:
-        rendered = [self.prompt + text for text in texts] if query else texts
-        return np.array(self.model.embed(rendered, normalize=True), np.float32)
-
-    def score(self, query: str, documents: list[str]) -> Vectors:
-        raise NotImplementedError("an embedding model scores no pairs")
-
-
-def load(config: dict[str, Any]) -> LlamaCpp:
+def load(config: dict[str, Any]) -> TextEncoder:
     """Config: `file`, `threads`, `query_prompt`."""
     import llama_cpp
 
@@ -39,4 +27,4 @@ def load(config: dict[str, Any]) -> LlamaCpp:
         flash_attn=True,
         verbose=False,
     )
-    return LlamaCpp(model, config["query_prompt"])
+    return TextEncoder(lambda texts: np.array(model.embed(texts, normalize=True), np.float32), config["query_prompt"])

@@ -3,22 +3,10 @@
 from typing import Any
 
 from bench.workers.padding import run_sorted
-from bench.workers.protocol import Vectors
+from bench.workers.protocol import TextEncoder
 
 
-class Optimum:
-    def __init__(self, model: Any, tokenizer: Any, prompt: str) -> None:
-        self.model, self.tokenizer, self.prompt = model, tokenizer, prompt
-
-    def encode(self, texts: list[str], *, query: bool) -> Vectors:
-        rendered = [self.prompt + text for text in texts] if query else texts
-        return run_sorted(rendered, self.tokenizer, lambda inputs: self.model(**inputs).last_hidden_state)
-
-    def score(self, query: str, documents: list[str]) -> Vectors:
-        raise NotImplementedError("feature extraction scores no pairs")
-
-
-def load(config: dict[str, Any]) -> Optimum:
+def load(config: dict[str, Any]) -> TextEncoder:
     """Config: `folder`, `file`, `checkpoint`, `threads`, `query_prompt`."""
     import onnxruntime
     from optimum.onnxruntime import ORTModelForFeatureExtraction
@@ -30,4 +18,8 @@ def load(config: dict[str, Any]) -> Optimum:
         config["folder"], file_name=config["file"], session_options=options, provider="CPUExecutionProvider"
     )
     tokenizer = AutoTokenizer.from_pretrained(config["checkpoint"], padding_side="right")
-    return Optimum(model, tokenizer, config["query_prompt"])
+
+    def states(inputs: dict[str, Any]) -> Any:
+        return model(**inputs).last_hidden_state
+
+    return TextEncoder(lambda texts: run_sorted(texts, tokenizer, states), config["query_prompt"])

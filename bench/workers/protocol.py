@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -33,6 +34,22 @@ class System(Protocol):
     def encode(self, texts: list[str], *, query: bool) -> Vectors: ...
 
     def score(self, query: str, documents: list[str]) -> Vectors: ...
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """A `System` of a library that makes vectors of texts and leaves the prompt to the caller."""
+
+    run: Callable[[list[str]], Vectors]
+    prompt: str
+
+    def encode(self, texts: list[str], *, query: bool) -> Vectors:
+        """The vectors, with the prompt before queries."""
+        return self.run([self.prompt + text for text in texts] if query else texts)
+
+    def score(self, query: str, documents: list[str]) -> Vectors:
+        """Nothing that such a library does."""
+        raise NotImplementedError("an embedding model scores no pairs")
 
 
 Load = Callable[[dict[str, Any]], System]

@@ -8,24 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.workers.protocol import Vectors
+from bench.workers.protocol import TextEncoder
 
 NAME = "n24q02m/Qwen3-Embedding-0.6B-ONNX"
 
 
-class Qwen3Embed:
-    def __init__(self, model: Any, prompt: str) -> None:
-        self.model, self.prompt = model, prompt
-
-    def encode(self, texts: list[str], *, query: bool) -> Vectors:
-        rendered = [self.prompt + text for text in texts] if query else texts
-        return np.stack(list(self.model.embed(rendered)))
-
-    def score(self, query: str, documents: list[str]) -> Vectors:
-        raise NotImplementedError("an embedding model scores no pairs")
-
-
-def load(config: dict[str, Any]) -> Qwen3Embed:
+def load(config: dict[str, Any]) -> TextEncoder:
     """Config: `folder`, `threads`, `query_prompt`."""
     from qwen3_embed import TextEmbedding
 
@@ -35,4 +23,4 @@ def load(config: dict[str, Any]) -> Qwen3Embed:
         threads=config["threads"],
         providers=["CPUExecutionProvider"],
     )
-    return Qwen3Embed(model, config["query_prompt"])
+    return TextEncoder(lambda texts: np.stack(list(model.embed(texts))), config["query_prompt"])
