@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import get_args
 
 import ml_dtypes
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
@@ -30,6 +31,19 @@ MAX_TOKENS: dict[Task, int] = {"embedding": 32_768, "rerank": 40_960}
 BLOCK_VALUES = 1 << 24
 """Random numbers are drawn so many at a time; how many does not change them."""
 
+SMALLEST = Architecture(
+    hidden_size=1024,
+    intermediate_size=3072,
+    num_hidden_layers=28,
+    num_attention_heads=16,
+    num_key_value_heads=8,
+    head_dim=128,
+    vocab_size=151_669,
+    rms_norm_eps=1e-6,
+    rope_theta=1e6,
+)
+"""The official 0.6B shape; the larger ones differ from it in what is named."""
+LARGE = {"vocab_size": 151_665, "num_hidden_layers": 36, "num_attention_heads": 32}
 SHAPES = {
     "tiny": Architecture(
         hidden_size=64,
@@ -42,39 +56,9 @@ SHAPES = {
         rms_norm_eps=1e-6,
         rope_theta=1e6,
     ),
-    "0.6b": Architecture(
-        hidden_size=1024,
-        intermediate_size=3072,
-        num_hidden_layers=28,
-        num_attention_heads=16,
-        num_key_value_heads=8,
-        head_dim=128,
-        vocab_size=151_669,
-        rms_norm_eps=1e-6,
-        rope_theta=1e6,
-    ),
-    "4b": Architecture(
-        hidden_size=2560,
-        intermediate_size=9728,
-        num_hidden_layers=36,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        head_dim=128,
-        vocab_size=151_665,
-        rms_norm_eps=1e-6,
-        rope_theta=1e6,
-    ),
-    "8b": Architecture(
-        hidden_size=4096,
-        intermediate_size=12_288,
-        num_hidden_layers=36,
-        num_attention_heads=32,
-        num_key_value_heads=8,
-        head_dim=128,
-        vocab_size=151_665,
-        rms_norm_eps=1e-6,
-        rope_theta=1e6,
-    ),
+    "0.6b": SMALLEST,
+    "4b": msgspec.structs.replace(SMALLEST, hidden_size=2560, intermediate_size=9728, **LARGE),
+    "8b": msgspec.structs.replace(SMALLEST, hidden_size=4096, intermediate_size=12_288, **LARGE),
 }
 
 

@@ -3,13 +3,12 @@
 import re
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import onnxruntime
 import pytest
 
 from quoit import Embedder, ProviderError
-from quoit.artifact import Architecture, Artifact, Precision
+from quoit.artifact import Artifact, Precision
 from quoit.cuda import (
     LEAST_STREAM_TOKENS,
     MOST_STREAM_TOKENS,
@@ -23,22 +22,12 @@ from quoit.cuda import (
 from quoit.pipeline import CPU_LIMITS, cuda_limits
 from quoit.session import onnxruntime_version
 from quoit_export.parity import FLOORS, parity_texts
+from random_checkpoint import SHAPES
 
 HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 GIB = 1 << 30
 
-SMALLEST = Architecture(
-    hidden_size=1024,
-    intermediate_size=3072,
-    num_hidden_layers=28,
-    num_attention_heads=16,
-    num_key_value_heads=8,
-    head_dim=128,
-    vocab_size=151_669,
-    rms_norm_eps=1e-6,
-    rope_theta=1e6,
-)
-LARGEST = msgspec.structs.replace(SMALLEST, hidden_size=4096, intermediate_size=12_288, num_attention_heads=32)
+SMALLEST, LARGEST = SHAPES["0.6b"], SHAPES["8b"]
 
 
 def put_driver(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
