@@ -12,16 +12,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quoit_export.chunks import row_chunks
+
 BITS = 4
 BLOCK = 32
 LOWEST, HIGHEST = -8, 7
 CANDIDATES = (-8.0, -8.5, -9.25, -7.5)
 """The number that a block's value of largest magnitude would become if it could; -8 wastes nothing of the range."""
 TINY = np.float32(1e-30)
-CHUNK_BYTES = 64 << 20
-"""Weights are rounded so many bytes at a time."""
 
 Values = NDArray[np.float32]
+
+
+def block_count(inputs: int) -> int:
+    """How many blocks a row of a weight has."""
+    return -(-inputs // BLOCK)
 
 
 def round_blocks(weight: NDArray[Any], candidates: Sequence[float] = CANDIDATES) -> tuple[NDArray[np.int8], Values]:
@@ -30,14 +35,12 @@ def round_blocks(weight: NDArray[Any], candidates: Sequence[float] = CANDIDATES)
     The last block is filled up with zeros where `in` is no multiple of BLOCK.
     """
     outputs, inputs = weight.shape
-    blocks = -(-inputs // BLOCK)
+    blocks = block_count(inputs)
     integers = np.empty((outputs, blocks, BLOCK), np.int8)
     scales = np.empty((outputs, blocks), np.float32)
-    step = max(1, CHUNK_BYTES // (4 * blocks * BLOCK))
-    for start in range(0, outputs, step):
-        some = np.zeros((len(weight[start : start + step]), blocks * BLOCK), np.float32)
-        some[:, :inputs] = weight[start : start + step]
-        part = slice(start, start + len(some))
+    for part in row_chunks(outputs, blocks * BLOCK):
+        some = np.zeros((len(weight[part]), blocks * BLOCK), np.float32)
+        some[:, :inputs] = weight[part]
         integers[part], scales[part] = _best(some.reshape(-1, blocks, BLOCK), candidates)
     return integers, scales
 

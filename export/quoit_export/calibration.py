@@ -197,14 +197,24 @@ def _probe_outputs(graph: ir.Graph) -> Iterator[str]:
         linear = [] if weight is None else [(str(weight.name).removesuffix(".weight"), node.outputs[0])]
         stream = [(str(value.name), value) for value in node.outputs if str(value.name).startswith(RESIDUAL)]
         for name, value in linear + stream:
-            magnitudes = ir.node("Abs", [value])
-            most = ir.node("ReduceMax", [magnitudes.outputs[0]], attributes={"keepdims": 0})
-            most.outputs[0].name = f"peak.{name}"
-            most.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
-            graph.outputs.append(most.outputs[0])
+            largest = _largest(value)
+            _give_out(graph, largest[-1], f"peak.{name}")
             # Next to what they read, so that a piece that is cut out has both.
-            graph.insert_after(node, [magnitudes, most])
+            graph.insert_after(node, largest)
             yield name
+
+
+def _largest(values: ir.Value | None, *axes: ir.Value) -> list[ir.Node]:
+    """Nodes whose last gives the largest magnitude of values, over all axes or some."""
+    magnitudes = ir.node("Abs", [values])
+    return [magnitudes, ir.node("ReduceMax", [magnitudes.outputs[0], *axes], attributes={"keepdims": 0})]
+
+
+def _give_out(graph: ir.Graph, node: ir.Node, name: str) -> None:
+    """Makes a float32 node's result an output of the graph."""
+    (result,) = node.outputs
+    result.name, result.type = name, ir.TensorType(ir.DataType.FLOAT)
+    graph.outputs.append(result)
 
 
 def _probe(model: ir.Model) -> Iterator[tuple[str, bool]]:
@@ -227,12 +237,9 @@ def _probe(model: ir.Model) -> Iterator[tuple[str, bool]]:
             continue
         values = node.inputs[0]
         ends = layer == f"layers.{last}" and part != "self_attn.q_proj"
-        magnitudes = ir.node("Abs", [values])
-        most = ir.node("ReduceMax", [magnitudes.outputs[0], axis], attributes={"keepdims": 0})
+        largest = _largest(values, axis)
         some = ir.node("Identity", [values]) if ends else ir.node("Gather", [values, picked])
-        graph.insert_before(node, [magnitudes, most, some])
-        for kind, one in (("largest", most), ("rows", some)):
-            one.outputs[0].name = f"{kind}.{name}"
-            one.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
-            graph.outputs.append(one.outputs[0])
+        graph.insert_before(node, [*largest, some])
+        _give_out(graph, largest[-1], f"largest.{name}")
+        _give_out(graph, some, f"rows.{name}")
         yield name, ends

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quoit.artifact import Architecture
+from quoit_export.chunks import row_chunks
 from quoit_export.precision import ReadTensor
 
 Values = NDArray[np.float32]
@@ -44,9 +45,6 @@ NORMED = {norm: read for read, norm in NORMS.items()}
 PRODUCED = {producer: read for read, producer in PRODUCERS.items()}
 STREAM_WRITERS = ("self_attn.o_proj", "mlp.down_proj")
 
-BLOCK_BYTES = 64 << 20
-"""Rows are rotated so many bytes at a time."""
-
 
 @dataclass(frozen=True)
 class Rotation:
@@ -68,10 +66,8 @@ class Rotation:
         """Rows [..., size] times R, in float32."""
         found = np.empty(rows.shape, np.float32)
         flat, target = rows.reshape(-1, self.size), found.reshape(-1, self.size)
-        step = max(1, BLOCK_BYTES // (4 * self.size))
-        for start in range(0, len(flat), step):
-            some = flat[start : start + step].astype(np.float32) * self.signs
-            target[start : start + step] = self._multiply(some)
+        for some in row_chunks(*flat.shape):
+            target[some] = self._multiply(flat[some].astype(np.float32) * self.signs)
         return found
 
     def _multiply(self, rows: Values) -> Values:

@@ -71,6 +71,7 @@ def author_graph(
         target: what the graph is for; by default the CPU.
     """
     target = cpu_target(encoding.dtype) if target is None else target
+    encoding = encoding.narrowed() if target.narrow else encoding
     inputs = make_inputs(target)
     author = Author(packing(tensors.read))
     attending = Attention(author, architecture, encoding.dtype, inputs, max_tokens, target)

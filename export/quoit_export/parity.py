@@ -133,8 +133,13 @@ def collect(questions: Sequence[Questions], found: Sequence[Answers], task: Task
     return [one.collect(list(islice(rest, len(one.batches))), task) for one in questions]
 
 
-def variant_answers(
-    artifact: Artifact, precision: Precision, samples: Sequence[Sample], graph: GraphName = "cpu"
+def variant_answers(artifact: Artifact, precision: Precision, samples: Sequence[Sample]) -> list[Answers]:
+    """What a variant answers to samples; see `answer`."""
+    return answer(artifact, precision, [Questions.plan(artifact, sample) for sample in samples])
+
+
+def answer(
+    artifact: Artifact, precision: Precision, questions: Sequence[Questions], graph: GraphName = "cpu"
 ) -> list[Answers]:
     """A variant's unit vectors of each sample's texts [n, hidden], or logits of its pairs [QUERIES, documents].
 
@@ -146,9 +151,13 @@ def variant_answers(
         ComputeError: an answer is not finite.
     """
     model = load_variant(artifact, precision, graph)
-    questions = [Questions.plan(artifact, sample) for sample in samples]
-    batches = [batch for one in questions for batch in one.batches]
-    return collect(questions, answers(model, batches, f"running {precision}"), artifact.manifest.task)
+    found = answers(model, batches_of(questions), f"running {precision}")
+    return collect(questions, found, artifact.manifest.task)
+
+
+def batches_of(questions: Sequence[Questions]) -> list[Batch]:
+    """The batches of several samples, one after another."""
+    return [batch for one in questions for batch in one.batches]
 
 
 def load_variant(artifact: Artifact, precision: Precision, graph: GraphName = "cpu") -> ir.Model:

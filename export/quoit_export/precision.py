@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from onnx_ir.tape import Tape
 
 from quoit.artifact import Precision
-from quoit_export.blocks import BITS, BLOCK, pack_blocks
+from quoit_export.blocks import BITS, BLOCK, block_count, pack_blocks
+from quoit_export.chunks import row_chunks
 from quoit_export.errors import ExportError
 
 MICROSOFT = "com.microsoft"
@@ -36,8 +37,6 @@ Quantize = Callable[[NDArray[Any]], tuple[NDArray[Any], NDArray[np.float32]]]
 INT8_MAX = 127
 NARROW_MAX = 63
 INTEGER_PRODUCT = "MatMulIntegerToFloat"
-BLOCK_VALUES = 1 << 24
-"""Values of a tensor are worked on so many at a time: a copy of the 8B shape's token table has 2.5 GB in float32."""
 SMALLEST_ROW_MAXIMUM = 1e-20
 """A row of zeros is divided by this instead of by zero."""
 
@@ -104,6 +103,9 @@ class Encoding(Protocol):
     def dtype(self) -> ir.DataType:
         """The type of the values between linear layers."""
 
+    def narrowed(self) -> "Encoding":
+        """The same tensors for CPUs whose sums of integer products saturate; see `Int8Encoding.narrow`."""
+
     def embed(self, author: Author, ids: ir.Value, shape: tuple[int, int]) -> ir.Value:
         """Rows of the token table: [T] int64 -> [T, hidden]."""
 
@@ -119,6 +121,10 @@ class FloatEncoding:
     """Every tensor in one floating-point type."""
 
     dtype: ir.DataType
+
+    def narrowed(self) -> "FloatEncoding":
+        """See `Encoding`: there are no integer products."""
+        return self
 
     def embed(self, author: Author, ids: ir.Value, shape: tuple[int, int]) -> ir.Value:
         """See `Encoding`."""
@@ -180,7 +186,7 @@ class Int8Encoding:
     narrow: bool = False
 
     def narrowed(self) -> "Int8Encoding":
-        """The same tensors for CPUs whose sums of products saturate."""
+        """See `Encoding`."""
         return replace(self, narrow=True)
 
     def embed(self, author: Author, ids: ir.Value, shape: tuple[int, int]) -> ir.Value:
@@ -259,7 +265,7 @@ class Int4Encoding:
     eights: frozenset[str] = frozenset()
 
     def narrowed(self) -> "Int4Encoding":
-        """See `Int8Encoding`."""
+        """See `Encoding`."""
         return replace(self, others=self.others.narrowed())
 
     @property
@@ -280,7 +286,7 @@ class Int4Encoding:
         if name in self.eights | self.others.floats:
             return self.others.linear(author, x, name, shape)
         outputs, inputs = shape
-        blocks = -(-inputs // BLOCK)
+        blocks = block_count(inputs)
         once = Quantized(lambda: author.read(f"{name}.weight"), pack_blocks)
         weight = author.weight(
             f"{name}.weight_int4", ir.DataType.UINT8, (outputs, blocks, BLOCK * BITS // 8), once.integers
@@ -299,7 +305,7 @@ def cast(values: NDArray[Any], dtype: ir.DataType, name: str) -> NDArray[Any]:
     with np.errstate(over="ignore"):
         converted: NDArray[Any] = values.astype(np.float32, copy=False).astype(dtype.numpy(), copy=False)
     flat = converted.reshape(-1)
-    if not all(np.isfinite(flat[start : start + BLOCK_VALUES]).all() for start in range(0, flat.size, BLOCK_VALUES)):
+    if not all(np.isfinite(flat[some]).all() for some in row_chunks(flat.size, 1)):
         largest, kind = np.abs(values.astype(np.float32)).max(), dtype.name.lower()
         users = "bf16 uses" if dtype == ir.DataType.BFLOAT16 else "fp16 uses for all tensors and int8"
         raise ExportError(
@@ -312,8 +318,7 @@ def cast(values: NDArray[Any], dtype: ir.DataType, name: str) -> NDArray[Any]:
 def quantize_outputs(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """Symmetric int8 of a weight [out, in], one scale per output: ([out, in] int8, [out] float32)."""
     integers, scale = np.empty(weight.shape, np.int8), np.empty(len(weight), np.float32)
-    step = max(1, BLOCK_VALUES // weight.shape[1])
-    for some in (slice(start, start + step) for start in range(0, len(weight), step)):
+    for some in row_chunks(*weight.shape):
         values = weight[some].astype(np.float32)
         largest = np.maximum(np.abs(values).max(axis=1), np.float32(SMALLEST_ROW_MAXIMUM))
         scale[some] = largest / INT8_MAX

@@ -33,7 +33,7 @@ from quoit_export.checkpoint import Checkpoint
 from quoit_export.choice import Plan
 from quoit_export.errors import ExportError
 from quoit_export.graph import Tensors, author_graph
-from quoit_export.precision import ENCODINGS, INTEGER_PRODUCT, Encoding, Int4Encoding, Int8Encoding
+from quoit_export.precision import ENCODINGS, INTEGER_PRODUCT, Encoding
 from quoit_export.scaling import Scaled
 from quoit_export.targets import CUDA, HALVES, SATURATING, Target
 
@@ -107,8 +107,6 @@ def variant_model(
             score=None if score is None else lambda: folding.score(read, score()),
             output=None if folding.stream is None else lambda: folding.output(read),
         )
-    if target is not None and target.narrow and isinstance(encoding, Int8Encoding | Int4Encoding):
-        encoding = encoding.narrowed()
     return author_graph(checkpoint.architecture, checkpoint.max_tokens, encoding, tensors, target)
 
 

@@ -26,13 +26,13 @@ from quoit_export.parity import (
     Comparison,
     Questions,
     Sample,
+    answer,
+    batches_of,
     collect,
     compare,
     held_out,
     load_variant,
-    parity_rows,
     transformers_answers,
-    variant_answers,
 )
 from quoit_export.pieces import answers
 from quoit_export.scaling import Scaled, choose_scaling
@@ -76,19 +76,26 @@ def with_variants(staging: Staging, measured: Measured) -> Manifest:
 
 
 @dataclass(frozen=True)
+class Observed:
+    """What fp32's linear layers read and give of the calibration's texts, and which texts those are."""
+
+    activations: Activations
+    calibration: Calibration
+
+
+@dataclass(frozen=True)
 class Reference:
     """What fp32 gives.
 
     Attributes:
-        samples: the texts that variants are measured on; all but the first concern int8 and int4 alone.
+        questions: the texts that variants are measured on; all but the first concern int8 and int4 alone.
         answers: to each of them.
-        activations: what its linear layers read and give of the calibration's texts, where a variant is made as they
-            tell.
+        observed: where a variant is made as calibration tells, what that saw.
     """
 
-    samples: list[Sample]
+    questions: list[Questions]
     answers: list[Answers]
-    activations: Activations | None
+    observed: Observed | None
 
 
 @dataclass(frozen=True)
@@ -125,15 +132,15 @@ class Making:
                 self.staging.write_variant(self.checkpoint, name)
         unmade = [name for name in missing if name in CALIBRATED and not self._is_made(name)]
         reference = self._refer(missing, calibrate=bool(unmade))
-        if reference.activations is not None:
+        if reference.observed is not None:
             for name in unmade:
-                self._write_calibrated(name, reference.activations)
+                self._write_calibrated(name, reference.observed)
         measured = self._measure(reference, missing)
         if verify:
             measured["fp32"] = self._verify(reference)
         for name in filter(lambda name: self._is_rotated_in_vain(name, measured), QUANTIZED):
             # The prediction is made of layers one by one; what all texts err in together shows only here.
-            self._write_calibrated(name, reference.activations or self._observe()[0], UNROTATED)
+            self._write_calibrated(name, reference.observed or self._observe()[0], UNROTATED)
             measured |= self._measure(reference, [name])
         return measured
 
@@ -148,38 +155,33 @@ class Making:
         if not QUANTIZED.keys().isdisjoint(missing):
             samples.append(Sample("calibration", self.texts.texts[:MOST_MEASURED]))
         questions = [Questions.plan(artifact, sample) for sample in samples]
-        batches = [batch for one in questions for batch in one.batches]
-        activations = None
+        observed = None
         if calibrate:
-            activations, found = self._observe(batches)
+            observed, found = self._observe(batches_of(questions))
         else:
-            found = answers(self._model("fp32"), batches, "running fp32")
+            found = answers(self._model("fp32"), batches_of(questions), "running fp32")
         try:
-            return Reference(samples, collect(questions, found, artifact.manifest.task), activations)
+            return Reference(questions, collect(questions, found, artifact.manifest.task), observed)
         except ComputeError as error:
             raise self._overflow("fp32", [row for one in questions for row in one.rows]) from error
 
-    def _observe(self, others: Sequence[Batch] = ()) -> tuple[Activations, list[Answers]]:
-        """What fp32's linear layers read and give of the calibration's texts, and its answers to other batches."""
+    def _observe(self, others: Sequence[Batch] = ()) -> tuple[Observed, list[Answers]]:
+        """What calibration sees of fp32, and fp32's answers to other batches."""
         rows = calibration_rows(self._artifact(), self.texts)
         activations, found = observe(self._model("fp32"), rows, others)
         if not activations.finite:
             raise self._overflow("fp32", rows)
-        return activations, found
+        record = Calibration(self.texts.source, self.texts.sha256, len(rows), sum(map(len, rows)))
+        return Observed(activations, record), found
 
     def _write_calibrated(
-        self, precision: Precision, activations: Activations, methods: tuple[Method, ...] = METHODS
+        self, precision: Precision, observed: Observed, methods: tuple[Method, ...] = METHODS
     ) -> None:
-        """Writes a variant as the activations tell, in place of one that is there."""
+        """Writes a variant as calibration tells, in place of one that is there."""
         self.staging.forget([precision])
-        rows = calibration_rows(self._artifact(), self.texts)
-        record = Calibration(self.texts.source, self.texts.sha256, len(rows), sum(map(len, rows)))
-        read, numbers = self.checkpoint.tensor, self.checkpoint.architecture
+        seen = (self.checkpoint.tensor, self.checkpoint.architecture, observed.activations, observed.calibration)
         recipe: Recipe
-        if precision == "fp16":
-            recipe = Scaled(choose_scaling(read, numbers, activations, record))
-        else:
-            recipe = choose(read, numbers, activations, record, methods, QUANTIZED[precision])
+        recipe = Scaled(choose_scaling(*seen)) if precision == "fp16" else choose(*seen, methods, QUANTIZED[precision])
         self._check_disk([variant_model(self.checkpoint, precision, recipe)])
         self.staging.write_variant(self.checkpoint, precision, recipe)
 
@@ -210,10 +212,10 @@ class Making:
                 continue
             for graph in self._graphs(precision):
                 every = precision in QUANTIZED and graph == "cpu"
-                samples = reference.samples if every else reference.samples[:1]
-                given = self._answers(precision, samples, graph)
-                for sample, found, expected in zip(samples, given, reference.answers, strict=False):
-                    what = Comparison(precision, task, texts=sample.name, graph=graph)
+                questions = reference.questions if every else reference.questions[:1]
+                given = self._answers(precision, questions, graph)
+                for asked, found, expected in zip(questions, given, reference.answers, strict=False):
+                    what = Comparison(precision, task, texts=asked.sample.name, graph=graph)
                     measured[precision] += compare(found, expected, what)
         return measured
 
@@ -224,18 +226,16 @@ class Making:
 
     def _verify(self, reference: Reference) -> tuple[Parity, ...]:
         """The parity of fp32 to transformers."""
-        oracle = transformers_answers(self.checkpoint, self._artifact(), reference.samples[0])
+        oracle = transformers_answers(self.checkpoint, self._artifact(), reference.questions[0].sample)
         task = self.staging.partial.bare.task
         return compare(reference.answers[0], oracle, Comparison("fp32", task, "transformers fp32"))
 
-    def _answers(self, precision: Precision, samples: list[Sample], graph: GraphName) -> list[Answers]:
+    def _answers(self, precision: Precision, questions: list[Questions], graph: GraphName) -> list[Answers]:
         """A variant's answers; where one is not finite, the error names the layer."""
-        artifact = self._artifact()
         try:
-            return variant_answers(artifact, precision, samples, graph)
+            return answer(self._artifact(), precision, questions, graph)
         except ComputeError as error:
-            rows = [row for sample in samples for row in parity_rows(artifact, sample)]
-            raise self._overflow(precision, rows) from error
+            raise self._overflow(precision, [row for one in questions for row in one.rows]) from error
 
     def _overflow(self, precision: Precision, rows: Sequence[Ids]) -> ParityError:
         """The error of a variant whose values are not finite, which is forgotten."""

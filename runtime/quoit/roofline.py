@@ -84,7 +84,7 @@ def count(numbers: Architecture, batches: Iterable[Batch]) -> Work:
 
 
 def least_seconds(work: Work, ceilings: Ceilings, precision: Precision) -> float:
-    """The seconds that work takes on a CPU at least: attention computes in float32, as do fp16's and bf16's products."""
+    """The seconds that work takes on a CPU at least: attention computes in float32, as do products of floats."""
     rate = ceilings.int8 if precision in INTEGERS else ceilings.fp32
     arithmetic = work.linear / rate + work.attention / ceilings.fp32
     traffic = work.weights * WEIGHT_BYTES[precision] / ceilings.bandwidth

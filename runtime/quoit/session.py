@@ -56,9 +56,9 @@ def choose(artifact: Artifact, provider: ProviderRequest, precision: Precision |
     name, why = _choose_provider(artifact, provider, precision)
     if precision is not None:
         return Choice(name, why, precision, "asked for")
-    if not artifact.accepted():
-        raise ArtifactError(f"{artifact.folder} has no variant that passed its parity gate; export it again")
     usable = _runs(artifact, name)
+    if not usable:
+        raise ArtifactError(f"{artifact.folder} has no variant that passed its parity gate; export it again")
     return Choice(name, why, usable[0], f"the first of {', '.join(PREFERRED[name])} that the artifact has")
 
 

@@ -284,7 +284,7 @@ def test_rows_are_rotated_alike_in_any_number(monkeypatch: pytest.MonkeyPatch) -
     rotation = make_rotation(96, 0)
     rows = np.random.default_rng(0).standard_normal((50, 3, 96)).astype(np.float32)
     whole = rotation.apply(rows)
-    monkeypatch.setattr("quoit_export.folding.BLOCK_BYTES", 4 * 96 * 7)
+    monkeypatch.setattr("quoit_export.chunks.CHUNK_VALUES", 96 * 7)
     np.testing.assert_allclose(rotation.apply(rows), whole, atol=1e-6)
     assert isinstance(rotation, Rotation)
 
