@@ -208,14 +208,22 @@ def test_int8_is_made_anew_with_other_texts_when_it_is_asked_for(small: Checkpoi
     assert names_beside(published.folder) == ["small"]
 
 
+MEASURE = "Making._measure"
+
+
+def interrupt_at(place: str, checkpoint: Checkpoint, request: Request, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export that is interrupted when it comes to a function of `variants`; at MEASURE all is written."""
+    with monkeypatch.context() as patch:
+        patch.setattr(f"quoit_export.variants.{place}", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            publish(checkpoint, request)
+
+
 def test_an_interrupted_int8_is_not_taken_up_by_an_export_with_other_texts(
     tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Staged with some texts, and published with others: as if it had never been staged."""
-    with monkeypatch.context() as patch:
-        patch.setattr("quoit_export.variants.Making._measure", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            publish(small, Request(tmp_path / "out", ("fp32", "int8")))
+    interrupt_at(MEASURE, small, Request(tmp_path / "out", ("fp32", "int8")), monkeypatch)
     staged = tmp_path / ".out.partial" / "int8" / "model.onnx.data"
     assert staged.is_file()
     found = publish(small, Request(tmp_path / "out", ("fp32", "int8"), calibration=calibrated("mine")))
@@ -228,10 +236,7 @@ def test_int8_alone_is_made_without_writing_fp32(
     tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And is the same as beside fp32: its files, its parity, and how it was made."""
-    with monkeypatch.context() as patch:
-        patch.setattr("quoit_export.variants.Making._measure", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            publish(small, Request(tmp_path / "out", ("int8",)))
+    interrupt_at(MEASURE, small, Request(tmp_path / "out", ("int8",)), monkeypatch)
     assert {path.name for path in (tmp_path / ".out.partial").iterdir()} == {"int8", "partial.json", "tokenizer.json"}
     alone = publish(small, Request(tmp_path / "out", ("int8",)))
     beside = publish(small, Request(tmp_path / "beside", ("fp32", "int8")))
@@ -242,10 +247,7 @@ def test_int8_alone_is_made_without_writing_fp32(
 def test_an_interrupted_int8_is_taken_up_with_how_it_was_made(
     tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr("quoit_export.variants.Making._measure", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            publish(small, Request(tmp_path / "out", ("fp32", "int8")))
+    interrupt_at(MEASURE, small, Request(tmp_path / "out", ("fp32", "int8")), monkeypatch)
     staged = (tmp_path / ".out.partial" / "int8" / "model.onnx.data").stat()
     with monkeypatch.context() as patch:
         patch.setattr("quoit_export.variants.observe", interrupt)
@@ -263,10 +265,7 @@ def interrupt(*arguments: Any) -> None:
 def test_a_calibration_that_was_cut_short_leaves_nothing(
     tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(f"quoit_export.variants.{place}", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            publish(small, Request(tmp_path / "out", ("fp32", "int8")))
+    interrupt_at(place, small, Request(tmp_path / "out", ("fp32", "int8")), monkeypatch)
     assert not (tmp_path / "out").exists()
     found = publish(small, Request(tmp_path / "out", ("fp32", "int8")))
     assert set(contents(found.folder)) == expected_files("fp32", "int8")
