@@ -25,9 +25,8 @@ INTERRUPTED = 130
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
-    options = make_parser().parse_args(arguments)
     try:
-        return run(options)
+        return run(make_parser().parse_args(arguments))
     except (QuoitError, OSError) as error:
         print(" ".join(f"quoit-export: {error}".splitlines()), file=sys.stderr)
         return USAGE_ERROR

@@ -14,10 +14,10 @@ INTERRUPTED = 130
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
-    options = make_parser().parse_args(arguments)
-    command: Callable[[argparse.Namespace], int] = options.run
-    logging.basicConfig(format="quoit: %(message)s")
     try:
+        options = make_parser().parse_args(arguments)
+        command: Callable[[argparse.Namespace], int] = options.run
+        logging.basicConfig(format="quoit: %(message)s")
         return command(options)
     except (QuoitError, OSError) as error:
         report(str(error), error)

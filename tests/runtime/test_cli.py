@@ -25,6 +25,7 @@ from quoit.artifact import MANIFEST, Artifact, EmbeddingContract, RerankContract
 from quoit.cli import is_interrupt, main
 from quoit.commands.options import MODEL_VARIABLE
 from quoit.session import int8_is_exact
+from quoit_export.cli import main as export_main
 from support import Embedders
 
 TEXTS = ["The capital of China is Beijing.", "", "Gravity is a force.", "日本語 text", "Cats sleep."]
@@ -524,6 +525,20 @@ def test_an_interrupted_run_leaves_nothing_and_exits_130(model: list[str], tmp_p
     assert code == 130
     assert report == "quoit: interrupted, no output was written\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_while_arguments_are_read_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("argparse.ArgumentParser.parse_args", interrupt)
+    for program, name in ((main, "quoit"), (export_main, "quoit-export")):
+        assert program(["info", "a"]) == 130
+        printed, report = capsys.readouterr()
+        assert printed == ""
+        assert re.fullmatch(rf"{name}: interrupted[,;] .*\n", report)
 
 
 def test_an_interrupt_that_a_lock_swallowed_is_an_interrupt() -> None:
