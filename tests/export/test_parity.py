@@ -109,6 +109,7 @@ def test_every_precision_has_a_floor_for_each_measure() -> None:
         assert floors == sorted(floors, reverse=True)
         assert all(least < floor < 1 for floor in floors)
     assert all(set(floors) == {"cosine", *RERANK_MEASURES} for floors in FLOORS.values())
+    assert (MEAN_FLOORS["int4"]["cosine"], FLOORS["int4"]["cosine"]) == (0.98, 0.95), "as the README says"
 
 
 def test_the_pairs_are_every_query_with_every_document() -> None:
