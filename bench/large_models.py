@@ -1,6 +1,6 @@
 """The 4B and 8B shapes on a small machine: export to int8 in a few GB of memory, then load and embed.
 
-    python bench/large_models.py 4b|8b [--threads 2] [--keep]
+    python -m bench.large_models 4b|8b [--threads 2] [--keep]
 
 Writes a sharded checkpoint of the shape with random weights and the genuine tokenizer below models/bench-<shape>,
 exports int8 in a process of its own, and loads what was written in a fresh one for each way of opening the session.
@@ -130,8 +130,8 @@ def load_here(artifact: str, threads: str, way: str) -> dict[str, Any]:
 
 def in_a_process(*arguments: str) -> dict[str, Any]:
     """What this script says on its last line when it is called with these arguments."""
-    command = [sys.executable, __file__, *arguments]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "bench.large_models", *arguments]
+    done = subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 

@@ -5,7 +5,6 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from bench.record import WORK
 from quoit.artifact import Artifact, Precision
 from quoit.batches import plan_batches
 from quoit.pipeline import CPU_LIMITS
@@ -43,7 +42,7 @@ def profile(artifact: Artifact, precision: Precision, texts: list[str], threads:
     tokenizer = TextTokenizer.load(artifact.path(artifact.manifest.tokenizer), artifact.manifest)
     graph = next(record for record in artifact.variant(precision).files if record.path.endswith(".onnx"))
     batches = list(plan_batches(tokenizer.encode(texts).ids, CPU_LIMITS))
-    with tempfile.TemporaryDirectory(dir=WORK) as place:
+    with tempfile.TemporaryDirectory() as place:
         options.profile_file_prefix = f"{place}/profile"
         session = module.InferenceSession(str(artifact.path(graph)), options, providers=[ONNX_NAMES["cpu"]])
         for _ in range(RUNS):
