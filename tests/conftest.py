@@ -1,6 +1,7 @@
 """The real thing made small: the genuine Qwen3 tokenizer, checkpoints by transformers, artifacts by quoit-export."""
 
 import os
+import signal
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -31,7 +32,11 @@ from support import (
 
 
 def pytest_configure() -> None:
-    """Where several processes share the tests (`-n`), each keeps to a core of its own, threads included."""
+    """Where several processes share the tests (`-n`), each keeps to a core of its own, threads included.
+
+    A shell's background job ignores Ctrl-C, and so would the programs that tests start in it and interrupt.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is not None and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))

@@ -30,16 +30,8 @@ Process = subprocess.Popen[str]
 
 
 def start(program: str, *arguments: object) -> Process:
-    """A process of the program, which has said that it is about to begin.
-
-    A shell's background job ignores SIGINT, and so would what it starts.
-    """
-    script = (
-        f"import signal, sys; {program}\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "print('ready', flush=True)\n"
-        "sys.exit(main(sys.argv[1:]))"
-    )
+    """A process of the program, which has said that it is about to begin."""
+    script = f"import sys; {program}\nprint('ready', flush=True)\nsys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", script, *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None

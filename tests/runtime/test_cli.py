@@ -504,12 +504,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def test_an_interrupted_run_leaves_nothing_and_exits_130(model: list[str], tmp_path: Path) -> None:
     """The signal comes while the command waits for more lines of a slow standard input."""
-    program = (
-        "import signal, sys\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job ignores it
-        "from quoit.cli import main\n"
-        "sys.exit(main(sys.argv[1:]))\n"
-    )
+    program = "import sys; from quoit.cli import main; sys.exit(main(sys.argv[1:]))"
     out = tmp_path / "vectors.npy"
     command = [sys.executable, "-c", program, "embed", "-o", str(out), *model]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
