@@ -13,13 +13,15 @@ from typing import Any
 
 from bench.environments import environment, run
 from bench.record import WORK
-from quoit.artifact import Task
+from quoit.artifact import Precision, Task
 from quoit.prompts import DEFAULT_TASK, RERANK_PREFIX, RERANK_SUFFIX
 
 ANCHOR = "quoit int8"
 """Takes part in every round, so that each ratio has both its sides in the same minute."""
 REFERENCE = "sentence-transformers fp32"
 """Whose vectors the others' are compared with."""
+PUBLISHED: tuple[Precision, ...] = ("fp32", "int8")
+"""The variants that quoit-export writes when it is not told."""
 RERANK_PAIR = f"{RERANK_PREFIX}<Instruct>: {DEFAULT_TASK}\n<Query>: {{query}}\n<Document>: {{document}}{RERANK_SUFFIX}"
 """A pair as the model card of Qwen3-Reranker writes it, for `str.format`."""
 
@@ -120,11 +122,16 @@ def nothing(_: Files) -> dict[str, Any]:
     return {}
 
 
-def artifact(files: Files) -> dict[str, Any]:
-    """quoit's artifact."""
-    export = [sys.executable, "-m", "quoit_export.cli", str(files.checkpoint)]
-    folder = make(files.folder / "artifact", lambda out: [*export, str(out), "--precision", "fp32", "int8"])
-    return {"model": str(folder)}
+def artifact(*precisions: Precision) -> Prepare:
+    """quoit's artifact of these variants."""
+
+    def prepare(files: Files) -> dict[str, Any]:
+        export = [sys.executable, "-m", "quoit_export.cli", str(files.checkpoint)]
+        name = "artifact" if precisions == PUBLISHED else "-".join(("artifact", *precisions))
+        folder = make(files.folder / name, lambda out: [*export, str(out), "--precision", *precisions])
+        return {"model": str(folder)}
+
+    return prepare
 
 
 def optimum_cli(name: str, *arguments: str) -> list[str]:
@@ -181,18 +188,19 @@ def gguf(kind: str) -> Prepare:
 
 BOTH: tuple[Task, ...] = ("embedding", "rerank")
 SYSTEMS = (
-    System(ANCHOR, "quoit", "quoit_runtime", artifact, {"precision": "int8"}, BOTH, 1.2),
+    System(ANCHOR, "quoit", "quoit_runtime", artifact(*PUBLISHED), {"precision": "int8"}, BOTH, 1.2),
     System(
         "quoit int8, workers",
         "quoit",
         "quoit_runtime",
-        artifact,
+        artifact(*PUBLISHED),
         {"precision": "int8", "workers": True},
         BOTH,
         1.2,
         True,
     ),
-    System("quoit fp32", "quoit", "quoit_runtime", artifact, {"precision": "fp32"}, BOTH, 2.5),
+    System("quoit int4", "quoit", "quoit_runtime", artifact("int4"), {"precision": "int4"}, ("embedding",), 1.2),
+    System("quoit fp32", "quoit", "quoit_runtime", artifact(*PUBLISHED), {"precision": "fp32"}, BOTH, 2.5),
     System("optimum int8", "optimum", "optimum_onnx", optimum_int8, memory=2),
     System("OpenVINO int8", "openvino", "openvino_int8", openvino_int8, memory=2),
     System("llama.cpp Q8_0", "llama-cpp", "llama_cpp_gguf", gguf("Q8_0"), memory=2),

@@ -8,6 +8,7 @@ similarities and scores of such a model say nothing about the texts. One shard a
 
 import argparse
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,11 @@ PROMPTS = {"query": f"Instruct: {TASK}\nQuery:", "document": ""}
 SHARD_BYTES = 500 << 20
 MAX_TOKENS: dict[Task, int] = {"embedding": 32_768, "rerank": 40_960}
 """`max_position_embeddings` of the official 0.6B checkpoints."""
+TOKEN_SPREAD = 0.02
+"""Of the token table: `initializer_range` of the official checkpoints. A reranker's logits then have single digits."""
+LAYERS_SPREAD = 0.04
+"""What all layers together add to the stream where what they read is of size one: as it is, about a token's row."""
+NORM_SPREAD = 0.2
 BLOCK_VALUES = 1 << 24
 """Random numbers are drawn so many at a time; how many does not change them."""
 
@@ -62,16 +68,35 @@ SHAPES = {
 }
 
 
+def spread(name: str, shape: tuple[int, ...], layers: int) -> float:
+    """The standard deviation of a tensor's values, by which a deep model bears rounding as a trained one does.
+
+    Where every layer adds more than the stream holds, each amplifies the errors of those before: with 36 layers of one
+    spread, int8 has a cosine of 0.986 to float32. So layers keep the size of what they read (LeCun's initialisation,
+    a variance of one over the number of inputs), and those that write to the stream, 2 in each layer, are smaller by
+    the root of their number, as in GPT-2 (Radford et al. 2019, section 2.3).
+    """
+    if len(shape) == 1:
+        return NORM_SPREAD
+    if name.endswith("embed_tokens.weight"):
+        return TOKEN_SPREAD
+    unit = 1 / math.sqrt(shape[1])
+    if name.endswith(("o_proj.weight", "down_proj.weight")):
+        return unit * LAYERS_SPREAD / math.sqrt(2 * layers)
+    return unit
+
+
 def make_tensors(numbers: Architecture, seed: int) -> Iterator[tuple[str, NDArray[np.generic]]]:
-    """Every tensor in bfloat16: linear layers like transformers' initialisation, norm weights around one."""
+    """Every tensor in bfloat16: linear layers around nought, norm weights around one, each with its `spread`."""
     generator = np.random.default_rng(seed)
     for name, shape in tensor_shapes(numbers).items():
-        spread, centre = (0.02, 0.0) if len(shape) == 2 else (0.2, 1.0)
+        deviation = spread(name, shape, numbers.num_hidden_layers)
+        centre = 0.0 if len(shape) == 2 else 1.0
         found = np.empty(shape, ml_dtypes.bfloat16)
         flat = found.reshape(-1)
         for start in range(0, flat.size, BLOCK_VALUES):
             some = generator.standard_normal(min(BLOCK_VALUES, flat.size - start), dtype=np.float32)
-            flat[start : start + BLOCK_VALUES] = some * np.float32(spread) + np.float32(centre)
+            flat[start : start + BLOCK_VALUES] = some * np.float32(deviation) + np.float32(centre)
         yield name, found
 
 

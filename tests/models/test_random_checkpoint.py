@@ -12,7 +12,7 @@ from tokenizers.models import BPE
 import random_checkpoint
 from quoit_export.checkpoint import tensor_shapes
 from qwen3_tokenizer import PLAIN_ADDED_TOKENS, SIZE, SPECIAL_TOKENS, assemble, plain_tokens
-from random_checkpoint import SHAPES, make_tensors, write_shards
+from random_checkpoint import SHAPES, make_tensors, spread, write_shards
 
 NUMBERS = msgspec.structs.replace(SHAPES["tiny"], vocab_size=500)
 
@@ -27,13 +27,29 @@ def test_the_numbers_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch
     assert bits() == whole
 
 
-def test_linear_layers_are_spread_around_nought_and_norms_around_one() -> None:
+def test_tensors_are_spread_as_their_part_asks_for() -> None:
     for name, values in make_tensors(NUMBERS, 2):
         single = values.astype(np.float32)
-        spread, centre = (0.02, 0) if single.ndim == 2 else (0.2, 1)
-        assert single.mean() == pytest.approx(centre, abs=6 * spread / np.sqrt(single.size)), name
-        assert single.std() == pytest.approx(spread, rel=0.4 if single.ndim == 1 else 0.05), name
+        deviation = spread(name, single.shape, NUMBERS.num_hidden_layers)
+        assert single.mean() == pytest.approx(2.0 - single.ndim, abs=6 * deviation / np.sqrt(single.size)), name
+        assert single.std() == pytest.approx(deviation, rel=0.4 if single.ndim == 1 else 0.05), name
         assert len(np.unique(single)) > min(single.size, 1000) / 4, name
+
+
+@pytest.mark.parametrize("shape", sorted(SHAPES))
+def test_all_layers_together_add_about_as_much_as_a_row_of_the_token_table_is(shape: str) -> None:
+    numbers = SHAPES[shape]
+    deviation = {name: spread(name, size, numbers.num_hidden_layers) for name, size in tensor_shapes(numbers).items()}
+    assert deviation["layers.1.mlp.up_proj.weight"] ** 2 * numbers.hidden_size == pytest.approx(1)
+    written = [
+        deviation[f"layers.{layer}.{name}.weight"] ** 2 * width
+        for layer in range(numbers.num_hidden_layers)
+        for name, width in (
+            ("mlp.down_proj", numbers.intermediate_size),
+            ("self_attn.o_proj", numbers.num_attention_heads * numbers.head_dim),
+        )
+    ]
+    assert sum(written) ** 0.5 == pytest.approx(2 * deviation["embed_tokens.weight"])
 
 
 def test_shards_are_closed_when_they_are_large_enough_and_the_index_names_them(
