@@ -27,7 +27,7 @@ from bench.adversaries import ADVERSARIES, write_adversary
 from bench.record import ROOT, describe_run
 from quoit import Embedder
 from quoit.artifact import Artifact, Calibration, Precision, Variant
-from quoit_export.calibration import Activations, built_in_texts, calibration_rows, observe
+from quoit_export.calibration import Activations, Observed, built_in_texts, calibration_rows, observe
 from quoit_export.checkpoint import Checkpoint, open_checkpoint
 from quoit_export.choice import INT4_BITS, INT8_BITS, METHODS, UNROTATED, Bits, Method, Plan, choose, fold
 from quoit_export.folding import input_names
@@ -70,7 +70,7 @@ class Subject:
     def choose(self, methods: tuple[Method, ...] = METHODS, bits: Bits = INT8_BITS) -> Plan:
         """What an export would take of some methods."""
         read, numbers = self.checkpoint.tensor, self.checkpoint.architecture
-        return choose(read, numbers, self.activations, self.calibration, methods, bits)
+        return choose(Observed(read, numbers, self.activations, self.calibration), methods, bits)
 
     def plans(self) -> Iterator[tuple[str, Plan]]:
         """Every method with one alpha, one with a layer in float32, and the export's own choice."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from quoit.artifact import Artifact, EmbeddingContract, digest
+from quoit.artifact import Architecture, Artifact, Calibration, EmbeddingContract, digest
 from quoit.batches import Batch, plan_batches
 from quoit.pipeline import CPU_LIMITS
 from quoit.prompts import render, render_pairs
@@ -24,6 +24,7 @@ from quoit.tokens import Ids, TextTokenizer
 from quoit_export.errors import ExportError
 from quoit_export.folding import READERS, Channels, Values, split_name
 from quoit_export.pieces import run
+from quoit_export.precision import ReadTensor
 from quoit_export.targets import RESIDUAL
 
 BUILT_IN = "built-in"
@@ -64,6 +65,23 @@ class Activations:
     rows: dict[str, Values]
     finite: bool = True
     outputs: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A decoder, and what was seen of it.
+
+    Attributes:
+        read: a tensor by its name in the checkpoint.
+        numbers: the decoder's.
+        activations: what its linear layers read and give.
+        calibration: on which texts.
+    """
+
+    read: ReadTensor
+    numbers: Architecture
+    activations: Activations
+    calibration: Calibration
 
 
 def built_in_texts() -> CalibrationTexts:

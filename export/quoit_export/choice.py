@@ -7,6 +7,7 @@ tried, which spares the graph the look at each row. This module does not know ho
 (`calibration`), nor what the folds do to the tensors (`folding`).
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,8 +15,8 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
-from quoit.artifact import Architecture, Calibration, Quantization
-from quoit_export.calibration import Activations
+from quoit.artifact import Architecture, Quantization
+from quoit_export.calibration import Activations, Observed
 from quoit_export.checkpoint import linear_shapes
 from quoit_export.folding import (
     NORMS,
@@ -98,6 +99,7 @@ METHODS = (
     *(Method(alpha, rotated=True, heads=True) for alpha in ALPHAS),
 )
 """From the simplest on; of equals the first is taken."""
+BY_NAME = {method.name: method for method in METHODS}
 UNROTATED = tuple(method for method in METHODS if not method.rotated)
 """What is left where a rotation turned out worse than was predicted."""
 
@@ -118,54 +120,65 @@ class Plan:
         return int8 if self.bits == INT8_BITS else Int4Encoding(int8, frozenset(record.eights))
 
 
-def choose(
-    read: ReadTensor,
-    numbers: Architecture,
-    activations: Activations,
-    calibration: Calibration,
-    methods: Iterable[Method] = METHODS,
-    bits: Bits = INT8_BITS,
-) -> Plan:
+def choose(observed: Observed, methods: Iterable[Method] = METHODS, bits: Bits = INT8_BITS) -> Plan:
     """The method that most linear layers are good enough with, and of such the one with the least predicted error.
 
     Args:
-        read: a tensor by its name in the checkpoint.
-        numbers: the decoder's.
-        activations: what its linear layers read.
-        calibration: where that was observed.
-        methods: those to choose from.
+        observed: what to choose for.
+        methods: the methods to choose from.
         bits: of the weights.
     """
-    methods = list(methods)
-    layers = _spaced(numbers)
-    compared = [name for name in input_names(numbers) if split_name(name)[0] in layers]
-    errors: dict[Method, float] = {}
+    read, numbers, activations = observed.read, observed.numbers, observed.activations
+    compared = _compared(numbers)
+    errors: dict[str, float] = {}
     ranks: dict[Method, tuple[int, float]] = {}
     tables: dict[bool, float] = {}
-    for method in tqdm(methods, desc="choosing", unit=" methods", disable=None):
+    for method in tqdm(list(methods), desc="choosing", unit=" methods", disable=None):
         folding = fold(read, numbers, activations, method, compared)
         if method.rotated not in tables:
             tables[method.rotated] = table_error(folding, read, compared, as_float16)
         linears = [input_error(folding, read, name, activations, COMPARED_AS[bits]) for name in compared]
         good = [error for error in linears if is_good(error, bits)]
-        errors[method] = float(np.mean(linears)) + tables[method.rotated]
+        errors[method.name] = float(f"{np.mean(linears) + tables[method.rotated]:.{DIGITS}g}")
         ranks[method] = len(linears) - len(good), sum(good) / len(linears) + tables[method.rotated]
-    chosen = _first_of_nearly_equal(ranks)
-    folding = fold(read, numbers, activations, chosen, input_names(numbers))
-    settled = _settle(folding, read, activations, bits)
-    table = table_error(folding, read, compared, as_int8)
+    return settle(observed, _first_of_nearly_equal(ranks), errors, bits)
+
+
+def settle(
+    observed: Observed, method: Method, errors: dict[str, float], bits: Bits = INT8_BITS, spared: float = 0.0
+) -> Plan:
+    """The plan of one method: how each linear layer is stored.
+
+    Args:
+        observed: what the plan is for.
+        method: the one to settle for.
+        errors: what the manifest is to say of the methods that were compared.
+        bits: of the weights.
+        spared: at least this share of the inputs, those whose rounding errs most, have their linear layers stored in
+            more than `bits`.
+    """
+    read, numbers = observed.read, observed.numbers
+    folding = fold(read, numbers, observed.activations, method, input_names(numbers))
+    settled = _settle(folding, read, observed.activations, bits, spared)
+    table = table_error(folding, read, _compared(numbers), as_int8)
     record = Quantization(
-        method=chosen.name,
-        alpha=chosen.alpha,
-        seed=SEED if chosen.rotated or chosen.heads else None,
+        method=method.name,
+        alpha=method.alpha,
+        seed=SEED if method.rotated or method.heads else None,
         floats=tuple(linear for name in settled.floats for linear in linears_of(name)),
         eights=tuple(linear for name in settled.eights for linear in linears_of(name)),
         steps=settled.steps,
         int8_table=table <= MOST_TABLE_ERROR,
-        calibration=calibration,
-        errors={method.name: float(f"{error:.{DIGITS}g}") for method, error in errors.items()},
+        calibration=observed.calibration,
+        errors=errors,
     )
     return Plan(folding, record, bits)
+
+
+def _compared(numbers: Architecture) -> list[str]:
+    """The inputs that methods are compared on."""
+    layers = _spaced(numbers)
+    return [name for name in input_names(numbers) if split_name(name)[0] in layers]
 
 
 def _first_of_nearly_equal(ranks: dict[Method, tuple[int, float]]) -> Method:
@@ -184,23 +197,50 @@ class Settled:
     steps: dict[str, float] = field(default_factory=dict)
 
 
-def _settle(folding: Folding, read: ReadTensor, activations: Activations, bits: Bits) -> Settled:
+@dataclass(frozen=True)
+class Look:
+    """What is predicted of an input: its linear layers' error in int8, in int4, and with one step for all rows."""
+
+    int8: float
+    int4: float
+    step: float | None
+    even: float
+
+    def error(self, bits: Bits) -> float:
+        """With so many bits."""
+        return self.int8 if bits == INT8_BITS else self.int4
+
+
+def _settle(folding: Folding, read: ReadTensor, activations: Activations, bits: Bits, spared: float) -> Settled:
     """Looks at every input of the decoder."""
+    names = input_names(folding.numbers)
+    looks = {
+        name: _look(folding, read, name, activations, bits)
+        for name in tqdm(names, desc="settling", unit=" inputs", disable=None)
+    }
+    errors = {name: look.error(bits) for name, look in looks.items()}
+    better = {name for name, error in errors.items() if not is_good(error, bits)}
+    by_error = sorted(names, key=lambda name: (name in better, errors[name]))
+    better.update(by_error[len(names) - math.ceil(spared * len(names)) :])
     settled = Settled()
-    for name in tqdm(input_names(folding.numbers), desc="settling", unit=" inputs", disable=None):
-        step = _even_step(folding, read, name, activations)
-        arithmetics = [INT8, *([INT4] if bits == INT4_BITS else []), *([in_steps(step)] if step else [])]
-        error, *others = input_errors(folding, read, name, activations, arithmetics)
-        if bits == INT4_BITS and is_good(others[0], bits):
+    for name, look in looks.items():
+        if bits == INT4_BITS and name not in better:
             continue
-        if not is_good(error):
+        if not is_good(look.int8) or (bits == INT8_BITS and name in better):
             settled.floats.append(name)
             continue
         if bits == INT4_BITS:
             settled.eights.append(name)
-        if step and others[-1] <= MOST_STEP_ERROR:
-            settled.steps[name] = step
+        if look.step and look.even <= MOST_STEP_ERROR:
+            settled.steps[name] = look.step
     return settled
+
+
+def _look(folding: Folding, read: ReadTensor, name: str, activations: Activations, bits: Bits) -> Look:
+    step = _even_step(folding, read, name, activations)
+    arithmetics = [INT8, *([INT4] if bits == INT4_BITS else []), *([in_steps(step)] if step else [])]
+    errors = input_errors(folding, read, name, activations, arithmetics)
+    return Look(errors[0], errors[1] if bits == INT4_BITS else np.nan, step, errors[-1])
 
 
 def _even_step(folding: Folding, read: ReadTensor, name: str, activations: Activations) -> float | None:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quoit.artifact import Architecture, Calibration, Scaling
-from quoit_export.calibration import Activations
+from quoit.artifact import Scaling
+from quoit_export.calibration import Observed
 from quoit_export.checkpoint import EMBEDDINGS
 from quoit_export.folding import STREAM_WRITERS, split_name
 from quoit_export.precision import ReadTensor
@@ -30,22 +30,14 @@ HEADROOM = 4.0
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
-def choose_scaling(
-    read: ReadTensor, numbers: Architecture, activations: Activations, calibration: Calibration
-) -> Scaling:
-    """The smallest exponents that leave HEADROOM.
-
-    Args:
-        read: a tensor by its name in the checkpoint.
-        numbers: the decoder's.
-        activations: what its values are.
-        calibration: where that was observed.
-    """
+def choose_scaling(observed: Observed) -> Scaling:
+    """The smallest exponents that leave HEADROOM, for what was observed."""
+    activations, numbers = observed.activations, observed.numbers
     outputs = activations.outputs
     layers = [f"layers.{layer}" for layer in range(numbers.num_hidden_layers)]
     written = [outputs[f"{layer}.{writer}"] for layer in layers for writer in STREAM_WRITERS]
     summed = [peak for name, peak in outputs.items() if name.startswith(RESIDUAL)]
-    stream = max(float(np.abs(read(EMBEDDINGS)).max()), *written, *summed)
+    stream = max(float(np.abs(observed.read(EMBEDDINGS)).max()), *written, *summed)
     products = [
         max(float(activations.largest[f"{layer}.mlp.down_proj"].max()), outputs[f"{layer}.mlp.up_proj"])
         for layer in layers
@@ -55,7 +47,7 @@ def choose_scaling(
         products=tuple(exponent(peak) for peak in products),
         stream_peak=stream,
         product_peak=max(products),
-        calibration=calibration,
+        calibration=observed.calibration,
     )
 
 

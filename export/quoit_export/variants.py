@@ -17,9 +17,9 @@ from quoit.batches import Batch
 from quoit.errors import ComputeError
 from quoit.session import Answers
 from quoit.tokens import Ids
-from quoit_export.calibration import Activations, CalibrationTexts, calibration_rows, observe
+from quoit_export.calibration import CalibrationTexts, Observed, calibration_rows, observe
 from quoit_export.checkpoint import Checkpoint
-from quoit_export.choice import INT4_BITS, INT8_BITS, METHODS, UNROTATED, Bits, Method, choose
+from quoit_export.choice import BY_NAME, INT4_BITS, INT8_BITS, UNROTATED, Bits, choose, settle
 from quoit_export.diagnosis import first_nonfinite
 from quoit_export.errors import ExportError, ParityError
 from quoit_export.parity import (
@@ -42,6 +42,8 @@ QUANTIZED: dict[Precision, Bits] = {"int8": INT8_BITS, "int4": INT4_BITS}
 """Variants of integer weights, and their bits."""
 CALIBRATED: tuple[Precision, ...] = ("fp16", *QUANTIZED)
 """Variants that are made as calibration tells."""
+SPARED = (0.25, 0.5)
+"""Shares of the inputs whose layers are stored in more bits, in this order, where a variant is below its floor."""
 SPARE_BYTES = 64 << 20
 MOST_MEASURED = 64
 """Of the calibration texts, so many are measured on too."""
@@ -75,12 +77,9 @@ def with_variants(staging: Staging, measured: Measured) -> Manifest:
     return msgspec.structs.replace(partial.bare, variants=variants)
 
 
-@dataclass(frozen=True)
-class Observed:
-    """What fp32's linear layers read and give of the calibration's texts, and which texts those are."""
-
-    activations: Activations
-    calibration: Calibration
+def plan_of(precision: Precision, observed: Observed) -> Recipe:
+    """How a calibrated variant is to be made."""
+    return Scaled(choose_scaling(observed)) if precision == "fp16" else choose(observed, bits=QUANTIZED[precision])
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ class Making:
     def make(self, missing: list[Precision], *, verify: bool = False) -> Measured:
         """Writes variants, as far as they are not there, and measures them.
 
-        Int8 and int4 are written again without rotations where one turns out worse than was predicted.
+        Int8 and int4 that turn out worse than was predicted are written again, as `_retreat` says.
 
         Args:
             missing: which.
@@ -134,15 +133,44 @@ class Making:
         reference = self._refer(missing, calibrate=bool(unmade))
         if reference.observed is not None:
             for name in unmade:
-                self._write_calibrated(name, reference.observed)
+                self._write(name, plan_of(name, reference.observed))
         measured = self._measure(reference, missing)
         if verify:
             measured["fp32"] = self._verify(reference)
-        for name in filter(lambda name: self._is_rotated_in_vain(name, measured), QUANTIZED):
-            # The prediction is made of layers one by one; what all texts err in together shows only here.
-            self._write_calibrated(name, reference.observed or self._observe()[0], UNROTATED)
-            measured |= self._measure(reference, [name])
+        for name in QUANTIZED:
+            if not passes(measured.get(name, ())):
+                measured[name] = self._retreat(name, reference, measured[name])
         return measured
+
+    def _retreat(self, precision: Precision, reference: Reference, parity: tuple[Parity, ...]) -> tuple[Parity, ...]:
+        """Writes a variant that is below its floor again until it is not: unrotated, then with more layers spared.
+
+        The prediction is made of layers one by one; what all texts err in together shows only in the vectors.
+
+        Args:
+            precision: which variant.
+            reference: what fp32 answers.
+            parity: what was measured of it.
+
+        Returns:
+            What was measured of the last that was written.
+        """
+        observed, bits = reference.observed or self._observe()[0], QUANTIZED[precision]
+        tried = [(parity, self.staging.partial.quantizations[precision])]
+        for spared in (None, *SPARED):
+            _, best = max(tried, key=lambda one: one[0][0].mean)
+            if spared is not None:
+                plan = settle(observed, BY_NAME[best.method], best.errors, bits, spared)
+            elif BY_NAME[best.method].rotated:
+                plan = choose(observed, UNROTATED, bits)
+            else:
+                continue
+            self._write(precision, plan)
+            parity = self._measure(reference, [precision])[precision]
+            if passes(parity):
+                break
+            tried.append((parity, plan.record))
+        return parity
 
     def _is_made(self, precision: Precision) -> bool:
         """Whether a variant is there that was made with these texts."""
@@ -172,25 +200,13 @@ class Making:
         if not activations.finite:
             raise self._overflow("fp32", rows)
         record = Calibration(self.texts.source, self.texts.sha256, len(rows), sum(map(len, rows)))
-        return Observed(activations, record), found
+        return Observed(self.checkpoint.tensor, self.checkpoint.architecture, activations, record), found
 
-    def _write_calibrated(
-        self, precision: Precision, observed: Observed, methods: tuple[Method, ...] = METHODS
-    ) -> None:
-        """Writes a variant as calibration tells, in place of one that is there."""
+    def _write(self, precision: Precision, recipe: Recipe) -> None:
+        """Writes a variant by its recipe, in place of one that is there."""
         self.staging.forget([precision])
-        seen = (self.checkpoint.tensor, self.checkpoint.architecture, observed.activations, observed.calibration)
-        recipe: Recipe
-        recipe = Scaled(choose_scaling(*seen)) if precision == "fp16" else choose(*seen, methods, QUANTIZED[precision])
         self._check_disk([variant_model(self.checkpoint, precision, recipe)])
         self.staging.write_variant(self.checkpoint, precision, recipe)
-
-    def _is_rotated_in_vain(self, precision: Precision, measured: Measured) -> bool:
-        """Whether a variant whose stream was rotated is below its floor."""
-        made = self.staging.partial.quantizations.get(precision)
-        if made is None or passes(measured.get(precision, ())):
-            return False
-        return made.method not in {method.name for method in UNROTATED}
 
     def _check_disk(self, models: list[ir.Model]) -> None:
         folder = self.staging.folder.parent

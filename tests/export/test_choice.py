@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from quoit.artifact import Artifact, Calibration
-from quoit_export.calibration import Activations, built_in_texts, calibration_rows, observe
+from quoit_export.calibration import Activations, Observed, built_in_texts, calibration_rows, observe
 from quoit_export.checkpoint import EMBEDDINGS, Checkpoint
 from quoit_export.choice import (
     METHODS,
@@ -13,14 +13,16 @@ from quoit_export.choice import (
     MOST_STEP_ERROR,
     NEARLY,
     SEED,
+    Bits,
     Method,
     _spaced,
     choose,
+    settle,
 )
 from quoit_export.folding import NORMS, Folding, input_names, make_rotation, split_name
 from quoit_export.parity import load_variant
 from quoit_export.precision import Int4Encoding, Int8Encoding, ReadTensor
-from quoit_export.prediction import INT4, as_float16, as_int8, in_steps, input_error, linears_of, table_error
+from quoit_export.prediction import INT4, INT8, as_float16, as_int8, in_steps, input_error, linears_of, table_error
 from random_checkpoint import SHAPES
 
 RECORD = Calibration("built-in", "0" * 64, 64, 1000)
@@ -48,9 +50,9 @@ def test_steps_are_fixed_behind_the_norms_of_a_rotated_stream_alone(
 ) -> None:
     """Where the error that they lead to is small, and wide enough for every observed row."""
     read, numbers = checkpoint.tensor, checkpoint.architecture
-    unrotated = choose(read, numbers, activations, RECORD, [Method(0.5)])
+    unrotated = choose(Observed(read, numbers, activations, RECORD), [Method(0.5)])
     assert unrotated.record.steps == {}
-    plan = choose(read, numbers, activations, RECORD, [Method(0.5, rotated=True)])
+    plan = choose(Observed(read, numbers, activations, RECORD), [Method(0.5, rotated=True)])
     normed = [name for name in input_names(numbers) if split_name(name)[1] in NORMS]
     assert plan.record.steps
     for name in normed:
@@ -65,13 +67,13 @@ def test_of_methods_that_are_about_as_good_a_rotated_one_is_taken(
     checkpoint: Checkpoint, activations: Activations
 ) -> None:
     methods = [Method(0.5), Method(0.5, heads=True), Method(0.5, rotated=True)]
-    record = choose(checkpoint.tensor, checkpoint.architecture, activations, RECORD, methods).record
+    record = choose(Observed(checkpoint.tensor, checkpoint.architecture, activations, RECORD), methods).record
     rotated = record.errors["rotate + smooth 0.5"]
     assert record.method.startswith("rotate") is (rotated <= NEARLY * min(record.errors.values()))
 
 
 def test_the_least_error_is_chosen_and_all_are_recorded(checkpoint: Checkpoint, activations: Activations) -> None:
-    plan = choose(checkpoint.tensor, checkpoint.architecture, activations, RECORD)
+    plan = choose(Observed(checkpoint.tensor, checkpoint.architecture, activations, RECORD))
     record = plan.record
     assert list(record.errors) == [method.name for method in METHODS]
     assert record.errors[record.method] <= NEARLY * min(record.errors.values())
@@ -83,12 +85,12 @@ def test_the_least_error_is_chosen_and_all_are_recorded(checkpoint: Checkpoint, 
     assert (record.seed == SEED) is (chosen.rotated or chosen.heads)
     assert (plan.folding.stream is not None, plan.folding.heads is not None) == (chosen.rotated, chosen.heads)
     assert record.describe().startswith(f"{record.method}: predicted error ")
-    again = choose(checkpoint.tensor, checkpoint.architecture, activations, RECORD)
+    again = choose(Observed(checkpoint.tensor, checkpoint.architecture, activations, RECORD))
     assert again.record == record
 
 
 def test_one_method_alone_is_taken(checkpoint: Checkpoint, activations: Activations) -> None:
-    plan = choose(checkpoint.tensor, checkpoint.architecture, activations, RECORD, [Method()])
+    plan = choose(Observed(checkpoint.tensor, checkpoint.architecture, activations, RECORD), [Method()])
     assert plan.record.method == "plain"
     assert plan.record.errors.keys() == {"plain"}
     assert (plan.record.alpha, plan.record.seed) == (None, None)
@@ -106,7 +108,7 @@ def test_what_no_method_makes_good_stays_in_float32(checkpoint: Checkpoint, acti
     largest = activations.largest | {name: np.abs(rows).max(axis=0).astype(np.float64)}
     changed = Activations(largest, activations.rows | {name: rows})
     read = with_changes(checkpoint, **{f"{name}.weight": down})
-    plan = choose(read, checkpoint.architecture, changed, RECORD)
+    plan = choose(Observed(read, checkpoint.architecture, changed, RECORD))
     assert plan.record.floats == (name,)
     assert plan.record.describe().startswith(f"{plan.record.method}, 1 linear layers in float32: ")
     assert all(error > MOST_ERROR[8] / 12 for error in plan.record.errors.values())
@@ -117,7 +119,7 @@ def test_inputs_are_kept_in_float32_with_all_that_read_them(checkpoint: Checkpoi
     name = "layers.0.self_attn.q_proj"
     broken = Activations(activations.largest, activations.rows | {name: activations.rows[name] * np.nan})
     with np.errstate(invalid="ignore"):
-        plan = choose(checkpoint.tensor, checkpoint.architecture, broken, RECORD, [Method()])
+        plan = choose(Observed(checkpoint.tensor, checkpoint.architecture, broken, RECORD), [Method()])
     assert plan.record.floats == tuple(f"layers.0.self_attn.{part}_proj" for part in "qkv")
 
 
@@ -141,7 +143,7 @@ def test_a_towering_channel_of_the_token_table_speaks_against_rotation(
     assert table_error(rotated, checkpoint.tensor, inputs, as_float16) < 1e-6
     assert table_error(rotated, read, inputs, as_float16) > 1e-3
     assert table_error(Folding(numbers), read, inputs, as_float16) < 1e-6
-    plan = choose(read, numbers, activations, RECORD)
+    plan = choose(Observed(read, numbers, activations, RECORD))
     assert plan.folding.stream is None
     assert not plan.record.int8_table, "int8 rows would drown in it too"
     assert table_error(Folding(numbers), read, inputs, as_int8) > 1e-3
@@ -163,7 +165,7 @@ def test_int4_stores_in_int8_what_errs_most(checkpoint: Checkpoint, activations:
     rows[:, 3::32] = 0
     changed = Activations(activations.largest, activations.rows | {name: rows})
     read = with_changes(checkpoint, **{f"{name}.weight": weight})
-    plan = choose(read, checkpoint.architecture, changed, RECORD, [Method()], bits=4)
+    plan = choose(Observed(read, checkpoint.architecture, changed, RECORD), [Method()], bits=4)
     assert name in plan.record.eights
     others = [linear for other in input_names(checkpoint.architecture) for linear in linears_of(other)]
     assert len(plan.record.eights) < len(others) / 2
@@ -174,3 +176,21 @@ def test_int4_stores_in_int8_what_errs_most(checkpoint: Checkpoint, activations:
     for other in input_names(checkpoint.architecture):
         error = input_error(plan.folding, read, other, changed, INT4)
         assert (error > MOST_ERROR[4]) is (linears_of(other)[0] in plan.record.eights)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_the_worst_inputs_are_spared(checkpoint: Checkpoint, activations: Activations, bits: Bits) -> None:
+    numbers = checkpoint.architecture
+    observed = Observed(checkpoint.tensor, numbers, activations, RECORD)
+    inputs = input_names(numbers)
+    arithmetic = INT8 if bits == 8 else INT4
+    plan = settle(observed, Method(), {"plain": 1.0}, bits, spared=0.25)
+    errors = {name: input_error(plan.folding, checkpoint.tensor, name, activations, arithmetic) for name in inputs}
+    worst = sorted(inputs, key=errors.__getitem__)[-3:]
+    expected = [linear for name in inputs if name in worst for linear in linears_of(name)]
+    assert len(inputs) == 12
+    assert list(plan.record.floats if bits == 8 else plan.record.eights) == expected
+    assert (plan.record.eights if bits == 8 else plan.record.floats) == ()
+    assert settle(observed, Method(), {"plain": 1.0}, bits, spared=1.0).record.floats == (
+        tuple(linear for name in inputs for linear in linears_of(name)) if bits == 8 else ()
+    )

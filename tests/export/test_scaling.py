@@ -20,7 +20,7 @@ from quoit.pipeline import CPU_LIMITS
 from quoit.session import ONNX_NAMES, feed, onnxruntime
 from quoit.tokens import Ids
 from quoit_export import pieces
-from quoit_export.calibration import CalibrationTexts, built_in_texts, calibration_rows, observe
+from quoit_export.calibration import CalibrationTexts, Observed, built_in_texts, calibration_rows, observe
 from quoit_export.checkpoint import Checkpoint, open_checkpoint
 from quoit_export.diagnosis import first_nonfinite
 from quoit_export.parity import FLOORS, held_out, load_variant, parity_rows
@@ -170,7 +170,9 @@ def test_the_stream_and_the_products_are_what_calibration_saw(
     names = {f"residual.layers.{layer}.{block}" for layer in layers for block in ("self_attn", "mlp")}
     assert names <= set(found.outputs)
     largest = {name: peak * 1e5 for name, peak in found.outputs.items()}
-    scaling = choose_scaling(checkpoint.tensor, checkpoint.architecture, replace(found, outputs=largest), CALIBRATION)
+    scaling = choose_scaling(
+        Observed(checkpoint.tensor, checkpoint.architecture, replace(found, outputs=largest), CALIBRATION)
+    )
     assert scaling.stream_peak == max(
         peak for name, peak in largest.items() if name.startswith("residual.") or name.endswith(("o_proj", "down_proj"))
     )
