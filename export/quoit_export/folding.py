@@ -46,6 +46,10 @@ PRODUCED = {producer: read for read, producer in PRODUCERS.items()}
 STREAM_WRITERS = ("self_attn.o_proj", "mlp.down_proj")
 
 
+WIDEST = 128
+"""Order of the largest Hadamard factor. A last factor of 2 would be multiplied in pairs, which is slow."""
+
+
 @dataclass(frozen=True)
 class Rotation:
     """A random orthogonal matrix R = diag(signs) (A x B x ...), a Kronecker product that need not be multiplied out.
@@ -108,7 +112,7 @@ def make_rotation(size: int, seed: int) -> Rotation:
         factors.append(_paley(order) if order != odd else _random_orthogonal(odd, generator))
         power //= order // odd
     while power > 1:
-        width = min(power, 64)
+        width = power if power <= WIDEST else WIDEST // 2
         factors.append(_sylvester(width))
         power //= width
     return Rotation(signs, tuple(factors))
