@@ -55,7 +55,7 @@ def make_workloads(tokens: int, vocabulary: int) -> tuple[Workload, ...]:
     """So many tokens of texts of each length, a mix, and 100 documents behind one rerank prefix."""
     fixed = [equal(max(1, tokens // length), length, seed) for seed, length in enumerate(LENGTHS)]
     mixed = (log_normal(max(1, tokens // 128), len(LENGTHS)), rerank_workload(min(100, max(2, tokens // 128))))
-    return tuple(replace(fit(workload, vocabulary), every=1) for workload in (*fixed, *mixed))
+    return tuple(fit(workload, vocabulary) for workload in (*fixed, *mixed))
 
 
 def rerank_workload(count: int) -> Workload:
@@ -63,7 +63,7 @@ def rerank_workload(count: int) -> Workload:
     generator = np.random.default_rng(0)
     prefix = generator.integers(0, 10_000, SHARED_TOKENS).tolist()
     rows = [prefix + generator.integers(0, 10_000, length).tolist() for length in generator.integers(60, 161, count)]
-    return Workload(f"rerank {count}", rows, padded_batch=count)
+    return Workload(f"rerank {count}", rows)
 
 
 def export(checkpoint: Path, out: Path) -> Artifact:

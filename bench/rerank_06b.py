@@ -18,7 +18,6 @@ import numpy as np
 from tqdm import tqdm
 
 from bench.record import ROOT, describe_run
-from bench.shape_06b import FOLDER
 from quoit import Reranker
 from quoit.artifact import HELD_OUT, Artifact, Precision, read_artifact
 from quoit.batches import common_prefix
@@ -26,6 +25,7 @@ from quoit.pipeline import Pipeline
 from quoit.prompts import render_pairs
 from quoit.tokens import Ids
 
+FOLDER = ROOT / "models" / "bench-0.6b"
 RESULT = ROOT / "bench" / "results" / "rerank-0.6b.json"
 PRECISIONS: dict[Precision, int] = {"fp32": 1, "int8": 5}
 """And how many rounds each is measured: one of fp32 takes minutes, and averages over noise by itself."""

@@ -78,7 +78,8 @@ class System:
         prepare: makes its files; gives what `load` of the adapter is to know of them.
         settings: what else it is to know.
         tasks: what it can do here.
-        memory: about how much it needs, as a multiple of the checkpoint's bytes.
+        memory: about how much it needs, as a multiple of the checkpoint's bytes; llama-cpp-python keeps the logits of all
+            tokens of its largest batch.
         several: whether it makes sense with several threads alone.
     """
 
@@ -203,9 +204,9 @@ SYSTEMS = (
     System("quoit fp32", "quoit", "quoit_runtime", artifact(*PUBLISHED), {"precision": "fp32"}, BOTH, 2.5),
     System("optimum int8", "optimum", "optimum_onnx", optimum_int8, memory=2),
     System("OpenVINO int8", "openvino", "openvino_int8", openvino_int8, memory=2),
-    System("llama.cpp Q8_0", "llama-cpp", "llama_cpp_gguf", gguf("Q8_0"), memory=2),
-    System("llama.cpp Q4_K_M", "llama-cpp", "llama_cpp_gguf", gguf("Q4_K_M"), memory=2),
-    System("llama.cpp Q4_0", "llama-cpp", "llama_cpp_gguf", gguf("Q4_0"), memory=2),
+    System("llama.cpp Q8_0", "llama-cpp", "llama_cpp_gguf", gguf("Q8_0"), memory=6),
+    System("llama.cpp Q4_K_M", "llama-cpp", "llama_cpp_gguf", gguf("Q4_K_M"), memory=6),
+    System("llama.cpp Q4_0", "llama-cpp", "llama_cpp_gguf", gguf("Q4_0"), memory=6),
     System("fastembed int8", "fastembed", "fastembed_onnx", onnx_folder, memory=2),
     System("qwen3-embed int8", "qwen3-embed", "qwen3_embed_onnx", onnx_folder, memory=2),
     System(

@@ -15,14 +15,10 @@ class Workload:
     Attributes:
         name: what tables call it.
         rows: the ids.
-        padded_batch: how many rows make a batch for a padding system.
-        every: it is measured in every so-manieth round; long workloads average over noise by themselves.
     """
 
     name: str
     rows: list[list[int]]
-    padded_batch: int
-    every: int = 1
 
     @property
     def tokens(self) -> int:
@@ -31,21 +27,18 @@ class Workload:
 
 
 def equal(count: int, length: int, seed: int) -> Workload:
-    """`count` rows of `length` random tokens, one padded batch."""
-    return Workload(f"{count}x{length}", _rows([length] * count, seed), padded_batch=count)
+    """`count` rows of `length` random tokens."""
+    return Workload(f"{count}x{length}", _rows([length] * count, seed))
 
 
 def log_normal(count: int, seed: int) -> Workload:
     """Rows of log-normal length (median 60 tokens, sigma 0.9, 4 to 512): many short texts, a few long ones."""
     generator = np.random.default_rng(seed)
     lengths = np.clip(generator.lognormal(np.log(60), 0.9, count), 4, 512).astype(int)
-    return Workload(f"mix of {count}", _rows(lengths.tolist(), seed), padded_batch=8, every=4)
+    return Workload(f"mix of {count}", _rows(lengths.tolist(), seed))
 
 
 def _rows(lengths: list[int], seed: int) -> list[list[int]]:
     """Random ids share no prefix worth naming, so that prefix sharing helps nobody."""
     generator = np.random.default_rng(seed)
     return [[*generator.integers(0, ORDINARY_TOKENS, length - 1).tolist(), END_TOKEN] for length in lengths]
-
-
-WORKLOADS = (equal(1, 16, 1), equal(1, 128, 2), equal(8, 128, 3), equal(1, 512, 4), log_normal(128, 5))

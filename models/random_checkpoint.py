@@ -31,8 +31,9 @@ MAX_TOKENS: dict[Task, int] = {"embedding": 32_768, "rerank": 40_960}
 """`max_position_embeddings` of the official 0.6B checkpoints."""
 TOKEN_SPREAD = 0.02
 """Of the token table: `initializer_range` of the official checkpoints. A reranker's logits then have single digits."""
-LAYERS_SPREAD = 0.04
-"""What all layers together add to the stream where what they read is of size one: as it is, about a token's row."""
+LAYERS_SPREAD: dict[Task, float] = {"embedding": 0.04, "rerank": 0.64}
+"""What all layers together add to the stream where what they read is of size one: as it is, for embedding about a
+token's row. A reranker's pairs all end alike, so their scores differ by what layers add to the last token alone."""
 NORM_SPREAD = 0.2
 BLOCK_VALUES = 1 << 24
 """Random numbers are drawn so many at a time; how many does not change them."""
@@ -68,7 +69,7 @@ SHAPES = {
 }
 
 
-def spread(name: str, shape: tuple[int, ...], layers: int) -> float:
+def spread(name: str, shape: tuple[int, ...], layers: int, task: Task) -> float:
     """The standard deviation of a tensor's values, by which a deep model bears rounding as a trained one does.
 
     Where every layer adds more than the stream holds, each amplifies the errors of those before: with 36 layers of one
@@ -82,15 +83,17 @@ def spread(name: str, shape: tuple[int, ...], layers: int) -> float:
         return TOKEN_SPREAD
     unit = 1 / math.sqrt(shape[1])
     if name.endswith(("o_proj.weight", "down_proj.weight")):
-        return unit * LAYERS_SPREAD / math.sqrt(2 * layers)
+        return unit * LAYERS_SPREAD[task] / math.sqrt(2 * layers)
     return unit
 
 
-def make_tensors(numbers: Architecture, seed: int) -> Iterator[tuple[str, NDArray[np.generic]]]:
+def make_tensors(
+    numbers: Architecture, seed: int, task: Task = "embedding"
+) -> Iterator[tuple[str, NDArray[np.generic]]]:
     """Every tensor in bfloat16: linear layers around nought, norm weights around one, each with its `spread`."""
     generator = np.random.default_rng(seed)
     for name, shape in tensor_shapes(numbers).items():
-        deviation = spread(name, shape, numbers.num_hidden_layers)
+        deviation = spread(name, shape, numbers.num_hidden_layers, task)
         centre = 0.0 if len(shape) == 2 else 1.0
         found = np.empty(shape, ml_dtypes.bfloat16)
         flat = found.reshape(-1)
@@ -143,7 +146,7 @@ def write_checkpoint(folder: Path, numbers: Architecture, task: Task = "embeddin
         write_sentence_transformers_files(folder, numbers.hidden_size)
     build_tokenizer(end_token=embedding, size=numbers.vocab_size).save(str(folder / "tokenizer.json"))
     prefix = "" if embedding else "model."
-    write_shards(folder, ((prefix + name, values) for name, values in make_tensors(numbers, seed)))
+    write_shards(folder, ((prefix + name, values) for name, values in make_tensors(numbers, seed, task)))
 
 
 def write_sentence_transformers_files(folder: Path, hidden_size: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import numpy as np
@@ -10,6 +11,7 @@ from safetensors.numpy import load_file
 from tokenizers.models import BPE
 
 import random_checkpoint
+from quoit.artifact import Task
 from quoit_export.checkpoint import tensor_shapes
 from qwen3_tokenizer import PLAIN_ADDED_TOKENS, SIZE, SPECIAL_TOKENS, assemble, plain_tokens
 from random_checkpoint import SHAPES, make_tensors, spread, write_shards
@@ -27,10 +29,11 @@ def test_the_numbers_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch
     assert bits() == whole
 
 
-def test_tensors_are_spread_as_their_part_asks_for() -> None:
-    for name, values in make_tensors(NUMBERS, 2):
+@pytest.mark.parametrize("task", get_args(Task))
+def test_tensors_are_spread_as_their_part_asks_for(task: Task) -> None:
+    for name, values in make_tensors(NUMBERS, 2, task):
         single = values.astype(np.float32)
-        deviation = spread(name, single.shape, NUMBERS.num_hidden_layers)
+        deviation = spread(name, single.shape, NUMBERS.num_hidden_layers, task)
         assert single.mean() == pytest.approx(2.0 - single.ndim, abs=6 * deviation / np.sqrt(single.size)), name
         assert single.std() == pytest.approx(deviation, rel=0.4 if single.ndim == 1 else 0.05), name
         assert len(np.unique(single)) > min(single.size, 1000) / 4, name
@@ -39,11 +42,12 @@ def test_tensors_are_spread_as_their_part_asks_for() -> None:
 @pytest.mark.parametrize("shape", sorted(SHAPES))
 def test_all_layers_together_add_about_as_much_as_a_row_of_the_token_table_is(shape: str) -> None:
     numbers = SHAPES[shape]
-    deviation = {name: spread(name, size, numbers.num_hidden_layers) for name, size in tensor_shapes(numbers).items()}
+    layers = numbers.num_hidden_layers
+    deviation = {name: spread(name, size, layers, "embedding") for name, size in tensor_shapes(numbers).items()}
     assert deviation["layers.1.mlp.up_proj.weight"] ** 2 * numbers.hidden_size == pytest.approx(1)
     written = [
         deviation[f"layers.{layer}.{name}.weight"] ** 2 * width
-        for layer in range(numbers.num_hidden_layers)
+        for layer in range(layers)
         for name, width in (
             ("mlp.down_proj", numbers.intermediate_size),
             ("self_attn.o_proj", numbers.num_attention_heads * numbers.head_dim),
