@@ -78,8 +78,8 @@ class System:
         prepare: makes its files; gives what `load` of the adapter is to know of them.
         settings: what else it is to know.
         tasks: what it can do here.
-        memory: about how much it needs, as a multiple of the checkpoint's bytes; llama-cpp-python keeps the logits of all
-            tokens of its largest batch.
+        memory: about how much it needs, as a multiple of the checkpoint's bytes; llama-cpp-python keeps logits of
+            all tokens of its largest batch.
         several: whether it makes sense with several threads alone.
     """
 
