@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from bench.record import ROOT, commit
-from bench.shape_06b import interleave
 from bench.torch_rival import TorchModel, device_name, load_model, matmul_ceiling
 from bench.workloads import Workload, equal, log_normal
 from quoit import Embedder
@@ -43,6 +43,7 @@ QUERIES = 200
 BATCH_ROWS = (32, 128)
 """Of the rival: its own default, and a larger one; the better counts."""
 CEILING = {"cuda": 8192, "cpu": 512}
+SHORT_RUN_SECONDS = 0.5
 HALVES: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -64,6 +65,34 @@ def rerank_workload(count: int) -> Workload:
     prefix = generator.integers(0, 10_000, SHARED_TOKENS).tolist()
     rows = [prefix + generator.integers(0, 10_000, length).tolist() for length in generator.integers(60, 161, count)]
     return Workload(f"rerank {count}", rows)
+
+
+def interleave(
+    systems: dict[str, Any], workloads: tuple[Workload, ...], rounds: int
+) -> dict[str, dict[str, list[float]]]:
+    """Seconds of every round, system by workload; systems take turns within a round, each round in another order."""
+    seconds: dict[str, dict[str, list[float]]] = {name: {w.name: [] for w in workloads} for name in systems}
+    names = list(systems)
+    with tqdm(unit=" passes", disable=None) as bar:
+        for number in range(rounds + 1):
+            for workload in workloads:
+                for name in names[number % len(names) :] + names[: number % len(names)]:
+                    took = time_pass(systems[name], workload)
+                    # The first round warms up.
+                    if number:
+                        seconds[name][workload.name].append(took)
+                    bar.update()
+    return seconds
+
+
+def time_pass(system: Any, workload: Workload) -> float:
+    """Seconds of one pass over a workload; short ones are repeated for half a second and averaged."""
+    start = time.perf_counter()
+    passes = 0
+    while passes == 0 or time.perf_counter() - start < SHORT_RUN_SECONDS:
+        system.run(workload)
+        passes += 1
+    return (time.perf_counter() - start) / passes
 
 
 def export(checkpoint: Path, out: Path) -> Artifact:

@@ -56,6 +56,11 @@ class Plan:
     seconds: float
     memory: float
 
+    @property
+    def what(self) -> str:
+        """What is measured, in a few words."""
+        return f"{self.check.kind}, {self.threads} threads"
+
 
 def say(line: str) -> None:
     """Progress, on standard error."""
@@ -126,6 +131,7 @@ def start(plan: Plan, store: Store, names: list[str], workers: dict[str, Worker]
         except UnavailableError as error:
             give_up(store, workers, name, plan, error)
             continue
+        store.explain(name, plan.what, None)
         store.learn(name, versions=loaded["versions"])
         say(f"{name}: loaded in {loaded['seconds'][0]:.1f} s, {worker.memory()['resident'] / 1e9:.2f} GB")
 
@@ -134,8 +140,7 @@ def give_up(store: Store, workers: dict[str, Worker], name: str, plan: Plan, err
     """Stops a system that failed, and keeps the reason."""
     say(f"{name} cannot run: {error}")
     workers.pop(name).stop()
-    reasons = store.facts().get(name, {}).get("reasons", {})
-    store.learn(name, reasons=reasons | {f"{plan.check.kind}, {plan.threads} threads": str(error)})
+    store.explain(name, plan.what, str(error))
 
 
 def measure(plan: Plan, store: Store, checkpoint_bytes: int) -> None:
@@ -153,7 +158,7 @@ def measure(plan: Plan, store: Store, checkpoint_bytes: int) -> None:
                 measure_workload(plan, store, workers, workload)
             for name, worker in workers.items():
                 memory = store.facts()[name].get("memory", {})
-                store.learn(name, memory=memory | {f"{plan.check.kind}, {plan.threads} threads": worker.memory()})
+                store.learn(name, memory=memory | {plan.what: worker.memory()})
 
 
 def measure_workload(plan: Plan, store: Store, workers: dict[str, Worker], workload: Workload) -> None:

@@ -68,13 +68,14 @@ def prepare(systems: list[System], files: Files, store: Store) -> dict[str, tupl
     for system in systems:
         if files.task not in system.tasks:
             continue
+        when = f"{files.task}, setting up"
         try:
             ready[system.name] = system, system.config(files)
         except UnavailableError as error:
             say(f"{system.name} cannot run: {error}")
-            reasons = store.facts().get(system.name, {}).get("reasons", {})
-            store.learn(system.name, reasons=reasons | {f"{files.task}, setting up": str(error)})
+            store.explain(system.name, when, str(error))
             continue
+        store.explain(system.name, when, None)
         sources = sum(file.stat().st_size for file in (ROOT / "runtime" / "quoit").rglob("*.py"))
         own = sources if system.environment == "quoit" else 0
         store.learn(system.name, installed_bytes=installed_bytes(system.environment) + own)

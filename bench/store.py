@@ -60,6 +60,12 @@ class Store:
         with replacing(self.folder / f"{kind}.json") as draft:
             draft.write_text(json.dumps(known, indent=2) + "\n")
 
+    def explain(self, name: str, when: str, reason: str | None) -> None:
+        """Keeps the reason that a system cannot run, or forgets it, now that the system can."""
+        reasons = self.facts().get(name, {}).get("reasons", {})
+        others = {key: text for key, text in reasons.items() if key != when}
+        self.learn(name, reasons=others if reason is None else others | {when: reason})
+
     def vectors(self, system: str) -> Path:
         """Where a system's vectors are kept."""
         folder = self.folder / "vectors"
