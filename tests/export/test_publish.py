@@ -260,7 +260,7 @@ def test_an_interrupted_int8_is_taken_up_with_how_it_was_made(
     assert source_of(found) == ("built-in", 64)
 
 
-def interrupt(*arguments: Any) -> None:
+def interrupt(*arguments: Any, **options: Any) -> None:
     raise KeyboardInterrupt
 
 
