@@ -205,6 +205,7 @@ def test_the_reranker_improves_the_order(embed: Embedders, judge: Rerankers) -> 
 QUESTIONS = [
     ("What happens to texts that are too long?", "are cut"),
     ("Does it run on CUDA?", "CUDA"),
+    ("How much resident memory does int8 take?", "most resident memory"),
     ("Is int4 faster than int8?", "slower than int8"),
     ("How was the model trained?", "were made"),
     ("Which file holds batching?", "A batch is one stream"),
