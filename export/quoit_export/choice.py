@@ -10,6 +10,7 @@ tried, which spares the graph the look at each row. This module does not know ho
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from heapq import nlargest
 from typing import Literal
 
 import numpy as np
@@ -141,38 +142,97 @@ def choose(observed: Observed, methods: Iterable[Method] = METHODS, bits: Bits =
         good = [error for error in linears if is_good(error, bits)]
         errors[method.name] = float(f"{np.mean(linears) + tables[method.rotated]:.{DIGITS}g}")
         ranks[method] = len(linears) - len(good), sum(good) / len(linears) + tables[method.rotated]
-    return settle(observed, _first_of_nearly_equal(ranks), errors, bits)
+    return examine(observed, _first_of_nearly_equal(ranks), errors, bits).plan()
 
 
-def settle(
-    observed: Observed, method: Method, errors: dict[str, float], bits: Bits = INT8_BITS, spared: float = 0.0
-) -> Plan:
-    """The plan of one method: how each linear layer is stored.
+@dataclass(frozen=True)
+class Look:
+    """What is predicted of an input.
 
-    Args:
-        observed: what the plan is for.
-        method: the one to settle for.
+    Attributes:
+        error: of its linear layers in the bits that are wanted.
+        int8: in int8.
+        step: the step for all rows, where one may be fixed.
+    """
+
+    error: float
+    int8: float
+    step: float | None
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A method, folded, and what is predicted of every input: enough for a plan.
+
+    Attributes:
+        observed: what it was examined for.
+        method: the method.
+        folding: its folds.
         errors: what the manifest is to say of the methods that were compared.
         bits: of the weights.
-        spared: at least this share of the inputs, those whose rounding errs most, have their linear layers stored in
-            more than `bits`.
+        looks: by input.
+        int8_table: whether the token table may be int8.
     """
+
+    observed: Observed
+    method: Method
+    folding: Folding
+    errors: dict[str, float]
+    bits: Bits
+    looks: dict[str, Look]
+    int8_table: bool
+
+    def plan(self, spared: float = 0.0) -> Plan:
+        """How each linear layer is stored.
+
+        Args:
+            spared: at least this share of the inputs, those whose rounding errs most, have their linear layers stored
+                in more than `bits`.
+        """
+        settled = self._settle(spared)
+        method = self.method
+        record = Quantization(
+            method=method.name,
+            alpha=method.alpha,
+            seed=SEED if method.rotated or method.heads else None,
+            floats=tuple(linear for name in settled.floats for linear in linears_of(name)),
+            eights=tuple(linear for name in settled.eights for linear in linears_of(name)),
+            steps=settled.steps,
+            int8_table=self.int8_table,
+            calibration=self.observed.calibration,
+            errors=self.errors,
+        )
+        return Plan(self.folding, record, self.bits)
+
+    def _settle(self, spared: float) -> "Settled":
+        better = {name for name, look in self.looks.items() if not is_good(look.error, self.bits)}
+        count = math.ceil(spared * len(self.looks))
+        better.update(nlargest(count, self.looks, key=lambda name: (name in better, self.looks[name].error)))
+        settled = Settled()
+        for name, look in self.looks.items():
+            if self.bits == INT4_BITS and name not in better:
+                continue
+            if not is_good(look.int8) or (self.bits == INT8_BITS and name in better):
+                settled.floats.append(name)
+                continue
+            if self.bits == INT4_BITS:
+                settled.eights.append(name)
+            if look.step:
+                settled.steps[name] = look.step
+        return settled
+
+
+def examine(observed: Observed, method: Method, errors: dict[str, float], bits: Bits = INT8_BITS) -> Examined:
+    """Looks at every input of the decoder, folded by one method; the arguments are attributes of `Examined`."""
     read, numbers = observed.read, observed.numbers
-    folding = fold(read, numbers, observed.activations, method, input_names(numbers))
-    settled = _settle(folding, read, observed.activations, bits, spared)
+    names = input_names(numbers)
+    folding = fold(read, numbers, observed.activations, method, names)
+    looks = {
+        name: _look(folding, read, name, observed.activations, bits)
+        for name in tqdm(names, desc="settling", unit=" inputs", disable=None)
+    }
     table = table_error(folding, read, _compared(numbers), as_int8)
-    record = Quantization(
-        method=method.name,
-        alpha=method.alpha,
-        seed=SEED if method.rotated or method.heads else None,
-        floats=tuple(linear for name in settled.floats for linear in linears_of(name)),
-        eights=tuple(linear for name in settled.eights for linear in linears_of(name)),
-        steps=settled.steps,
-        int8_table=table <= MOST_TABLE_ERROR,
-        calibration=observed.calibration,
-        errors=errors,
-    )
-    return Plan(folding, record, bits)
+    return Examined(observed, method, folding, errors, bits, looks, table <= MOST_TABLE_ERROR)
 
 
 def _compared(numbers: Architecture) -> list[str]:
@@ -197,50 +257,12 @@ class Settled:
     steps: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Look:
-    """What is predicted of an input: its linear layers' error in int8, in int4, and with one step for all rows."""
-
-    int8: float
-    int4: float
-    step: float | None
-    even: float
-
-    def error(self, bits: Bits) -> float:
-        """With so many bits."""
-        return self.int8 if bits == INT8_BITS else self.int4
-
-
-def _settle(folding: Folding, read: ReadTensor, activations: Activations, bits: Bits, spared: float) -> Settled:
-    """Looks at every input of the decoder."""
-    names = input_names(folding.numbers)
-    looks = {
-        name: _look(folding, read, name, activations, bits)
-        for name in tqdm(names, desc="settling", unit=" inputs", disable=None)
-    }
-    errors = {name: look.error(bits) for name, look in looks.items()}
-    better = {name for name, error in errors.items() if not is_good(error, bits)}
-    by_error = sorted(names, key=lambda name: (name in better, errors[name]))
-    better.update(by_error[len(names) - math.ceil(spared * len(names)) :])
-    settled = Settled()
-    for name, look in looks.items():
-        if bits == INT4_BITS and name not in better:
-            continue
-        if not is_good(look.int8) or (bits == INT8_BITS and name in better):
-            settled.floats.append(name)
-            continue
-        if bits == INT4_BITS:
-            settled.eights.append(name)
-        if look.step and look.even <= MOST_STEP_ERROR:
-            settled.steps[name] = look.step
-    return settled
-
-
 def _look(folding: Folding, read: ReadTensor, name: str, activations: Activations, bits: Bits) -> Look:
     step = _even_step(folding, read, name, activations)
     arithmetics = [INT8, *([INT4] if bits == INT4_BITS else []), *([in_steps(step)] if step else [])]
     errors = input_errors(folding, read, name, activations, arithmetics)
-    return Look(errors[0], errors[1] if bits == INT4_BITS else np.nan, step, errors[-1])
+    fixed = step is not None and errors[-1] <= MOST_STEP_ERROR
+    return Look(error=errors[1] if bits == INT4_BITS else errors[0], int8=errors[0], step=step if fixed else None)
 
 
 def _even_step(folding: Folding, read: ReadTensor, name: str, activations: Activations) -> float | None:

@@ -19,7 +19,7 @@ from quoit.session import Answers
 from quoit.tokens import Ids
 from quoit_export.calibration import CalibrationTexts, Observed, calibration_rows, observe
 from quoit_export.checkpoint import Checkpoint
-from quoit_export.choice import BY_NAME, INT4_BITS, INT8_BITS, UNROTATED, Bits, choose, settle
+from quoit_export.choice import BY_NAME, INT4_BITS, INT8_BITS, UNROTATED, Bits, Plan, choose, examine
 from quoit_export.diagnosis import first_nonfinite
 from quoit_export.errors import ExportError, ParityError
 from quoit_export.parity import (
@@ -156,21 +156,24 @@ class Making:
             What was measured of the last that was written.
         """
         observed, bits = reference.observed or self._observe()[0], QUANTIZED[precision]
-        tried = [(parity, self.staging.partial.quantizations[precision])]
-        for spared in (None, *SPARED):
-            _, best = max(tried, key=lambda one: one[0][0].mean)
-            if spared is not None:
-                plan = settle(observed, BY_NAME[best.method], best.errors, bits, spared)
-            elif BY_NAME[best.method].rotated:
-                plan = choose(observed, UNROTATED, bits)
-            else:
-                continue
-            self._write(precision, plan)
-            parity = self._measure(reference, [precision])[precision]
+        made = self.staging.partial.quantizations[precision]
+        if BY_NAME[made.method].rotated:
+            plan = choose(observed, UNROTATED, bits)
+            rotated, parity = parity, self._attempt(precision, plan, reference)
+            if passes(parity):
+                return parity
+            made = plan.record if parity[0].mean > rotated[0].mean else made
+        examined = examine(observed, BY_NAME[made.method], made.errors, bits)
+        for spared in SPARED:
+            parity = self._attempt(precision, examined.plan(spared), reference)
             if passes(parity):
                 break
-            tried.append((parity, plan.record))
         return parity
+
+    def _attempt(self, precision: Precision, plan: Plan, reference: Reference) -> tuple[Parity, ...]:
+        """What is measured of a variant made as planned."""
+        self._write(precision, plan)
+        return self._measure(reference, [precision])[precision]
 
     def _is_made(self, precision: Precision) -> bool:
         """Whether a variant is there that was made with these texts."""

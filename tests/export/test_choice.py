@@ -17,7 +17,7 @@ from quoit_export.choice import (
     Method,
     _spaced,
     choose,
-    settle,
+    examine,
 )
 from quoit_export.folding import NORMS, Folding, input_names, make_rotation, split_name
 from quoit_export.parity import load_variant
@@ -184,13 +184,14 @@ def test_the_worst_inputs_are_spared(checkpoint: Checkpoint, activations: Activa
     observed = Observed(checkpoint.tensor, numbers, activations, RECORD)
     inputs = input_names(numbers)
     arithmetic = INT8 if bits == 8 else INT4
-    plan = settle(observed, Method(), {"plain": 1.0}, bits, spared=0.25)
+    examined = examine(observed, Method(), {"plain": 1.0}, bits)
+    plan = examined.plan(spared=0.25)
     errors = {name: input_error(plan.folding, checkpoint.tensor, name, activations, arithmetic) for name in inputs}
     worst = sorted(inputs, key=errors.__getitem__)[-3:]
     expected = [linear for name in inputs if name in worst for linear in linears_of(name)]
     assert len(inputs) == 12
     assert list(plan.record.floats if bits == 8 else plan.record.eights) == expected
     assert (plan.record.eights if bits == 8 else plan.record.floats) == ()
-    assert settle(observed, Method(), {"plain": 1.0}, bits, spared=1.0).record.floats == (
+    assert examined.plan(spared=1.0).record.floats == (
         tuple(linear for name in inputs for linear in linears_of(name)) if bits == 8 else ()
     )
