@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from bench.measure import SHORT_SECONDS
 from bench.record import ROOT, commit
 from bench.torch_rival import TorchModel, device_name, load_model, matmul_ceiling
 from bench.workloads import Workload, equal, log_normal
@@ -43,7 +44,6 @@ QUERIES = 200
 BATCH_ROWS = (32, 128)
 """Of the rival: its own default, and a larger one; the better counts."""
 CEILING = {"cuda": 8192, "cpu": 512}
-SHORT_RUN_SECONDS = 0.5
 HALVES: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -89,7 +89,7 @@ def time_pass(system: Any, workload: Workload) -> float:
     """Seconds of one pass over a workload; short ones are repeated for half a second and averaged."""
     start = time.perf_counter()
     passes = 0
-    while passes == 0 or time.perf_counter() - start < SHORT_RUN_SECONDS:
+    while passes == 0 or time.perf_counter() - start < SHORT_SECONDS:
         system.run(workload)
         passes += 1
     return (time.perf_counter() - start) / passes

@@ -26,8 +26,8 @@ from tqdm import tqdm
 from bench.adversaries import ADVERSARIES, write_adversary
 from bench.record import ROOT, describe_run
 from quoit import Embedder
-from quoit.artifact import Artifact, Calibration, Precision, Variant
-from quoit_export.calibration import Activations, Observed, built_in_texts, calibration_rows, observe
+from quoit.artifact import Artifact, Precision, Variant
+from quoit_export.calibration import Observed, built_in_texts, calibration_rows, observe
 from quoit_export.checkpoint import Checkpoint, open_checkpoint
 from quoit_export.choice import INT4_BITS, INT8_BITS, METHODS, UNROTATED, Bits, Method, Plan, choose, fold
 from quoit_export.folding import input_names
@@ -53,8 +53,7 @@ class Subject:
 
     checkpoint: Checkpoint
     staging: Staging
-    activations: Activations
-    calibration: Calibration
+    observed: Observed
 
     @classmethod
     def stage(cls, checkpoint_folder: Path, folder: Path) -> "Subject":
@@ -64,13 +63,13 @@ class Subject:
         staging.write_variant(checkpoint, "fp32")
         artifact = ungated(staging)
         rows = calibration_rows(artifact, texts)
-        record = Calibration(texts.source, texts.sha256, len(rows), sum(map(len, rows)))
-        return cls(checkpoint, staging, observe(load_variant(artifact, "fp32"), rows)[0], record)
+        activations, _ = observe(load_variant(artifact, "fp32"), rows)
+        observed = Observed(checkpoint.tensor, checkpoint.architecture, activations, texts.record(rows))
+        return cls(checkpoint, staging, observed)
 
     def choose(self, methods: tuple[Method, ...] = METHODS, bits: Bits = INT8_BITS) -> Plan:
         """What an export would take of some methods."""
-        read, numbers = self.checkpoint.tensor, self.checkpoint.architecture
-        return choose(Observed(read, numbers, self.activations, self.calibration), methods, bits)
+        return choose(self.observed, methods, bits)
 
     def plans(self) -> Iterator[tuple[str, Plan]]:
         """Every method with one alpha, one with a layer in float32, and the export's own choice."""
@@ -78,11 +77,13 @@ class Subject:
         bare = msgspec.structs.replace(chosen.record, floats=(), steps={}, int8_table=False)
         for method in METHODS:
             if method.alpha in (None, ALPHA):
-                folding = fold(self.checkpoint.tensor, numbers, self.activations, method, input_names(numbers))
+                folding = fold(self.checkpoint.tensor, numbers, self.observed.activations, method, input_names(numbers))
                 yield method.name, Plan(folding, bare)
                 if method == Method():
                     names = [name for name in input_names(numbers) if name.endswith("down_proj")]
-                    errors = [input_error(folding, self.checkpoint.tensor, name, self.activations) for name in names]
+                    errors = [
+                        input_error(folding, self.checkpoint.tensor, name, self.observed.activations) for name in names
+                    ]
                     worst = names[int(np.argmax(errors))]
                     yield MIXED, Plan(folding, msgspec.structs.replace(bare, floats=(worst,)))
         yield CHOSEN, chosen

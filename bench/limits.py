@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from bench.systems import SYSTEMS
 from bench.texts import RERANK_QUERY, Workload
 from quoit.artifact import Artifact, EmbeddingContract, Precision
 from quoit.batches import plan_batches
@@ -16,7 +17,9 @@ from quoit.prompts import document_prompt, query_prompt, render, render_pairs
 from quoit.roofline import Ceilings, Work, count, least_seconds
 from quoit.tokens import TextTokenizer
 
-PRECISIONS: dict[str, Precision] = {"quoit int8": "int8", "quoit int8, workers": "int8", "quoit fp32": "fp32"}
+PRECISIONS: dict[str, Precision] = {
+    system.name: system.settings["precision"] for system in SYSTEMS if system.adapter == "quoit_runtime"
+}
 
 
 def works(artifact: Artifact, workload: Workload) -> Work:

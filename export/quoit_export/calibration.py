@@ -49,6 +49,10 @@ class CalibrationTexts:
         """What tells these texts from others."""
         return digest(self.texts)
 
+    def record(self, rows: Sequence[Ids]) -> Calibration:
+        """What the manifest says of them, when these are their rows."""
+        return Calibration(self.source, self.sha256, len(rows), sum(map(len, rows)))
+
 
 @dataclass(frozen=True)
 class Activations:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 import onnx_ir as ir
 
-from quoit.artifact import Artifact, Calibration, GraphName, Manifest, Parity, Precision, Quantization, Scaling, Variant
+from quoit.artifact import Artifact, GraphName, Manifest, Parity, Precision, Quantization, Scaling, Variant
 from quoit.batches import Batch
 from quoit.errors import ComputeError
 from quoit.session import Answers
@@ -202,7 +202,7 @@ class Making:
         activations, found = observe(self._model("fp32"), rows, others)
         if not activations.finite:
             raise self._overflow("fp32", rows)
-        record = Calibration(self.texts.source, self.texts.sha256, len(rows), sum(map(len, rows)))
+        record = self.texts.record(rows)
         return Observed(self.checkpoint.tensor, self.checkpoint.architecture, activations, record), found
 
     def _write(self, precision: Precision, recipe: Recipe) -> None:
