@@ -4,7 +4,7 @@ This module does not know what is attended to, nor how its linear layers are sto
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from quoit.artifact import Architecture
 from quoit_export.precision import MICROSOFT, Author, ReadTensor
-from quoit_export.targets import Inputs, Target
+from quoit_export.targets import Inputs, Kept, Target
 
 QKV = "qkv_proj"
 """What the packed product is called, beside `q_proj` and the others of a checkpoint."""
@@ -33,6 +33,7 @@ class Attention:
         inputs: the graph's.
         max_tokens: the longest sequence; sizes the RoPE tables.
         target: what the graph is for.
+        presents: outputs of the graph, the keys and values to keep of each layer attended so far.
     """
 
     author: Author
@@ -41,6 +42,7 @@ class Attention:
     inputs: Inputs
     max_tokens: int
     target: Target
+    presents: list[ir.Value] = field(default_factory=list)
 
     def split(self, packed: ir.Value) -> list[ir.Value]:
         """[..., q, k and v side by side] -> q, k, v."""
@@ -49,14 +51,51 @@ class Attention:
         lengths = self.author.constant("qkv_sizes", np.array(sizes, np.int64) * numbers.head_dim)
         return self.author.ops("Split", len(sizes), packed, lengths, axis=-1)
 
-    def attend(self, stream: list[ir.Value], norms: list[ir.Value]) -> ir.Value:
+    def attend(self, layer: int, stream: list[ir.Value], norms: list[ir.Value]) -> ir.Value:
         """The heads' outputs over the rectangle, [R, S, heads * head_dim].
 
         Args:
+            layer: its number.
             stream: q, k and v of every stream row, [T, ...], or all of them side by side.
             norms: the weights of q's and k's norms, where the node normalises.
         """
+        if self._prefix is not None:
+            return self.over(self._behind(self._prefix, layer, *stream), norms)
         return self.over([self.author.op("Gather", rows, self.inputs.attention_index) for rows in stream], norms)
+
+    def _behind(self, prefix: "_Prefix", layer: int, query: ir.Value, *pair: ir.Value) -> list[ir.Value]:
+        """q, k and v over the rectangle, whose keys and values may begin with a kept prefix's.
+
+        Nothing reads attention's output at the prefix's positions, so any query will do there. Without a prefix nothing
+        is put before the stream's rows, which would copy them.
+        """
+        for name, rows in zip(("key", "value"), pair, strict=True):
+            present = self.author.op("Gather", rows, prefix.inputs.kept_row)
+            present.name, present.dtype = f"present.{layer}.{name}", SINGLE
+            present.shape = ir.Shape(["K", self.numbers.num_key_value_heads * self.numbers.head_dim])
+            self.presents.append(present)
+        index = self.inputs.attention_index
+        branches: dict[str, Any] = {}
+        for branch in ("then_branch", "else_branch"):
+            inner = self.author.branch()
+            whole: Sequence[ir.Value] = pair
+            if branch == "then_branch":
+                joined = zip(prefix.inputs.past[layer], pair, strict=True)
+                whole = [inner.op("Concat", past, rows, axis=0) for past, rows in joined]
+            found = [inner.op("Gather", rows, index) for rows in whole]
+            branches[branch] = ir.Graph([], found, nodes=inner.tape.nodes, name=branch)
+        found = self.author.ops("If", len(pair), prefix.is_given, **branches)
+        return [self.author.op("Gather", query, prefix.query_index), *found]
+
+    @cached_property
+    def _prefix(self) -> "_Prefix | None":
+        author, inputs = self.author, self.inputs.kept
+        if inputs is None:
+            return None
+        zero = author.constant("zero", np.array(0, np.int64))
+        tokens = author.op("Squeeze", author.op("Shape", inputs.past[0][0], end=1))
+        behind = author.op("Max", author.op("Sub", self.inputs.attention_index, tokens), zero)
+        return _Prefix(inputs, author.op("Greater", tokens, zero), behind)
 
     def over(self, rectangle: Sequence[ir.Value], norms: Sequence[ir.Value] = ()) -> ir.Value:
         """The same, of q, k and v over the rectangle, [R, S, ...], or all of them side by side."""
@@ -141,6 +180,15 @@ class Attention:
     def _wide_tables(self) -> tuple[ir.Value, ir.Value]:
         cos, sin = (self.author.op("Cast", table, to=SINGLE) for table in self._tables)
         return cos, sin
+
+
+@dataclass(frozen=True)
+class _Prefix:
+    """A kept prefix: its inputs, whether it has tokens, and each position's row of the stream, 0 within the prefix."""
+
+    inputs: Kept
+    is_given: ir.Value
+    query_index: ir.Value
 
 
 def packing(read: ReadTensor) -> ReadTensor:

@@ -12,9 +12,15 @@ Inputs
     last_row         [N] int64     the stream row of each text's last token
     tiled_attention  [] bool       on CPUs: attention in tiles with bounded memory, instead of a full score matrix
     longest_row      [] int32      on CUDA: S
+Inputs for the keys and values of a prefix from an earlier run, empty by default, on CPUs
+    past_key_values.{layer}.{key, value}  [P, kv_heads * head_dim] float32  keys normalised, without their positions;
+                                          attention_index counts these P tokens before those of the stream
+    kept_row                              [K] int64  the stream rows whose keys and values to give
 Output, one of
     embedding        [N, hidden] float32  after the final norm, not normalised to unit length
     score            [N] float32          logit(yes) - logit(no)
+and, on CPUs
+    present.{layer}.{key, value}          [K, kv_heads * head_dim] float32
 
 This module does not know how tensors are stored (`precision`) or written (`publish`).
 """
@@ -72,7 +78,7 @@ def author_graph(
     """
     target = cpu_target(encoding.dtype) if target is None else target
     encoding = encoding.narrowed() if target.narrow else encoding
-    inputs = make_inputs(target)
+    inputs = make_inputs(target, architecture)
     author = Author(packing(tensors.read))
     attending = Attention(author, architecture, encoding.dtype, inputs, max_tokens, target)
     decoder = Decoder(author, architecture, encoding, inputs, attending, tensors.stream_scale)
@@ -84,9 +90,9 @@ def author_graph(
     tape = decoder.author.tape
     graph = ir.Graph(
         inputs.all,
-        [output],
+        [output, *attending.presents],
         nodes=tape.nodes,
-        initializers=tape.initializers,
+        initializers=[*tape.initializers, *(value for value in inputs.all if value.const_value is not None)],
         opset_imports={"": OPSET, MICROSOFT: 1},
         name="quoit",
     )
@@ -126,7 +132,7 @@ class Decoder:
                 # After attention only the texts' last tokens matter: all that follows runs on N rows.
                 tokens, slots = inputs.last_row, self.author.op("Gather", slots, inputs.last_row)
                 residual = self.author.op("Gather", residual, inputs.last_row)
-            context = self.attention(normed, slots, f"{name}.self_attn")
+            context = self.attention(normed, slots, layer)
             attended = self.linear(Rows(context), tokens, [f"{name}.self_attn.o_proj"])[0]
             normed, residual = self.add_norm(residual, self.settle(attended), f"{name}.post_attention_layernorm")
             self.name_residual(residual, f"{name}.self_attn")
@@ -155,11 +161,11 @@ class Decoder:
         axis = author.constant("last_axis", np.array([-1], np.int64))
         return name_output(author.op("ReduceSum", author.op("Mul", state, weight), axis, keepdims=0), "score", ["N"])
 
-    def attention(self, x: ir.Value, slots: ir.Value, name: str) -> ir.Value:
+    def attention(self, x: ir.Value, slots: ir.Value, layer: int) -> ir.Value:
         """[T, hidden] -> the heads' outputs for the stream rows in `slots`, [len(slots), heads * head_dim]."""
-        author = self.author
+        author, name = self.author, f"layers.{layer}.self_attn"
         norms = [self.norm_weight(f"{name}.{norm}") for norm in HEAD_NORMS] if self.target.fused_norms else []
-        context = self.attending.attend(self.stream(x, name), norms)
+        context = self.attending.attend(layer, self.stream(x, name), norms)
         width = self.numbers.num_attention_heads * self.numbers.head_dim
         flat_shape = author.constant("flat_heads", np.array([-1, width], np.int64))
         return author.op("Gather", author.op("Reshape", context, flat_shape), slots)

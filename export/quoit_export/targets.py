@@ -5,6 +5,8 @@
 | packed      | no  | yes         | yes  | CUDA's attention reads q, k and v side by side: one MatMul, one Gather |
 | fused_norms | no  | no          | yes  | only CUDA's attention normalises the heads of q and k itself           |
 | tiles       | yes | yes         | no   | CUDA's attention never holds the whole score matrix                    |
+| keeps       | yes | no          | no   | CUDA's attention normalises and turns keys itself; a few tokens less   |
+|             |     |             |      | are no time there                                                      |
 | emulated    | no  | yes         | no   | a CPU has no arithmetic of 16 bits; see `emulation`                    |
 
 Where a CPU adds pairs of products in 16 bits, which saturate (x86 without VNNI), int8 needs `narrow` besides:
@@ -18,7 +20,10 @@ its parity is measured. This module does not know how layers are authored.
 
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
+
+from quoit.artifact import Architecture
 
 HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 RESIDUAL = "residual."
@@ -33,6 +38,7 @@ class Target:
         packed: q, k and v come out of one product.
         fused_norms: the attention node normalises the heads of q and k.
         tiles: attention is either tiled or on the full score matrix, as an input tells.
+        keeps: the keys and values of a prefix may come from an earlier run.
         emulated: nodes compute in float32, and results are rounded.
         narrow: integer products read activations of 7 bits.
     """
@@ -40,14 +46,15 @@ class Target:
     packed: bool
     fused_norms: bool
     tiles: bool
+    keeps: bool
     emulated: bool
     narrow: bool = False
 
 
-CPU = Target(packed=False, fused_norms=False, tiles=True, emulated=False)
-SATURATING = Target(packed=False, fused_norms=False, tiles=True, emulated=False, narrow=True)
-HALF_ON_CPU = Target(packed=True, fused_norms=False, tiles=True, emulated=True)
-CUDA = Target(packed=True, fused_norms=True, tiles=False, emulated=False)
+CPU = Target(packed=False, fused_norms=False, tiles=True, keeps=True, emulated=False)
+SATURATING = Target(packed=False, fused_norms=False, tiles=True, keeps=True, emulated=False, narrow=True)
+HALF_ON_CPU = Target(packed=True, fused_norms=False, tiles=True, keeps=False, emulated=True)
+CUDA = Target(packed=True, fused_norms=True, tiles=False, keeps=False, emulated=False)
 
 
 def cpu_target(dtype: ir.DataType) -> Target:
@@ -57,7 +64,11 @@ def cpu_target(dtype: ir.DataType) -> Target:
 
 @dataclass(frozen=True)
 class Inputs:
-    """A graph's inputs; shapes and meanings in `graph`. Each target lacks one of the last two."""
+    """A graph's inputs; shapes and meanings in `graph`. Each target lacks one of `tiled_attention` and `longest_row`.
+
+    Attributes:
+        kept: those that have a default: the kept prefix's, of targets that keep one.
+    """
 
     input_ids: ir.Value
     attention_index: ir.Value
@@ -66,14 +77,34 @@ class Inputs:
     last_row: ir.Value
     tiled_attention: ir.Value | None
     longest_row: ir.Value | None
+    kept: "Kept | None"
 
     @property
     def all(self) -> list[ir.Value]:
         """Those that there are, in order."""
-        return [value for value in vars(self).values() if value is not None]
+        *required, kept = vars(self).values()
+        return [value for value in required if value is not None] + ([] if kept is None else kept.all)
 
 
-def make_inputs(target: Target) -> Inputs:
+@dataclass(frozen=True)
+class Kept:
+    """The inputs of a kept prefix, each empty by default.
+
+    Attributes:
+        kept_row: [K] int64.
+        past: of each layer the keys and the values, [P, kv_heads * head_dim].
+    """
+
+    kept_row: ir.Value
+    past: list[tuple[ir.Value, ir.Value]]
+
+    @property
+    def all(self) -> list[ir.Value]:
+        """All of them, in order."""
+        return [self.kept_row, *(value for pair in self.past for value in pair)]
+
+
+def make_inputs(target: Target, numbers: Architecture) -> Inputs:
     """The inputs of a target's graph as values."""
     return Inputs(
         input_ids=ir.val("input_ids", ir.DataType.INT64, ["T"]),
@@ -83,4 +114,27 @@ def make_inputs(target: Target) -> Inputs:
         last_row=ir.val("last_row", ir.DataType.INT64, ["N"]),
         tiled_attention=ir.val("tiled_attention", ir.DataType.BOOL, []) if target.tiles else None,
         longest_row=None if target.tiles else ir.val("longest_row", ir.DataType.INT32, []),
+        kept=make_kept(numbers) if target.keeps else None,
+    )
+
+
+def make_kept(numbers: Architecture) -> Kept:
+    """The inputs of a kept prefix, with an initializer of their own name as their default."""
+
+    def empty(name: str, dtype: ir.DataType, shape: list[str | int]) -> ir.Value:
+        sizes = [0 if isinstance(axis, str) else axis for axis in shape]
+        value = ir.val(name, dtype, shape)
+        value.const_value = ir.tensor(np.empty(sizes, dtype.numpy()), name=name)
+        return value
+
+    width = numbers.num_key_value_heads * numbers.head_dim
+    return Kept(
+        kept_row=empty("kept_row", ir.DataType.INT64, ["K"]),
+        past=[
+            (
+                empty(f"past_key_values.{layer}.key", ir.DataType.FLOAT, ["P", width]),
+                empty(f"past_key_values.{layer}.value", ir.DataType.FLOAT, ["P", width]),
+            )
+            for layer in range(numbers.num_hidden_layers)
+        ],
     )

@@ -19,7 +19,7 @@ import msgspec
 
 from quoit.errors import ArtifactError, brief, shown
 
-FORMAT = 4
+FORMAT = 5
 MANIFEST = "quoit.json"
 TOKENIZER = "tokenizer.json"
 SEAL = "sha256"

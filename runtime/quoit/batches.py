@@ -3,9 +3,11 @@
 A pure function of token ids and limits. The model is causal, so a token's state depends only on the tokens
 before it, and every distinct token prefix of a batch needs computing once: rows are sorted as sequences of
 ids, each is compared with its neighbour, and only its new tail joins the stream. Texts with the same ids are
-one row. This module does not know what the ids mean.
+one row. A prefix whose keys and values were kept from an earlier run needs no computing at all. This module does not
+know what the ids mean.
 
-Lengths are in tokens. T stream rows, R sequences, S tokens in the longest of them, N = R distinct texts.
+Lengths are in tokens. P tokens of a kept prefix, T stream rows, R sequences, S tokens in the longest of them, N = R
+distinct texts.
 """
 
 from bisect import bisect_left
@@ -50,16 +52,19 @@ class Batch:
 
     Attributes:
         input_ids: [T] int64, the stream.
-        attention_index: [R, S] int64, the stream row behind each position; padding repeats the row's last.
+        prefix_tokens: P, or 0 where no row begins with the kept prefix.
+        attention_index: [R, S] int64, the token behind each position: below P one of the kept prefix, from P on one of
+            the stream; padding repeats the row's last.
         row_lengths: [R] int32, length minus one.
         stream_slot: [T] int64, each stream row's place in the flattened [R * S] attention output.
-        last_row: [R] int64, the stream row of each sequence's last token.
+        last_row: [R] int64, the stream row of each sequence's last token, which is always computed.
         tiled_attention: whether attention runs in tiles.
         texts: [n] int64, the positions of the texts answered here.
         output_row: [n] int64, the output row in 0..R-1 that answers each of them.
     """
 
     input_ids: Ids
+    prefix_tokens: int
     attention_index: Ids
     row_lengths: NDArray[np.int32]
     stream_slot: Ids
@@ -69,7 +74,7 @@ class Batch:
     output_row: Ids
 
 
-def plan_batches(rows: Sequence[Row], limits: Limits) -> Iterator[Batch]:
+def plan_batches(rows: Sequence[Row], limits: Limits, prefix: Row = ()) -> Iterator[Batch]:
     """Batches that together answer every row once, longest rows first.
 
     Rows of about the same length are neighbours, and among them those that begin alike: so the rectangle has
@@ -78,16 +83,19 @@ def plan_batches(rows: Sequence[Row], limits: Limits) -> Iterator[Batch]:
     Args:
         rows: the token ids of each text, none empty.
         limits: what one batch may hold.
+        prefix: ids whose keys and values were kept, [P]. Rows with tiled attention do not use them, since what was kept
+            was not computed so.
     """
     texts_of: dict[Key, list[int]] = {}
     for position, row in enumerate(rows):
-        texts_of.setdefault(np.asarray(row, ">u4").tobytes(), []).append(position)
+        texts_of.setdefault(_key(row), []).append(position)
     order = sorted(texts_of, key=lambda key: (_length(key) < limits.tiled_from, -_length_class(key), key))
-    group = _Group(limits)
+    kept = _key(prefix) if limits.share_prefixes else b""
+    group = _Group(limits, kept)
     for key in order:
         if not group.admits(key):
             yield _pack(group, texts_of)
-            group = _Group(limits)
+            group = _Group(limits, kept)
         group.add(key)
     if group.keys:
         yield _pack(group, texts_of)
@@ -96,8 +104,9 @@ def plan_batches(rows: Sequence[Row], limits: Limits) -> Iterator[Batch]:
 class _Group:
     """The rows of the batch in the making, sorted as sequences of ids."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, prefix: Key) -> None:
         self.limits = limits
+        self.prefix = prefix
         self.keys: list[Key] = []
         self.stream_tokens = 0
         self.longest = 0
@@ -123,13 +132,26 @@ class _Group:
     def is_tiled(self) -> bool:
         return self.longest >= self.limits.tiled_from
 
+    def kept_tokens(self, key: Key) -> int:
+        """How many tokens of a row are the kept prefix's; its last is computed all the same, for its state."""
+        return min(common_prefix(key, self.prefix), _length(key) - 1) if self._uses_prefix(key) else 0
+
+    def _uses_prefix(self, key: Key) -> bool:
+        return _length(key) < self.limits.tiled_from
+
     def _new_tokens(self, key: Key) -> int:
         """Tokens of a row that no row here begins with: its neighbours in order share the most."""
         if not self.limits.share_prefixes:
             return _length(key)
+        if self._uses_prefix(key) and self.prefix.startswith(key):
+            return 1
         at = bisect_left(self.keys, key)
-        shared = (common_prefix(key, other) for other in self.keys[max(at - 1, 0) : at + 1])
-        return _length(key) - max(shared, default=0)
+        shared = [common_prefix(key, other) for other in self.keys[max(at - 1, 0) : at + 1]]
+        return _length(key) - max(*shared, self.kept_tokens(key), 0)
+
+
+def _key(row: Row) -> Key:
+    return np.asarray(row, ">u4").tobytes()
 
 
 def _length(key: Key) -> int:
@@ -150,15 +172,20 @@ def common_prefix(left: Key, right: Key) -> int:
 
 def _pack(group: _Group, texts_of: dict[Key, list[int]]) -> Batch:
     rows = [np.frombuffer(key, ">u4").astype(np.int64) for key in group.keys]
+    kept = [group.kept_tokens(key) for key in group.keys]
+    prefix_tokens = _length(group.prefix) if any(kept) else 0
     index = np.zeros((len(rows), group.longest), np.int64)
     ids: list[Ids] = []
     slots: list[Ids] = []
-    start = 0
+    start = prefix_tokens
     for number, row in enumerate(rows):
         shared = 0
         if number and group.limits.share_prefixes:
             shared = common_prefix(group.keys[number - 1], group.keys[number])
             index[number, :shared] = index[number - 1, :shared]
+        if kept[number] > shared:
+            shared = kept[number]
+            index[number, :shared] = np.arange(shared)
         tail = len(row) - shared
         index[number, shared : len(row)] = np.arange(start, start + tail)
         index[number, len(row) :] = start + tail - 1
@@ -168,10 +195,11 @@ def _pack(group: _Group, texts_of: dict[Key, list[int]]) -> Batch:
     texts = [texts_of[key] for key in group.keys]
     return Batch(
         input_ids=np.concatenate(ids),
+        prefix_tokens=prefix_tokens,
         attention_index=index,
         row_lengths=np.array([len(row) - 1 for row in rows], np.int32),
         stream_slot=np.concatenate(slots),
-        last_row=index[:, -1].copy(),
+        last_row=index[:, -1] - prefix_tokens,
         tiled_attention=group.is_tiled,
         texts=np.concatenate([np.array(t, np.int64) for t in texts]),
         output_row=np.repeat(np.arange(len(rows)), [len(t) for t in texts]),

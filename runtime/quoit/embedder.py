@@ -163,5 +163,5 @@ class Embedder:
     def _run(self, prompt: str, texts: Iterable[str], output: Output, advance: Advance) -> Iterator[Encoded]:
         """The pipeline: prompts, tokens, batches and session, pooling."""
         output.check(min_dim=self.contract.min_dim, hidden_size=self.dim)
-        for window in self.pipeline.windows(render(prompt, texts), advance):
+        for window in self.pipeline.windows(render(prompt, texts), advance, prompt):
             yield Encoded(finish(window.answers, output), window.tokens, window.truncation)

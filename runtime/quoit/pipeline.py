@@ -15,8 +15,9 @@ from quoit.artifact import Architecture, Artifact, Manifest, Precision, Task
 from quoit.batches import Batch, Limits, Row, plan_batches
 from quoit.cuda import PADDED, free_bytes, stream_tokens
 from quoit.errors import InputError
+from quoit.kept import MOST_TOKENS, KeptPrompts
 from quoit.machine import usable_cores
-from quoit.session import Answers, Choice, ProviderRequest, Session, choose
+from quoit.session import Answers, Choice, Kept, ProviderRequest, Session, choose
 from quoit.tokens import TextTokenizer, Truncation, take_chunks
 from quoit.tuning import Goal, Setting, check_goal, read_tuning
 
@@ -121,6 +122,7 @@ class Pipeline:
     tokenizer: TextTokenizer
     session: Session
     limits: Limits
+    prompts: KeptPrompts
     workers: int = 1
     overlapped: bool = False
 
@@ -158,10 +160,11 @@ class Pipeline:
         limits = default_limits(choice, artifact.manifest)
         if tokens is not None:
             limits = with_budget(limits, tokens)
+        prompts = KeptPrompts(session, tokenizer, longest=min(limits.tiled_from - 1, MOST_TOKENS))
         # A CPU that computes has no time to spare for it, see bench/LOG.md.
-        return cls(artifact, tokenizer, session, limits, workers, overlapped=choice.provider == "cuda")
+        return cls(artifact, tokenizer, session, limits, prompts, workers, overlapped=choice.provider == "cuda")
 
-    def windows(self, texts: Iterable[str], advance: Advance) -> Iterator[Window]:
+    def windows(self, texts: Iterable[str], advance: Advance, prompt: str = "") -> Iterator[Window]:
         """The answers to rendered texts, in bounded memory.
 
         Where the iterable raises, the texts before that are answered first.
@@ -169,29 +172,33 @@ class Pipeline:
         Args:
             texts: with their prompts, as `quoit.prompts` renders them.
             advance: told after each batch how many texts it answered.
+            prompt: what they all begin with.
         """
         encoded = map(self.tokenizer.encode, take_windows(texts))
         for rows in ahead(encoded) if self.overlapped else encoded:
-            yield Window(self.run(rows.ids, advance), sum(map(len, rows.ids)), rows.truncation)
+            answers = self.run(rows.ids, advance, self.prompts.meet(prompt))
+            yield Window(answers, sum(map(len, rows.ids)), rows.truncation)
 
-    def run(self, rows: Sequence[Row], advance: Advance) -> Answers:
+    def run(self, rows: Sequence[Row], advance: Advance, kept: Kept | None = None) -> Answers:
         """The answer to each row of ids, [n, *answer_shape] float32, in the order of the rows.
 
         Args:
             rows: token ids, none empty.
             advance: told after each batch how many rows it answered.
+            kept: a prefix that some of them begin with.
         """
         answers: Answers = np.empty((len(rows), *self.session.answer_shape), np.float32)
-        for batch, found in self._run_batches(rows):
+        for batch, found in self._run_batches(rows, kept):
             answers[batch.texts] = found[batch.output_row]
             advance(len(batch.texts))
         return answers
 
-    def _run_batches(self, rows: Sequence[Row]) -> Iterator[tuple[Batch, Answers]]:
+    def _run_batches(self, rows: Sequence[Row], kept: Kept | None) -> Iterator[tuple[Batch, Answers]]:
+        prefix: Row = () if kept is None else kept.prefix
         if self.workers == 1:
-            batches = plan_batches(rows, self.limits)
+            batches = plan_batches(rows, self.limits, prefix)
             for batch in ahead(batches) if self.overlapped else batches:
-                yield batch, self.session.run(batch)
+                yield batch, self.session.run(batch, kept)
             return
         # Few tokens are shared out, so that no worker stands idle.
         share = max(sum(map(len, rows)) // self.workers, LEAST_SHARED_TOKENS)
@@ -199,8 +206,8 @@ class Pipeline:
         running: deque[tuple[Batch, Future[Answers]]] = deque()
         with ThreadPoolExecutor(self.workers) as pool:
             try:
-                for batch in plan_batches(rows, limits):
-                    running.append((batch, pool.submit(self.session.run, batch)))
+                for batch in plan_batches(rows, limits, prefix):
+                    running.append((batch, pool.submit(self.session.run, batch, kept)))
                     if len(running) > BATCHES_AHEAD * self.workers:
                         first, answers = running.popleft()
                         yield first, answers.result()

@@ -38,6 +38,17 @@ def document_prompt(prompts: Mapping[str, str]) -> str:
     return prompts.get("document", prompts.get("passage", ""))
 
 
+def rerank_prompt(instruction: str, separator: Separator) -> str:
+    """What precedes the query of a pair.
+
+    Raises:
+        InputError: an unknown separator.
+    """
+    if separator not in get_args(Separator):
+        raise InputError(f"separator {shown(separator)} is unknown; choose one of {get_args(Separator)}")
+    return f"<Instruct>: {check_text(instruction, 'instruction')}{separator}<Query>: "
+
+
 def render(prompt: str, texts: Iterable[str]) -> Iterator[str]:
     """The texts behind a prompt.
 
@@ -56,16 +67,14 @@ def render_pairs(pairs: Iterable[Pair], instruction: str, separator: Separator) 
         TypeError: an item is no pair of strings; its index is named.
         InputError: an unknown separator, or a string with a lone surrogate.
     """
-    if separator not in get_args(Separator):
-        raise InputError(f"separator {shown(separator)} is unknown; choose one of {get_args(Separator)}")
-    head = f"<Instruct>: {check_text(instruction, 'instruction')}{separator}<Query>: "
+    prompt = rerank_prompt(instruction, separator)
     for index, pair in enumerate(pairs):
         if not isinstance(pair, (tuple, list)) or len(pair) != PAIR:
             raise TypeError(f"pair {index} is {type(pair).__name__} {shown(pair)}; make it (query, document)")
         query, document = (
             check_text(text, f"the {name} of pair {index}") for text, name in zip(pair, FIELDS, strict=True)
         )
-        yield f"{head}{query}{separator}<Document>: {document}"
+        yield f"{prompt}{query}{separator}<Document>: {document}"
 
 
 FIELDS = ("query", "document")

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from quoit.artifact import Artifact, RerankContract, open_artifact
 from quoit.errors import shown
 from quoit.pipeline import Advance, Pipeline, RunOptions
-from quoit.prompts import Pair, Separator, check_text, render_pairs
+from quoit.prompts import Pair, Separator, check_text, render_pairs, rerank_prompt
 from quoit.scoring import Activation, Scores, activate, best_first, check_activation, check_finite, check_top_k
 from quoit.tokens import Truncation
 
@@ -169,8 +169,9 @@ class Reranker:
             separator: see `ScoreOptions`.
             advance: called after each batch with the number of pairs it answered, for a progress bar.
         """
-        texts = render_pairs(pairs, self.contract.instruction if instruction is None else instruction, separator)
-        for window in self.pipeline.windows(texts, advance):
+        instruction = self.contract.instruction if instruction is None else instruction
+        texts, prompt = render_pairs(pairs, instruction, separator), rerank_prompt(instruction, separator)
+        for window in self.pipeline.windows(texts, advance, prompt):
             yield Scored(check_finite(window.answers), window.tokens, window.truncation)
 
     def _score(self, pairs: Sequence[Pair], scoring: Scoring) -> Scores:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quoit.artifact import GRAPHS, Artifact, GraphName, Precision, ProviderName, Variant
-from quoit.batches import Batch
+from quoit.batches import Batch, Ids, Limits, Row, plan_batches
 from quoit.cuda import explain_absence, installed, prepare
 from quoit.errors import ArtifactError, InputError, ProviderError, brief, shown
 
@@ -159,6 +159,19 @@ def graph_name(variant: Variant, provider: ProviderName) -> GraphName:
     return provider
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What later batches need of a prefix that was computed once.
+
+    Attributes:
+        prefix: [P] int64, its token ids.
+        past: the graph's inputs of every layer's keys and values, [P, kv_heads * head_dim] float32 each.
+    """
+
+    prefix: Ids
+    past: dict[str, NDArray[np.float32]]
+
+
 class Session:
     """A loaded variant of an artifact."""
 
@@ -202,6 +215,7 @@ class Session:
                 ) from error
             for check in checks:
                 check.result()
+        self._answer, *self._presents = (output.name for output in self._session.get_outputs())
 
     def _load(self, path: str) -> Any:
         module = onnxruntime()
@@ -230,9 +244,29 @@ class Session:
         """The shape of one text's answer: [hidden] for a state, [] for a score."""
         return tuple(self._session.get_outputs()[0].shape[1:])
 
-    def run(self, batch: Batch) -> Answers:
-        """The answers to a batch's distinct texts, [N, *answer_shape] float32. Safe to call from several threads."""
-        answers: Answers = self._session.run(None, feed(batch, self.choice.provider))[0]
+    @property
+    def keeps(self) -> bool:
+        """Whether the graph gives and takes the keys and values of a prefix."""
+        return bool(self._presents)
+
+    def keep(self, prefix: Row) -> Kept:
+        """The keys and values of a prefix of at least one token, for rows whose attention is not tiled."""
+        (batch,) = plan_batches([prefix], Limits(len(prefix), len(prefix), len(prefix) + 1))
+        rows = np.arange(len(prefix), dtype=np.int64)
+        found = self._session.run(self._presents, feed(batch, self.choice.provider) | {"kept_row": rows})
+        # Copies, so that they do not hold more of the session's memory than their own.
+        past = zip(self._presents, map(np.array, found), strict=True)
+        return Kept(batch.input_ids, {name.replace("present", "past_key_values"): values for name, values in past})
+
+    def run(self, batch: Batch, kept: Kept | None = None) -> Answers:
+        """The answers to a batch's distinct texts, [N, *answer_shape] float32. Safe to call from several threads.
+
+        Args:
+            batch: what to answer.
+            kept: the prefix that the batch was planned with.
+        """
+        past = kept.past if kept is not None and batch.prefix_tokens else {}
+        answers: Answers = self._session.run([self._answer], feed(batch, self.choice.provider) | past)[0]
         return answers
 
 

@@ -132,6 +132,11 @@ class TextTokenizer:
         cut = [tokens for tokens in lost if tokens]
         return TokenRows(rows, Truncation(len(cut), sum(cut), max(cut, default=0)))
 
+    def beginning(self, prompt: str) -> Ids:
+        """The ids that texts behind a prompt begin with, but for the last where the tokenizer joins it to the text."""
+        row = self.encode([prompt]).ids[0]
+        return row[: len(row) - len(self.after)]
+
     def _encodings(self, texts: Sequence[str]) -> Iterator[Encoding]:
         read = (text[: self.max_characters] for text in texts)
         for chunk in take_chunks(read, most_texts=len(texts), most_characters=CHUNK_CHARACTERS):

@@ -110,7 +110,8 @@ def test_inputs_and_output_are_as_documented(artifact: Artifact, precision: Prec
     graph = load_graph(artifact, precision).graph
     kinds = onnx.TensorProto
     found = {value.name: (value.type.tensor_type.elem_type, input_shape(value)) for value in graph.input}
-    assert found == {
+    numbers = artifact.manifest.architecture
+    expected: dict[str, tuple[int, list[str | int]]] = {
         "input_ids": (kinds.INT64, ["T"]),
         "attention_index": (kinds.INT64, ["R", "S"]),
         "row_lengths": (kinds.INT32, ["R"]),
@@ -118,10 +119,20 @@ def test_inputs_and_output_are_as_documented(artifact: Artifact, precision: Prec
         "last_row": (kinds.INT64, ["N"]),
         "tiled_attention": (kinds.BOOL, []),
     }
-    (output,) = graph.output
-    assert output.name == "embedding"
-    assert output.type.tensor_type.elem_type == kinds.FLOAT
-    assert input_shape(output) == ["N", artifact.manifest.architecture.hidden_size]
+    outputs: dict[str, tuple[int, list[str | int]]] = {"embedding": (kinds.FLOAT, ["N", numbers.hidden_size])}
+    if precision != "fp16":
+        width = numbers.num_key_value_heads * numbers.head_dim
+        expected["kept_row"] = (kinds.INT64, ["K"])
+        for layer in range(numbers.num_hidden_layers):
+            for part in ("key", "value"):
+                expected[f"past_key_values.{layer}.{part}"] = (kinds.FLOAT, ["P", width])
+                outputs[f"present.{layer}.{part}"] = (kinds.FLOAT, ["K", width])
+    assert found == expected
+    given = {value.name: (value.type.tensor_type.elem_type, input_shape(value)) for value in graph.output}
+    assert list(given.items()) == list(outputs.items()), "the answer is the first"
+    defaults = {tensor.name: list(tensor.dims) for tensor in graph.initializer if tensor.name in expected}
+    assert set(defaults) == {name for name in expected if name == "kept_row" or name.startswith("past")}
+    assert all(dims[0] == 0 for dims in defaults.values())
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -131,7 +142,8 @@ def test_a_rerankers_output_is_a_float32_score_for_each_text(
     """Its inputs are those of an embedding model."""
     graph, other = (load_graph(one, precision).graph for one in (rerank_artifact, artifact))
     assert list(graph.input) == list(other.input)
-    (output,) = graph.output
+    output, *presents = graph.output
+    assert presents == list(other.output)[1:]
     assert output.name == "score"
     assert output.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     assert input_shape(output) == ["N"]

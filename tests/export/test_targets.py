@@ -165,7 +165,7 @@ def take_apart(model: ir.Model, artifact: Artifact) -> None:
     for node in [node for node in graph if node.op_type == "GroupQueryAttention"]:
         author = Author(lambda name: np.empty(0))
         author.names.update({"taken": id(node)})
-        attention = Attention(author, numbers, ir.DataType.FLOAT, make_inputs(CUDA), 1, CUDA)
+        attention = Attention(author, numbers, ir.DataType.FLOAT, make_inputs(CUDA, numbers), 1, CUDA)
         (packed, lengths, longest, cos, sin, *_), norms = [v for v in node.inputs if v is not None], node.inputs[14:]
         parts = attention.split(packed)
         normed = []

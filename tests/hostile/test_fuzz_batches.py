@@ -38,59 +38,87 @@ def row_sets(draw: st.DrawFn) -> list[Row]:
     return rows
 
 
-def sequences(batch: Batch) -> list[Row]:
+@st.composite
+def behind_prefixes(draw: st.DrawFn) -> tuple[list[Row], Row]:
+    """Rows, and a kept prefix: none, any ids, or the beginning of a row with or without more."""
+    rows = draw(row_sets())
+    prefix = tuple(draw(st.lists(IDS, max_size=4)))
+    if rows and draw(st.booleans()):
+        row = draw(st.sampled_from(rows))
+        prefix = row[: draw(st.integers(1, len(row)))] + prefix
+    return rows, prefix
+
+
+def sequences(batch: Batch, prefix: Row) -> list[Row]:
     """The ids of each sequence, read back through attention_index."""
+    assert batch.prefix_tokens in (0, len(prefix))
+    ids = [*prefix[: batch.prefix_tokens], *batch.input_ids.tolist()]
     lengths = (batch.row_lengths + 1).tolist()
-    return [tuple(batch.input_ids[index[:n]].tolist()) for index, n in zip(batch.attention_index, lengths, strict=True)]
+    return [tuple(ids[at] for at in index[:n]) for index, n in zip(batch.attention_index, lengths, strict=True)]
 
 
-def answers(batches: list[Batch]) -> Iterator[tuple[int, Row]]:
+def answers(batches: list[Batch], prefix: Row) -> Iterator[tuple[int, Row]]:
     """Each text answered, with the ids that answer it."""
     for batch in batches:
-        found = sequences(batch)
+        found = sequences(batch, prefix)
         yield from ((text, found[output]) for text, output in zip(batch.texts, batch.output_row, strict=True))
 
 
 @fuzz(2500)
-@given(row_sets(), LIMITS)
-def test_every_row_is_answered_once_by_its_own_ids_with_and_without_sharing(rows: list[Row], limits: Limits) -> None:
+@given(behind_prefixes(), LIMITS)
+def test_every_row_is_answered_once_by_its_own_ids_with_and_without_sharing(
+    case: tuple[list[Row], Row], limits: Limits
+) -> None:
+    rows, prefix = case
     for share in (True, False):
-        found = list(answers(list(plan_batches(rows, replace(limits, share_prefixes=share)))))
+        found = list(answers(list(plan_batches(rows, replace(limits, share_prefixes=share), prefix)), prefix))
         assert sorted(text for text, _ in found) == list(range(len(rows)))
         assert all(rows[text] == ids for text, ids in found)
 
 
 @fuzz(1500)
-@given(row_sets(), LIMITS)
-def test_limits_hold_but_for_single_rows_and_a_row_is_tiled_by_its_own_length(rows: list[Row], limits: Limits) -> None:
-    for batch in plan_batches(rows, limits):
-        found = sequences(batch)
+@given(behind_prefixes(), LIMITS)
+def test_limits_hold_but_for_single_rows_and_a_row_is_tiled_by_its_own_length(
+    case: tuple[list[Row], Row], limits: Limits
+) -> None:
+    """The stream holds what no row and no kept prefix has brought, and the last token of a row that is all kept."""
+    rows, prefix = case
+    for batch in plan_batches(rows, limits, prefix):
+        found = sequences(batch, prefix)
         if len(found) > 1:
             assert batch.attention_index.size <= limits.rectangle_tokens
             assert len(batch.input_ids) <= limits.stream_tokens
         assert all((len(row) >= limits.tiled_from) == batch.tiled_attention for row in found)
         distinct = {row[:end] for row in found for end in range(1, len(row) + 1)}
+        if not batch.tiled_attention:
+            distinct = (distinct - {prefix[:end] for end in range(1, len(prefix) + 1)}) | {*found}
         assert len(batch.input_ids) == (len(distinct) if limits.share_prefixes else sum(map(len, found)))
         assert len(found) == len(set(found))
+        if not limits.share_prefixes or batch.tiled_attention:
+            assert batch.prefix_tokens == 0
 
 
 @fuzz(1500)
-@given(row_sets(), LIMITS)
-def test_every_stream_row_has_one_place_with_its_own_past(rows: list[Row], limits: Limits) -> None:
+@given(behind_prefixes(), LIMITS)
+def test_every_stream_row_has_one_place_with_its_own_past(case: tuple[list[Row], Row], limits: Limits) -> None:
     """A stream row stands where `stream_slot` says, at its own position, behind the tokens it follows in every row."""
-    for batch in plan_batches(rows, limits):
+    rows, prefix = case
+    for batch in plan_batches(rows, limits, prefix):
         longest = batch.attention_index.shape[1]
         lengths = batch.row_lengths + 1
+        stream = batch.prefix_tokens + np.arange(len(batch.input_ids))
         assert longest == lengths.max()
         assert len(set(batch.stream_slot.tolist())) == len(batch.stream_slot) == len(batch.input_ids)
         sequence, position = np.divmod(batch.stream_slot, longest)
         assert (position < lengths[sequence]).all()
-        assert (batch.attention_index[sequence, position] == np.arange(len(batch.input_ids))).all()
+        assert (batch.attention_index[sequence, position] == stream).all()
+        places = [*range(batch.prefix_tokens), *position.tolist()]
+        ids = [*prefix[: batch.prefix_tokens], *batch.input_ids.tolist()]
         past: dict[int, Row] = {}
         for number, (index, length) in enumerate(zip(batch.attention_index, lengths, strict=True)):
-            assert batch.last_row[number] == index[length - 1]
+            assert batch.prefix_tokens + batch.last_row[number] == index[length - 1]
             assert (index[length:] == index[length - 1]).all()
-            for end, stream_row in enumerate(index[:length].tolist()):
-                before = tuple(index[: end + 1].tolist())
-                assert past.setdefault(stream_row, before) == before
-                assert position[stream_row] == end
+            for end, row in enumerate(index[:length].tolist()):
+                assert places[row] == end
+                before = tuple(ids[at] for at in index[: end + 1])
+                assert past.setdefault(row, before) == before
