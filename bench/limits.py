@@ -13,7 +13,7 @@ from bench.texts import RERANK_QUERY, Workload
 from quoit.artifact import Artifact, EmbeddingContract, Precision
 from quoit.batches import plan_batches
 from quoit.pipeline import cpu_limits
-from quoit.prompts import document_prompt, query_prompt, render, render_pairs
+from quoit.prompts import document_prompt, query_prompt, render, render_pairs, rerank_prompt
 from quoit.roofline import Ceilings, Work, count, least_seconds
 from quoit.tokens import TextTokenizer
 
@@ -23,25 +23,27 @@ PRECISIONS: dict[str, Precision] = {
 
 
 def works(artifact: Artifact, workload: Workload) -> Work:
-    """What a workload needs in all."""
+    """What a workload needs in all, its prompt's keys and values being kept."""
     manifest = artifact.manifest
     tokenizer = TextTokenizer.load(artifact.path(manifest.tokenizer), manifest)
     limits = cpu_limits(manifest.task)
-    rows = tokenizer.encode(rendered(artifact, workload)).ids
+    prompt, texts = rendered(artifact, workload)
+    rows, prefix = tokenizer.encode(texts).ids, tokenizer.beginning(prompt)
     calls: Sequence[list[Any]] = [[row] for row in rows] if workload.apart else [rows]
-    found = [count(manifest.architecture, plan_batches(call, limits)) for call in calls]
+    found = [count(manifest.architecture, plan_batches(call, limits, prefix)) for call in calls]
     return Work(*(sum(getattr(each, name) for each in found) for name in ("linear", "attention", "weights")))
 
 
-def rendered(artifact: Artifact, workload: Workload) -> list[str]:
-    """The texts with what stands before them."""
+def rendered(artifact: Artifact, workload: Workload) -> tuple[str, list[str]]:
+    """What stands before the texts, and the texts behind it."""
     contract = artifact.manifest.contract
     if isinstance(contract, EmbeddingContract):
         query = workload.kind == "query"
         prompt = query_prompt(contract.prompts, None) if query else document_prompt(contract.prompts)
-        return list(render(prompt, workload.texts))
+        return prompt, list(render(prompt, workload.texts))
     pairs = [(RERANK_QUERY, text) for text in workload.texts]
-    return list(render_pairs(pairs, contract.instruction, "\n"))
+    prompt = rerank_prompt(contract.instruction, "\n")
+    return prompt, list(render_pairs(pairs, contract.instruction, "\n"))
 
 
 def add_fractions(speed: dict[str, Any], work: Work, ceilings: dict[str, float]) -> None:

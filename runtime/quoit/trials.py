@@ -39,10 +39,12 @@ Seconds = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Texts:
-    """Rendered texts: `many` to answer at once, `single` to answer one by one."""
+    """Rendered texts: `many` to answer at once, `single` to answer one by one, and what all of either begin with."""
 
     many: Sequence[str]
     single: Sequence[str]
+    many_prompt: str = ""
+    single_prompt: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,10 +130,10 @@ def tune(
     told("loading")
     base = load(cores, 1)
     default = Setting(threads=cores, workers=1, batch_tokens=base.limits.stream_tokens)
-    many = take_texts(base, texts.many, seconds / SHARES)
-    single = texts.single[: max(len(many), FEWEST_TEXTS)]
-    alone = Contest(base, default, partial(answer_singly, texts=single), lambda what: told(f"one text: {what}"))
-    bulk = Contest(base, default, partial(answer_all, texts=many), lambda what: told(f"many texts: {what}"))
+    many = take_texts(base, texts, seconds / SHARES)
+    texts = replace(texts, many=many, single=texts.single[: max(len(many), FEWEST_TEXTS)])
+    alone = Contest(base, default, partial(answer_singly, texts=texts), lambda what: told(f"one text: {what}"))
+    bulk = Contest(base, default, partial(answer_many, texts=texts), lambda what: told(f"many texts: {what}"))
     if base.session.choice.provider == "cpu":
         for threads in powers(cores):
             alone.challenge(load(threads, 1), threads=threads)
@@ -144,14 +146,15 @@ def tune(
     told("the best and the default")
     place = Place.here(artifact, base.session.choice)
     tuning = Tuning(format=TUNING_FORMAT, place=place, latency=alone.setting, throughput=bulk.setting)
-    return report(tuning, base, bulk, alone.pipeline, Texts(many, single))
+    return report(tuning, base, bulk, alone.pipeline, texts)
 
 
 def report(tuning: Tuning, base: Pipeline, bulk: Contest, alone: Pipeline, texts: Texts) -> Measured:
     """How fast the best settings are, beside the default and the machine's ceilings."""
     best, default = in_turn(bulk.pipeline, base, bulk.run)
-    latencies = [seconds_of(partial(answer_all, alone, [text])) for text in (*texts.single,) * ROUNDS]
-    ceilings, least = bounds(bulk.pipeline, texts.many, usable_cores())
+    singly = [partial(answer, alone, [text], texts.single_prompt) for text in (*texts.single,) * ROUNDS]
+    latencies = [seconds_of(run) for run in singly]
+    ceilings, least = bounds(bulk.pipeline, texts, usable_cores())
     tokens = sum(map(len, base.tokenizer.encode(texts.many).ids))
     return Measured(
         tuning=tuning,
@@ -171,23 +174,28 @@ def powers(most: int) -> Iterator[int]:
         number *= 2
 
 
-def take_texts(pipeline: Pipeline, texts: Sequence[str], seconds: float) -> Sequence[str]:
+def take_texts(pipeline: Pipeline, texts: Texts, seconds: float) -> Sequence[str]:
     """So many of the texts that answering them takes about `seconds`; FEWEST_TEXTS at least."""
-    some = texts[:FEWEST_TEXTS]
-    answer_all(pipeline, some)
-    took = seconds_of(partial(answer_all, pipeline, some))
-    return texts[: max(int(len(some) * seconds / took), FEWEST_TEXTS)]
+    some = replace(texts, many=texts.many[:FEWEST_TEXTS])
+    answer_many(pipeline, some)
+    took = seconds_of(partial(answer_many, pipeline, some))
+    return texts.many[: max(int(len(some.many) * seconds / took), FEWEST_TEXTS)]
 
 
-def answer_singly(pipeline: Pipeline, texts: Sequence[str]) -> None:
+def answer_singly(pipeline: Pipeline, texts: Texts) -> None:
     """Computes the answer to one text after another."""
-    for text in texts:
-        answer_all(pipeline, [text])
+    for text in texts.single:
+        answer(pipeline, [text], texts.single_prompt)
 
 
-def answer_all(pipeline: Pipeline, texts: Sequence[str]) -> None:
-    """Computes the answers to texts, tokenization included."""
-    for _ in pipeline.windows(texts, lambda _: None):
+def answer_many(pipeline: Pipeline, texts: Texts) -> None:
+    """Computes the answers to all texts."""
+    answer(pipeline, texts.many, texts.many_prompt)
+
+
+def answer(pipeline: Pipeline, texts: Sequence[str], prompt: str) -> None:
+    """Computes the answers to texts behind a prompt, tokenization included."""
+    for _ in pipeline.windows(texts, lambda _: None, prompt):
         pass
 
 
@@ -207,12 +215,14 @@ def in_turn(one: Pipeline, other: Pipeline, run: Callable[[Pipeline], object]) -
     return took[1:, 0], took[1:, 1]
 
 
-def bounds(pipeline: Pipeline, texts: Sequence[str], threads: int) -> tuple[Ceilings | None, float | None]:
-    """The machine's ceilings and the least seconds that texts take on them; nothing on a GPU."""
+def bounds(pipeline: Pipeline, texts: Texts, threads: int) -> tuple[Ceilings | None, float | None]:
+    """The machine's ceilings and the least seconds that many texts take on them; nothing on a GPU."""
     choice = pipeline.session.choice
     if choice.provider != "cpu":
         return None, None
     numbers = pipeline.artifact.manifest.architecture
     ceilings = measure_ceilings(numbers, threads)
-    work = count(numbers, plan_batches(pipeline.tokenizer.encode(texts).ids, pipeline.limits))
+    kept = pipeline.prompts.meet(texts.many_prompt)
+    rows = pipeline.tokenizer.encode(texts.many).ids
+    work = count(numbers, plan_batches(rows, pipeline.limits, () if kept is None else kept.prefix))
     return ceilings, least_seconds(work, ceilings, choice.precision)

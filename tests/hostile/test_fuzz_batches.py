@@ -41,9 +41,10 @@ def row_sets(draw: st.DrawFn) -> list[Row]:
 @st.composite
 def behind_prefixes(draw: st.DrawFn) -> tuple[list[Row], Row]:
     """Rows, and a kept prefix: none, any ids, or the beginning of a row with or without more."""
-    rows = draw(row_sets())
+    rows: list[Row] = draw(row_sets())
     prefix = tuple(draw(st.lists(IDS, max_size=4)))
-    if rows and draw(st.booleans()):
+    begins_a_row: bool = draw(st.booleans())
+    if rows and begins_a_row:
         row = draw(st.sampled_from(rows))
         prefix = row[: draw(st.integers(1, len(row)))] + prefix
     return rows, prefix

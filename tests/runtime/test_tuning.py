@@ -152,16 +152,16 @@ def test_a_setting_that_is_clearly_slower_does_not_win(
     byte_artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every challenger but the default is made to wait, so the default stays."""
-    answer = tune.__globals__["answer_all"]
+    answer = tune.__globals__["answer"]
 
-    def waiting(pipeline: Any, texts: Any) -> None:
-        answer(pipeline, texts)
+    def waiting(pipeline: Any, texts: Any, prompt: str) -> None:
+        answer(pipeline, texts, prompt)
         if (pipeline.workers, pipeline.limits.stream_tokens, pipeline.session.threads) != default:
             tune.__globals__["time"].sleep(0.01)
 
     pipeline = Embedder(byte_artifact, precision="int8", provider="cpu").pipeline
     default = (1, pipeline.limits.stream_tokens, pipeline.session.threads)
-    monkeypatch.setitem(tune.__globals__, "answer_all", waiting)
+    monkeypatch.setitem(tune.__globals__, "answer", waiting)
     texts = [f"text {number}" for number in range(FEWEST_TEXTS)]
     measured = tune(byte_artifact, Texts(texts, texts), precision="int8", provider="cpu", seconds=0.01)
     expected = Setting(threads=default[2], workers=1, batch_tokens=default[1])

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from quoit.artifact import Artifact, EmbeddingContract, Precision, read_artifact
 from quoit.commands.options import add_input, texts_of
 from quoit.errors import InputError
-from quoit.prompts import document_prompt, query_prompt, render, render_pairs
+from quoit.prompts import document_prompt, query_prompt, render, render_pairs, rerank_prompt
 from quoit.session import ProviderRequest
 from quoit.trials import FEWEST_TEXTS, Measured, Texts, tune
 from quoit.tuning import Setting
@@ -92,11 +92,11 @@ def rendered(artifact: Artifact, many: Sequence[str]) -> Texts:
     queries = [" ".join(generator.choice(WORDS, count)) for count in generator.integers(*SINGLE_WORDS, len(many))]
     contract = artifact.manifest.contract
     if isinstance(contract, EmbeddingContract):
-        documents = render(document_prompt(contract.prompts), many)
-        return Texts(list(documents), list(render(query_prompt(contract.prompts, None), queries)))
+        prompts = document_prompt(contract.prompts), query_prompt(contract.prompts, None)
+        return Texts(list(render(prompts[0], many)), list(render(prompts[1], queries)), *prompts)
     pairs = [(queries[0], text) for text in many]
     texts = list(render_pairs(pairs, contract.instruction, "\n"))
-    return Texts(texts, texts)
+    return Texts(texts, texts, *[rerank_prompt(contract.instruction, "\n")] * 2)
 
 
 def show(measured: Measured, file: Path) -> None:
