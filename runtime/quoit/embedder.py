@@ -38,8 +38,8 @@ class Embedder:
         queries = embedder.encode_query(["What is the capital of China?"])
         scores = queries @ documents.T
 
-    The vector of a text depends on the text alone: not on the texts beside it, their order, or the batch size.
-    One embedder may be used from several threads.
+    The vector of a text depends on the text alone: not on the texts beside it, their order, or the batch size, nor on
+    what was kept of its prompt from earlier calls (see `quoit.kept`). One embedder may be used from several threads.
     """
 
     def __init__(self, path: str | Path | Artifact, **options: Unpack[RunOptions]) -> None:

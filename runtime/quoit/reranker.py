@@ -78,7 +78,8 @@ class Reranker:
     `<|im_end|>` in a document is those ten characters and not the special token.
 
     The score of a pair depends on the pair alone. What pairs begin with in common, template, instruction and
-    query, is computed once per batch. One reranker may be used from several threads.
+    query, is computed once per batch, and what precedes the query is kept between calls (see `quoit.kept`). One
+    reranker may be used from several threads.
     """
 
     def __init__(self, path: str | Path | Artifact, **options: Unpack[RunOptions]) -> None:
