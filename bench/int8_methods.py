@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from bench.adversaries import ADVERSARIES, write_adversary
 from bench.record import ROOT, describe_run
+from bench.table import short
 from quoit import Embedder
 from quoit.artifact import Artifact, Precision, Variant
 from quoit_export.calibration import Observed, built_in_texts, calibration_rows, observe
@@ -204,35 +205,6 @@ def tables(result: dict[str, Any]) -> list[str]:
     for adversary, found in adversaries.items():
         lines.append(f"| {adversary} | {' | '.join(short(found[name]) for name in names)} |")
     return lines
-
-
-def summary(result: dict[str, Any]) -> list[str]:
-    """The result as one table: what each way keeps of the genuine model, and on the worst of the adversaries."""
-    genuine, adversaries = result["genuine"], result["adversaries"]
-    lines = [
-        "| | MB | cosine to fp32: mean, least | ten nearest | nDCG@10, mean of sets | worst adversary: mean, least |",
-        "|---|---|---|---|---|---|",
-        f"| fp32 | | | | {np.mean(list(genuine['fp32']['nDCG@10'].values())):.4f} | |",
-    ]
-    for name, found in genuine.items():
-        if name != "fp32":
-            each = [adversary[name] for adversary in adversaries.values()]
-            worst = {figure: min(one[figure] for one in each) for figure in ("mean", "least")}
-            cells = [
-                name,
-                f"{found['bytes'] / 1e6:.1f}",
-                short(found["cosine"]),
-                f"{found['top10']:.4f}",
-                f"{np.mean(list(found['nDCG@10'].values())):.4f}",
-                short(worst),
-            ]
-            lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def short(found: dict[str, float]) -> str:
-    """Mean and least."""
-    return f"{found['mean']:.4f}, {found['least']:.4f}"
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
-"""Prints tables from bench/results: the README's, or with `quality` the model card's (models/README.md)."""
+"""Prints tables from bench/results: `rerank` and `methods` of the README, `quality` of the model card."""
 
+import argparse
 import json
-import sys
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
@@ -85,19 +86,56 @@ def drift_table(sets: dict[str, Any]) -> list[str]:
     return lines
 
 
-def print_quality() -> None:
+def methods_table(result: dict[str, Any]) -> list[str]:
+    """What each way of making int8 keeps of the genuine model, and on the worst of the adversaries."""
+    genuine, adversaries = result["genuine"], result["adversaries"]
+    lines = [
+        "| | MB | cosine to fp32: mean, least | ten nearest | nDCG@10, mean of sets | worst adversary: mean, least |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, found in genuine.items():
+        gain = f"{mean(found['nDCG@10'].values()):.4f}"
+        if name == "fp32":
+            lines.append(f"| {name} | | | | {gain} | |")
+            continue
+        each = [adversary[name] for adversary in adversaries.values()]
+        worst = {figure: min(one[figure] for one in each) for figure in ("mean", "least")}
+        cells = [
+            name,
+            f"{found['bytes'] / 1e6:.1f}",
+            short(found["cosine"]),
+            f"{found['top10']:.4f}",
+            gain,
+            short(worst),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def short(found: dict[str, float]) -> str:
+    """Mean and least."""
+    return f"{found['mean']:.4f}, {found['least']:.4f}"
+
+
+def quality_tables(result: dict[str, Any]) -> list[str]:
     """The model card's tables."""
-    sets = json.loads((RESULTS / "quality.json").read_text())["sets"]
-    tables = [make(sets) for make in (retrieval_table, ratio_table, judged_table, drift_table)]
-    print("\n\n".join("\n".join(lines) for lines in tables))
+    tables = [make(result["sets"]) for make in (retrieval_table, ratio_table, judged_table, drift_table)]
+    return "\n\n".join("\n".join(lines) for lines in tables).splitlines()
+
+
+TABLES = {
+    "rerank": ("rerank-0.6b", rerank_table),
+    "methods": ("int8-methods", methods_table),
+    "quality": ("quality", quality_tables),
+}
 
 
 def main() -> None:
-    """Prints the tables."""
-    if sys.argv[1:] == ["quality"]:
-        print_quality()
-        return
-    print("\n".join(rerank_table(json.loads((RESULTS / "rerank-0.6b.json").read_text()))))
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Print a table from bench/results.")
+    parser.add_argument("table", choices=TABLES)
+    name, make = TABLES[parser.parse_args().table]
+    print("\n".join(make(json.loads((RESULTS / f"{name}.json").read_text()))))
 
 
 if __name__ == "__main__":
