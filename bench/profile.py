@@ -8,7 +8,7 @@ from pathlib import Path
 from quoit.artifact import Artifact, Precision
 from quoit.batches import plan_batches
 from quoit.pipeline import CPU_LIMITS
-from quoit.session import ONNX_NAMES, feed, onnxruntime
+from quoit.session import ERRORS_ONLY, ONNX_NAMES, feed, onnxruntime
 from quoit.tokens import TextTokenizer
 
 RUNS = 2
@@ -39,6 +39,7 @@ def profile(artifact: Artifact, precision: Precision, texts: list[str], threads:
     options = module.SessionOptions()
     options.intra_op_num_threads = threads
     options.enable_profiling = True
+    options.log_severity_level = ERRORS_ONLY
     tokenizer = TextTokenizer.load(artifact.path(artifact.manifest.tokenizer), artifact.manifest)
     graph = next(record for record in artifact.variant(precision).files if record.path.endswith(".onnx"))
     batches = list(plan_batches(tokenizer.encode(texts).ids, CPU_LIMITS))
