@@ -60,32 +60,34 @@ class Attention:
             norms: the weights of q's and k's norms, where the node normalises.
         """
         if self._prefix is not None:
-            return self.over(self._behind(self._prefix, layer, *stream), norms)
+            return self._behind(self._prefix, layer, *stream)
         return self.over([self.author.op("Gather", rows, self.inputs.attention_index) for rows in stream], norms)
 
-    def _behind(self, prefix: "_Prefix", layer: int, query: ir.Value, *pair: ir.Value) -> list[ir.Value]:
-        """q, k and v over the rectangle, whose keys and values may begin with a kept prefix's.
+    def _behind(self, prefix: "_Prefix", layer: int, query: ir.Value, *pair: ir.Value) -> ir.Value:
+        """The same, where the keys and values may begin with a kept prefix's; rows behind one are short.
 
         Nothing reads attention's output at the prefix's positions, so any query will do there. Without a prefix nothing
-        is put before the stream's rows, which would copy them.
+        is put before the stream's rows, which would copy them. The rows to keep are gathered in the branches too: outside,
+        onnxruntime would gather them last, as nothing else needs them, and hold all layers' keys and values till then.
         """
-        for name, rows in zip(("key", "value"), pair, strict=True):
-            present = self.author.op("Gather", rows, prefix.inputs.kept_row)
+        queries = self.author.op("Gather", query, prefix.query_index)
+        given, plain = self.author.branch(), self.author.branch()
+        joined = [given.op("Concat", *both, axis=0) for both in zip(prefix.inputs.past[layer], pair, strict=True)]
+        index = self.inputs.attention_index
+        contexts = (
+            self._node(given, [queries, *(given.op("Gather", rows, index) for rows in joined)], SINGLE, 1),
+            self.over([queries, *(plain.op("Gather", rows, index) for rows in pair)], author=plain),
+        )
+        branches: dict[str, Any] = {
+            name: branch(name, inner, context, *(inner.op("Gather", rows, prefix.inputs.kept_row) for rows in pair))
+            for name, inner, context in zip(("then_branch", "else_branch"), (given, plain), contexts, strict=True)
+        }
+        context, *presents = self.author.ops("If", 1 + len(pair), prefix.is_given, **branches)
+        for name, present in zip(("key", "value"), presents, strict=True):
             present.name, present.dtype = f"present.{layer}.{name}", SINGLE
             present.shape = ir.Shape(["K", self.numbers.num_key_value_heads * self.numbers.head_dim])
             self.presents.append(present)
-        index = self.inputs.attention_index
-        branches: dict[str, Any] = {}
-        for branch in ("then_branch", "else_branch"):
-            inner = self.author.branch()
-            whole: Sequence[ir.Value] = pair
-            if branch == "then_branch":
-                joined = zip(prefix.inputs.past[layer], pair, strict=True)
-                whole = [inner.op("Concat", past, rows, axis=0) for past, rows in joined]
-            found = [inner.op("Gather", rows, index) for rows in whole]
-            branches[branch] = ir.Graph([], found, nodes=inner.tape.nodes, name=branch)
-        found = self.author.ops("If", len(pair), prefix.is_given, **branches)
-        return [self.author.op("Gather", query, prefix.query_index), *found]
+        return context
 
     @cached_property
     def _prefix(self) -> "_Prefix | None":
@@ -97,27 +99,29 @@ class Attention:
         behind = author.op("Max", author.op("Sub", self.inputs.attention_index, tokens), zero)
         return _Prefix(inputs, author.op("Greater", tokens, zero), behind)
 
-    def over(self, rectangle: Sequence[ir.Value], norms: Sequence[ir.Value] = ()) -> ir.Value:
+    def over(
+        self, rectangle: Sequence[ir.Value], norms: Sequence[ir.Value] = (), author: Author | None = None
+    ) -> ir.Value:
         """The same, of q, k and v over the rectangle, [R, S, ...], or all of them side by side."""
+        author = self.author if author is None else author
         if self.inputs.tiled_attention is not None:
-            return self._choose(rectangle, self.inputs.tiled_attention)
+            return self._choose(author, rectangle, self.inputs.tiled_attention)
         beside = [None] * (len(PARTS) - len(rectangle))
-        return self._node(self.author, [*rectangle, *beside], self.dtype, 3, norms)
+        return self._node(author, [*rectangle, *beside], self.dtype, 3, norms)
 
-    def _choose(self, rectangle: Sequence[ir.Value], tiled: ir.Value) -> ir.Value:
+    def _choose(self, author: Author, rectangle: Sequence[ir.Value], tiled: ir.Value) -> ir.Value:
         """Attention as `tiled` asks, in float32.
 
         onnxruntime's CPU kernel works in tiles, with memory in proportion to S, where the node names its present
         outputs, and else on the full score matrix, faster on short rows.
         """
-        wide = list(rectangle) if self.dtype == SINGLE else [self.author.op("Cast", x, to=SINGLE) for x in rectangle]
+        wide = list(rectangle) if self.dtype == SINGLE else [author.op("Cast", x, to=SINGLE) for x in rectangle]
         branches: dict[str, Any] = {}
-        for branch, outputs in (("then_branch", 3), ("else_branch", 1)):
-            inner = self.author.branch()
-            context = self._node(inner, wide, SINGLE, outputs)
-            branches[branch] = ir.Graph([], [context], nodes=inner.tape.nodes, name=branch)
-        context = self.author.op("If", tiled, **branches)
-        return context if self.dtype == SINGLE else self.author.op("Cast", context, to=self.dtype)
+        for name, outputs in (("then_branch", 3), ("else_branch", 1)):
+            inner = author.branch()
+            branches[name] = branch(name, inner, self._node(inner, wide, SINGLE, outputs))
+        context = author.op("If", tiled, **branches)
+        return context if self.dtype == SINGLE else author.op("Cast", context, to=self.dtype)
 
     def _node(
         self,
@@ -189,6 +193,11 @@ class _Prefix:
     inputs: Kept
     is_given: ir.Value
     query_index: ir.Value
+
+
+def branch(name: str, author: Author, *outputs: ir.Value) -> ir.Graph:
+    """What was authored for a branch of an `If`."""
+    return ir.Graph([], outputs, nodes=author.tape.nodes, name=name)
 
 
 def packing(read: ReadTensor) -> ReadTensor:

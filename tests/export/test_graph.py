@@ -135,6 +135,15 @@ def test_inputs_and_output_are_as_documented(artifact: Artifact, precision: Prec
     assert all(dims[0] == 0 for dims in defaults.values())
 
 
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_rows_to_keep_are_gathered_beside_attention(artifact: Artifact, precision: Precision) -> None:
+    """A node of their own would run last, and all layers' keys and values would be held till then."""
+    graph = load_graph(artifact, precision).graph
+    assert not any("kept_row" in node.input for node in graph.node)
+    beside = [node for node in graph.node if node.op_type == "If" and len(node.output) == 3]
+    assert [name for node in beside for name in node.output[1:]] == [output.name for output in graph.output[1:]]
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_rerankers_output_is_a_float32_score_for_each_text(
     artifact: Artifact, rerank_artifact: Artifact, precision: Precision
