@@ -67,8 +67,9 @@ class Attention:
         """The same, where the keys and values may begin with a kept prefix's; rows behind one are short.
 
         Nothing reads attention's output at the prefix's positions, so any query will do there. Without a prefix nothing
-        is put before the stream's rows, which would copy them. The rows to keep are gathered in the branches too: outside,
-        onnxruntime would gather them last, as nothing else needs them, and hold all layers' keys and values till then.
+        is put before the stream's rows, which would copy them. The rows to keep are gathered in the branches too, since
+        outside onnxruntime gathers them last, as nothing else needs them, and holds all layers' keys and values till
+        then.
         """
         queries = self.author.op("Gather", query, prefix.query_index)
         given, plain = self.author.branch(), self.author.branch()
