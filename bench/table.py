@@ -119,8 +119,8 @@ def short(found: dict[str, float]) -> str:
 
 def quality_tables(result: dict[str, Any]) -> list[str]:
     """The model card's tables."""
-    tables = [make(result["sets"]) for make in (retrieval_table, ratio_table, judged_table, drift_table)]
-    return "\n\n".join("\n".join(lines) for lines in tables).splitlines()
+    makers = (retrieval_table, ratio_table, judged_table, drift_table)
+    return [line for make in makers for line in (*make(result["sets"]), "")][:-1]
 
 
 TABLES = {

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from quoit.artifact import Architecture
 from quoit_export.precision import MICROSOFT, Author, ReadTensor
-from quoit_export.targets import Inputs, Kept, Target
+from quoit_export.targets import Inputs, KeptInputs, Target
 
 QKV = "qkv_proj"
 """What the packed product is called, beside `q_proj` and the others of a checkpoint."""
@@ -191,7 +191,7 @@ class Attention:
 class _Prefix:
     """A kept prefix: its inputs, whether it has tokens, and each position's row of the stream, 0 within the prefix."""
 
-    inputs: Kept
+    inputs: KeptInputs
     is_given: ir.Value
     query_index: ir.Value
 

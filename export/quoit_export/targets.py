@@ -77,7 +77,7 @@ class Inputs:
     last_row: ir.Value
     tiled_attention: ir.Value | None
     longest_row: ir.Value | None
-    kept: "Kept | None"
+    kept: "KeptInputs | None"
 
     @property
     def all(self) -> list[ir.Value]:
@@ -87,7 +87,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptInputs:
     """The inputs of a kept prefix, each empty by default.
 
     Attributes:
@@ -114,11 +114,11 @@ def make_inputs(target: Target, numbers: Architecture) -> Inputs:
         last_row=ir.val("last_row", ir.DataType.INT64, ["N"]),
         tiled_attention=ir.val("tiled_attention", ir.DataType.BOOL, []) if target.tiles else None,
         longest_row=None if target.tiles else ir.val("longest_row", ir.DataType.INT32, []),
-        kept=make_kept(numbers) if target.keeps else None,
+        kept=make_kept_inputs(numbers) if target.keeps else None,
     )
 
 
-def make_kept(numbers: Architecture) -> Kept:
+def make_kept_inputs(numbers: Architecture) -> KeptInputs:
     """The inputs of a kept prefix, with an initializer of their own name as their default."""
 
     def empty(name: str, dtype: ir.DataType, shape: list[str | int]) -> ir.Value:
@@ -128,7 +128,7 @@ def make_kept(numbers: Architecture) -> Kept:
         return value
 
     width = numbers.num_key_value_heads * numbers.head_dim
-    return Kept(
+    return KeptInputs(
         kept_row=empty("kept_row", ir.DataType.INT64, ["K"]),
         past=[
             (

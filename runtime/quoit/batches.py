@@ -137,7 +137,7 @@ class _Group:
         return min(common_prefix(key, self.prefix), _length(key) - 1) if self._uses_prefix(key) else 0
 
     def _uses_prefix(self, key: Key) -> bool:
-        return _length(key) < self.limits.tiled_from
+        return bool(self.prefix) and _length(key) < self.limits.tiled_from
 
     def _new_tokens(self, key: Key) -> int:
         """Tokens of a row that no row here begins with: its neighbours in order share the most."""
