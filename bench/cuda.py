@@ -1,7 +1,7 @@
 """All that needs a GPU, in one run: the tests, then quoit against torch, written to bench/results/<gpu>.json.
 
     python -m bench.cuda [--checkpoint FOLDER] [--rounds 5] [--no-tests] [--no-rivals]
-    python -m bench.cuda --provider cpu --checkpoint models/quoit-embedding-7m --tokens 512 --rounds 1
+    python -m bench.cuda --provider cpu --checkpoint models/quoit-embedding-9m --tokens 512 --rounds 1
 
 The first needs onnxruntime-gpu and a torch for CUDA; without --checkpoint it writes one of the 0.6B shape with random
 weights. The second is a dry run: every step but CUDA's own, on a machine without a GPU; its figures say nothing, and

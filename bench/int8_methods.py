@@ -37,7 +37,7 @@ from quoit_export.prediction import input_error
 from quoit_export.staging import Staging, bare_manifest
 
 RESULT = ROOT / "bench" / "results" / "int8-methods.json"
-MODEL = ROOT / "models" / "quoit-embedding-7m"
+MODEL = ROOT / "models" / "quoit-embedding-9m"
 SETS = ("debian", "docstrings", "wordnet")
 CHOSEN = "chosen"
 INT4 = "int4"

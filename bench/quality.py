@@ -2,7 +2,7 @@
 
     python -m bench.quality [--threads 2]
 
-Exports models/quoit-embedding-7m and models/quoit-reranker-7m to a temporary folder in all precisions, measures on the
+Exports models/quoit-embedding-9m and models/quoit-reranker-6m to a temporary folder in all precisions, measures on the
 pairs of bench/heldout how the first finds and the second orders the first's best 50, and writes
 bench/results/quality.json. Needs `pip install -e '.[train]'`. The last line is the JSON.
 """
@@ -41,7 +41,7 @@ HELD_OUT = ROOT / "bench" / "heldout"
 MODELS = ROOT / "models"
 SETS = ("debian", "docstrings", "wordnet")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-DIMENSIONS = (256, 128, 64)
+DIMENSIONS = (384, 192, 96)
 TEACHER = "all-MiniLM-L6-v2 (teacher)"
 
 DEEPEST = 100
@@ -168,8 +168,8 @@ def main() -> None:
     """Exports, measures, writes."""
     parser = argparse.ArgumentParser(description="Measure the small models on held-out pairs.")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--embedding", type=Path, default=MODELS / "quoit-embedding-7m")
-    parser.add_argument("--reranker", type=Path, default=MODELS / "quoit-reranker-7m")
+    parser.add_argument("--embedding", type=Path, default=MODELS / "quoit-embedding-9m")
+    parser.add_argument("--reranker", type=Path, default=MODELS / "quoit-reranker-6m")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

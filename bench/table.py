@@ -53,10 +53,10 @@ def retrieval_table(sets: dict[str, Any]) -> list[str]:
 def ratio_table(sets: dict[str, Any]) -> list[str]:
     """The same as ratios: to the teacher, and of shorter and cheaper vectors to float32's."""
     lines = head("nDCG@10 ÷", SET_TITLES.values())
-    whole = "fp32, 256"
+    whole, *prefixes = (system for system in sets["debian"]["systems"] if system.startswith("fp32, "))
+    narrow = (system for system in sets["debian"]["systems"] if system.startswith(("fp16, ", "int8, ")))
     pairs = [(whole, "all-MiniLM-L6-v2 (teacher)"), (whole, "BM25")]
-    pairs += [(system, whole) for system in sets["debian"]["systems"] if system.endswith(("128", "64"))]
-    pairs += [(system, whole) for system in ("fp16, 256", "int8, 256")]
+    pairs += [(system, whole) for system in (*prefixes, *narrow)]
     for system, other in pairs:
         ratios = [
             sets[name]["systems"][system]["nDCG@10"] / sets[name]["systems"][other]["nDCG@10"] for name in SET_TITLES

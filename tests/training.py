@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, processors
 
 from support import byte_tokenizer
-from train import judge
+from train import judge, student
 from train.pairs import Pair, Taught
 
 HELD_OUT = Path(__file__).parents[1] / "bench" / "heldout"
@@ -40,6 +40,13 @@ def make_taught(pairs: list[Pair], seed: int = 0) -> Taught:
 def random_ids(generator: np.random.Generator, size: int) -> list[int]:
     found: list[int] = generator.integers(1, TINY["vocab_size"], size).tolist()
     return found
+
+
+def embedding_tokenizer() -> Tokenizer:
+    """Bytes, an appended end token, and the labels of a query's prompt."""
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(list(student.LABELS))
+    return tokenizer
 
 
 def rerank_tokenizer() -> Tokenizer:

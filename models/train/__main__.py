@@ -2,9 +2,9 @@
 
     texts       packages with text, from Debian 12 and PyPI, and pairs out of them
     teacher     the teacher's vectors of the training pairs
-    table       the tokenizers, and a row and a weight for every token
-    embedding   the embedding model, which starts as the table
-    reranker    the reranker, which is the table too, and is not trained further
+    tables      the tokenizers, and a row and a weight for every token, of each model its own
+    embedding   the embedding model, which starts as its table
+    reranker    the reranker, which is its table, and is not trained further
 
 Each step leaves its result in the work folder and is skipped when it is there.
 """
@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from qwen3_tokenizer import END_TOKEN
 from train import clusters, curves, embedding, judge, splits, student, table, teacher, vocabulary
 from train.course import Course
 from train.fetch import fetch
@@ -25,11 +24,11 @@ from train.pairs import Pair, Taught, read_pairs
 
 HERE = Path(__file__).parent
 HELD_OUT = HERE.parent.parent / "bench" / "heldout"
-EMBEDDING, RERANKER = "quoit-embedding-7m", "quoit-reranker-7m"
+EMBEDDING, RERANKER = "quoit-embedding-9m", "quoit-reranker-6m"
 CURVE = HERE / "embedding.jsonl"
 SEED = 20
-EMBEDDING_COURSE = Course(steps=1_200, rate=1e-3, table_rate=4e-3, warm_up=60, measurements=6, curve=CURVE, seed=SEED)
-TABLE = "table.npz"
+EMBEDDING_COURSE = Course(steps=1_200, rate=7e-4, table_rate=3e-4, warm_up=100, measurements=8, curve=CURVE, seed=SEED)
+TABLES = {EMBEDDING: "table.npz", RERANKER: "reranker-table.npz"}
 TABLE_BATCH, EMBEDDING_BATCH = 1_024, 128
 
 
@@ -54,26 +53,28 @@ def load_tokenizer(work: Path, name: str) -> Tokenizer:
 
 
 def directions_of(taught: Taught) -> NDArray[np.float32]:
-    """`[384, 256]`, the projection of the teacher's vectors."""
+    """`[384, HIDDEN]`, the projection of the teacher's vectors."""
     sample = [side[side.any(axis=1)][::8] for side in (taught.queries, taught.documents)]
     return student.principal_directions(np.concatenate(sample).astype(np.float32))
 
 
-def make_table(work: Path, taught: Taught) -> None:
-    """Trains the token table."""
-    if not (work / TABLE).is_file():
-        tokenizer, directions = load_tokenizer(work, EMBEDDING), directions_of(taught)
-        texts = [tokenizer.decode([token]).strip() for token in range(tokenizer.get_vocab_size())]
-        rows = student.token_rows(teacher.encode(teacher.load(), texts), directions)
-        deal = clusters.batches(clusters.clusters(taught, directions, SEED), TABLE_BATCH, SEED)
-        table.save(table.train(rows, tokenizer, taught, directions, deal, SEED), work / TABLE)
+def make_tables(work: Path, taught: Taught) -> None:
+    """Trains the token tables: the reranker's reads texts behind a space, as in its template, and first words most."""
+    tokenizer, directions = load_tokenizer(work, EMBEDDING), directions_of(taught)
+    texts = [tokenizer.decode([token]).strip() for token in range(tokenizer.get_vocab_size())]
+    rows = student.token_rows(teacher.encode(teacher.load(), texts), directions)
+    found = clusters.clusters(taught, directions, SEED)
+    forms = {EMBEDDING: ("", table.EVEN), RERANKER: (" ", judge.early_weights(table.TOKENS))}
+    for name, (before, places) in forms.items():
+        deal = clusters.batches(found, TABLE_BATCH, SEED)
+        learned = table.train(rows, tokenizer, taught, directions, deal, SEED, before, places)
+        table.save(learned, work / TABLES[name])
 
 
 def make_embedding(work: Path, taught: Taught, development: list[Pair]) -> None:
     """Trains the embedding model from the table and writes its checkpoint."""
     tokenizer, directions = load_tokenizer(work, EMBEDDING), directions_of(taught)
-    end_token = tokenizer.get_vocab()[END_TOKEN]
-    model = student.start(table.load(work / TABLE), end_token, SEED)
+    model = student.start(table.load(work / TABLES[EMBEDDING]), tokenizer, SEED)
     deal = clusters.batches(clusters.clusters(taught, directions, SEED), EMBEDDING_BATCH, SEED)
     embedding.train(model, tokenizer, taught, directions, deal, development, EMBEDDING_COURSE)
     student.write_checkpoint(work / EMBEDDING, model, tokenizer)
@@ -82,7 +83,9 @@ def make_embedding(work: Path, taught: Taught, development: list[Pair]) -> None:
 def make_reranker(work: Path) -> None:
     """Writes the checkpoint of a reranker that is made of the table."""
     tokenizer = load_tokenizer(work, RERANKER)
-    student.write_checkpoint(work / RERANKER, judge.start(table.load(work / TABLE), tokenizer, SEED), tokenizer)
+    student.write_checkpoint(
+        work / RERANKER, judge.start(table.load(work / TABLES[RERANKER]), tokenizer, SEED), tokenizer
+    )
 
 
 def main() -> None:
@@ -103,8 +106,9 @@ def main() -> None:
     taught = teacher.teach(pairs, work / "teacher.npz")
     report("teacher")
     make_tokenizers(work, pairs)
-    make_table(work, taught)
-    report("table")
+    if not (work / TABLES[RERANKER]).is_file():
+        make_tables(work, taught)
+    report("tables")
     if not (work / EMBEDDING).is_dir():
         make_embedding(work, taught, development)
     report("embedding")

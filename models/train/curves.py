@@ -21,7 +21,7 @@ def draw(curve: Path, out: Path) -> None:
     steps = [line["step"] for line in lines]
     figure, panel = plt.subplots(figsize=(7, 4), layout="constrained")
     for number, source in enumerate(("debian", "wordnet", "docstrings")):
-        for size, width in ((256, 2.0), (64, 0.8)):
+        for size, width in ((384, 2.0), (96, 0.8)):
             name = f"{source}@{size}"
             panel.plot(steps, [line[name] for line in lines], color=f"C{number}", linewidth=width, label=name)
     panel.set(xlabel="step", ylabel="nDCG@10, development pairs", ylim=(0, 1))

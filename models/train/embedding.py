@@ -23,8 +23,8 @@ from train.pairs import Pair, Taught
 
 TOKENS = 64
 MEASURED_TOKENS = 256
-LONG_TOKENS = 512
-LONG_SHARE = 0.06
+LONG_TOKENS = 256
+LONG_SHARE = 0.12
 """Share of batches, of half of the pairs, that see documents of up to LONG_TOKENS."""
 TEACHER_WEIGHT = 2.0
 
@@ -59,7 +59,7 @@ def train(
         model: as `student.start` makes it.
         tokenizer: with the end token.
         taught: pairs and their teacher's vectors.
-        directions: `[384, 256]`, the projection of the teacher's vectors.
+        directions: `[384, HIDDEN]`, the projection of the teacher's vectors.
         deal: batches of pairs' indices.
         development: pairs that are measured on the way.
         course: how long.

@@ -29,11 +29,8 @@ INSTRUCTIONS = {
 QUESTIONS = ("what is {}?", "What does {} mean?", "definition of {}", "{}")
 
 
-def render_query(pair: Pair, choose: random.Random) -> str:
-    """The query under the official instruction (six of ten), another (one) or none (three).
-
-    Of WordNet's words some are left out or made a question; one query of ten changes its case.
-    """
+def reword(pair: Pair, choose: random.Random) -> str:
+    """The query, of WordNet's words some left out or made a question; one query of ten changes its case."""
     query = pair.query
     if pair.source == "wordnet":
         words = query.split(", ")
@@ -41,6 +38,12 @@ def render_query(pair: Pair, choose: random.Random) -> str:
         query = choose.choice(QUESTIONS).format(", ".join(some)) if choose.random() < 0.4 else ", ".join(some)
     if choose.random() < 0.1:
         query = query.lower() if choose.random() < 0.5 else query[:1].upper() + query[1:]
+    return query
+
+
+def render_query(pair: Pair, choose: random.Random) -> str:
+    """The reworded query under the official instruction (six of ten), another (one) or none (three)."""
+    query = reword(pair, choose)
     kind = choose.random()
     if kind < 0.3:
         return query

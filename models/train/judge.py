@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import Qwen3ForCausalLM
 
-from train.student import ONE, SCALE, WEIGHT, configuration
+from train.heads import Heads
+from train.student import SCALE, configuration
 from train.table import Table
 from train.vocabulary import ANSWERS
 
@@ -28,14 +29,18 @@ QUERY_MEAN, DOCUMENT_MEAN, LAST = "<think>", "</think>", "ĊĊ"
 QUIET = ("<|im_start|>", "<|im_end|>", "assistant", "Ċ", ">:", LAST)
 TEMPLATE = frozenset((*QUIET, QUERY_LABEL, DOCUMENT_LABEL, QUERY_MEAN, DOCUMENT_MEAN, *ANSWERS))
 
-HALF = 120
+HIDDEN = 224
+HALF = 104
+TEMPLATE_TOKENS = 95
+"""Before the document's first word, about."""
 """Dimensions of half of a token's row, and of each mean; the halves begin at 0 and at HALF."""
-ANSWER, IS_LAST, IS_QUERY_LABEL, IS_DOCUMENT_LABEL, OF_QUERY, OF_DOCUMENT, SIDE, INSIDE, MATCH, IS_QUIET = range(
-    2 * HALF, 2 * HALF + 10
+(ANSWER, IS_LAST, IS_QUERY_LABEL, IS_DOCUMENT_LABEL, OF_QUERY, OF_DOCUMENT, SIDE, INSIDE, MATCH, IS_QUIET, EARLY) = (
+    range(2 * HALF, 2 * HALF + 11)
 )
+ONE, WEIGHT = HIDDEN - 2, HIDDEN - 1
 """Dimensions: the answer; which token this is; whether it takes the mean of query or document; where it stands, below
 zero in the query and above in the document; that it stands in either; how much of what it resembles is in the query;
-that it has no content."""
+that it has no content; how early in the document it stands."""
 
 LENGTH, FLAG, LABEL, MARK = 0.25, 0.1, 1.0, 0.1
 """What ONE, the flags of the last tokens, those of labels, and SIDE are; in units of SCALE, as a row has length one."""
@@ -43,8 +48,12 @@ HEAVIEST = 4.0
 
 # Of a head's 64 dimensions the rotary embedding hardly turns the last of each half within a text. Places there:
 BASE, FOUND, SINK, NOWHERE, OUTSIDE = 63, 62, 61, 60, 59
-HEAVY, ON_SIDE, FIRST_MEAN, SECOND_MEAN = 31, 30, 29, 28
-RESERVED_PLACES = frozenset((BASE, HEAVY, ON_SIDE, FOUND, FIRST_MEAN, SECOND_MEAN, SINK, NOWHERE, OUTSIDE))
+HEAVY, ON_SIDE, FIRST_MEAN, SECOND_MEAN, AHEAD = 31, 30, 29, 28, 27
+DISTANCE = 11
+"""A place that turns once in 725 tokens: a logit there falls with the cosine of the distance."""
+RESERVED_PLACES = frozenset(
+    (BASE, HEAVY, ON_SIDE, FOUND, FIRST_MEAN, SECOND_MEAN, SINK, NOWHERE, OUTSIDE, AHEAD, DISTANCE)
+)
 TURNING_PAIRS = 16
 """Pairs of dimensions that turn by more than 0.5 in 100 tokens (rotary base 1e6)."""
 TELLING = 63
@@ -57,51 +66,37 @@ BASE_GAIN, SIDE_GAIN, FOUND_GAIN, FLAG_GAIN, LABEL_GAIN = 4.0, 15.0, 15.0, 40.0,
 CERTAIN = 2.0
 """Weight of q_norm for what must be found: a logit of about 15."""
 MEAN_SHARPNESS = 3.0
-"""Weight of q_norm for weight and side in a mean."""
+"""Weight of q_norm for weight and side in a mean, if these were all that it asks for."""
+EARLIEST = 2.5
+"""The logarithm of a token's weight where EARLY is as large as MARK; next to the label it is 0.6 of that."""
+DISTANCE_GAIN, DISTANCE_SHARPNESS = 1.0, 2.65
+"""What keys see of the document's label in DISTANCE, and the weight of q_norm: a logit of 5 next to the label."""
+AHEAD_GAIN, AHEAD_SHARPNESS = 7.5, 1.35
+"""Keys see EARLY as up to 0.5; the first of a document's tokens then weigh 4 times as much as those from about the
+hundredth on. Names and summaries stand first."""
 LOOK, LOOK_SHARPNESS, AVOID, AVOIDING = 0.2, 28.0, 0.8, 5.0
 """How much of a row the keys see, and the weight of q_norm for it: a token finds itself by a logit 12 above others',
 and what is outside of the pair by one about as much lower."""
-OVERLAP_SHARPNESS = {HEAVY: 4.3, ON_SIDE: 3.0, FOUND: 4.0, SINK: 1.5}
-"""Found tokens count by weight, 8,000 times as much as others; the document's label as much as three of them."""
+OVERLAP_SHARPNESS = {HEAVY: 4.3, ON_SIDE: 3.0, FOUND: 4.0, SINK: 1.8}
+"""Found tokens count by weight, 8,000 times as much as others; the document's label as much as ten of them."""
 MEAN_GAIN, MATCH_GAIN = 5.0, 0.1
 GATHERINGS = (24.0, 9.0)
 """Length of a mean in the last token's state, of the first halves and of the second ones."""
-SIMILARITIES, OVERLAP, THRESHOLD = (0.32, 0.18), 0.1, 0.15
+SIMILARITIES, OVERLAP, THRESHOLD = (0.32, 0.18), 0.125, 0.15
 """In units of SCALE, what ANSWER becomes of cosines of one, what it loses where nothing was found, and where yes and no
 are equally likely."""
-ANSWER_WEIGHT = 4.0
-"""Of yes: a score is then about 24 times ANSWER."""
+ANSWER_WEIGHT = 2.0
+"""Of yes: a score is then about 12 times ANSWER."""
 ERASING = 20.0
 """What makes the units that forget the first halves open at the last token, and there only."""
 
 
-class Heads:
-    """The projections of one attention layer, by head and place."""
+class JudgeHeads(Heads):
+    """The projections of one layer of the reranker."""
 
     def __init__(self, attention: Any) -> None:
-        config = attention.config
-        self.hidden = config.hidden_size
-        self.group = config.num_attention_heads // config.num_key_value_heads
-        self.queries, self.keys, self.values = (
-            linear.weight.view(-1, config.head_dim, config.hidden_size)
-            for linear in (attention.q_proj, attention.k_proj, attention.v_proj)
-        )
-        self.output = attention.o_proj.weight.view(config.hidden_size, -1, config.head_dim)
-        self.sharpness = attention.q_norm.weight
-        for heads in (self.queries, self.keys):
-            heads.copy_(VIEW * nn.init.orthogonal_(torch.empty(heads.shape).flatten(0, 1)).view(heads.shape))
-            heads[:, sorted(RESERVED_PLACES)] = 0
-        self.values.zero_()
-        self.output.zero_()
+        super().__init__(attention, RESERVED_PLACES, VIEW, VIEW)
         self.see(BASE, ONE, BASE_GAIN)
-
-    def see(self, place: int, dimension: int, gain: float) -> None:
-        """All keys have a dimension of the state in a place."""
-        self.keys[:, place, dimension] = gain
-
-    def ask(self, number: int, place: int, dimension: int, gain: float) -> None:
-        """In every group of query heads, the one of this number asks for a place as much as a dimension says."""
-        self.queries[number :: self.group, place, dimension] = gain
 
     def listen(self, number: int, *flags: tuple[int, float]) -> None:
         """Heads of a number ask for tokens without content, but for tokens of a flag where ONE is as large as given."""
@@ -148,7 +143,7 @@ def start(table: Table, tokenizer: Tokenizer, seed: int) -> Qwen3ForCausalLM:
     if missing := sorted(name for name in TEMPLATE if tokenizer.token_to_id(name) is None):
         raise ValueError(f"{missing} are no tokens of the vocabulary; learn it with more of the template")
     torch.manual_seed(seed)
-    config = configuration()
+    config = configuration(HIDDEN, intermediate=4 * HALF, heads=6)
     model: Any = Qwen3ForCausalLM(config)
     rows, layers = model.model.embed_tokens.weight, model.model.layers
     with torch.no_grad():
@@ -158,7 +153,7 @@ def start(table: Table, tokenizer: Tokenizer, seed: int) -> Qwen3ForCausalLM:
         write_answers(rows, tokenizer)
         for layer in layers:
             layer.mlp.down_proj.weight.zero_()
-        marking, first, second, last = (Heads(layer.self_attn) for layer in layers)
+        marking, first, second, last = (JudgeHeads(layer.self_attn) for layer in layers)
         write_marking(marking)
         write_first_means(first)
         write_second_means(second)
@@ -170,9 +165,17 @@ def start(table: Table, tokenizer: Tokenizer, seed: int) -> Qwen3ForCausalLM:
     return started
 
 
+def early_weights(count: int) -> NDArray[np.float32]:
+    """`[count]`: how much a document's tokens count in its mean by where they stand, as the layers weigh them."""
+    at = np.arange(count)
+    label = np.exp(5 * np.cos(2 * np.pi / 725 * at))
+    found: NDArray[np.float32] = np.exp(EARLIEST * label / (label + TEMPLATE_TOKENS + at)).astype(np.float32)
+    return found
+
+
 def weighted_rows(table: Table, head_dim: int) -> NDArray[np.float32]:
-    """`[tokens, 256]`: both halves of the table's rows, and what makes `write_mean` weigh them."""
-    rows = np.zeros_like(table.rows)
+    """`[tokens, HIDDEN]`: both halves of the table's rows, and what makes `write_mean` weigh them."""
+    rows = np.zeros((len(table.rows), HIDDEN), np.float32)
     rows[:, : 2 * HALF] = table.rows[:, : 2 * HALF]
     lengths = np.sqrt(np.square(rows).sum(axis=1) + LENGTH**2 + MARK**2)  # the layer's norm divides by them
     side = SIDE_GAIN * MARK
@@ -213,8 +216,11 @@ def write_answers(rows: Tensor, tokenizer: Tokenizer) -> None:
         row[IS_LAST] = -sign * ANSWER_WEIGHT * THRESHOLD / FLAG
 
 
-def write_marking(heads: Heads) -> None:
-    """Every token looks for the labels: SIDE becomes -MARK behind the query's, MARK behind the other; INSIDE MARK."""
+def write_marking(heads: JudgeHeads) -> None:
+    """Every token looks for the labels: SIDE becomes -MARK behind the query's, MARK behind the other; INSIDE MARK.
+
+    EARLY becomes the part of MARK that the document's label has of what a head attends to that sees it less and less.
+    """
     length = (LABEL**2 + 2 * LENGTH**2) ** 0.5
     labels = ((FIRST_MEAN, IS_QUERY_LABEL, -MARK), (SECOND_MEAN, IS_DOCUMENT_LABEL, 2 * MARK))
     for number, (place, dimension, mark) in enumerate(labels):
@@ -224,21 +230,28 @@ def write_marking(heads: Heads) -> None:
         heads.values[0, number, dimension] = length / LABEL * heads.hidden**-0.5
         heads.output[SIDE, number, number] = SCALE * mark
     heads.output[INSIDE, 0, 0] = SCALE * MARK
+    heads.see(DISTANCE, IS_DOCUMENT_LABEL, DISTANCE_GAIN)
+    heads.ask(2, DISTANCE, ONE, BASE_GAIN)
+    heads.sharpness[DISTANCE] = DISTANCE_SHARPNESS
+    heads.output[EARLY, 2, 1] = SCALE * MARK
 
 
-def write_mean(heads: Heads, number: int) -> None:
+def write_mean(heads: JudgeHeads, number: int) -> None:
     """Heads of a number take a weighted mean: of the query where OF_QUERY is, of the document where OF_DOCUMENT is."""
     heads.see(HEAVY, WEIGHT, BASE_GAIN)
     heads.see(ON_SIDE, SIDE, SIDE_GAIN)
     heads.see(OUTSIDE, ONE, SIDE_GAIN * MARK / LENGTH)
     heads.see(OUTSIDE, INSIDE, -SIDE_GAIN)
-    heads.sharpness[[HEAVY, ON_SIDE]] = MEAN_SHARPNESS
+    heads.see(AHEAD, EARLY, AHEAD_GAIN)
+    heads.sharpness[[HEAVY, ON_SIDE]] = MEAN_SHARPNESS * (3 / 2) ** 0.5
+    heads.sharpness[AHEAD] = AHEAD_SHARPNESS
     for flag, side in ((OF_QUERY, -1), (OF_DOCUMENT, 1)):
         heads.ask(number, HEAVY, flag, FLAG_GAIN)
+        heads.ask(number, AHEAD, flag, FLAG_GAIN)
         heads.ask(number, ON_SIDE, flag, side * FLAG_GAIN)
 
 
-def write_first_means(heads: Heads) -> None:
+def write_first_means(heads: JudgeHeads) -> None:
     """Two heads of a group take means of the first half, and leave them where tokens have the second.
 
     With the third each token looks for itself: MATCH becomes the share of the query in what it finds less that of
@@ -264,7 +277,7 @@ def write_first_means(heads: Heads) -> None:
     heads.tell(2, SIDE, MATCH, -MATCH_GAIN, (1 + LENGTH**2) ** 0.5 / MARK)
 
 
-def write_second_means(heads: Heads) -> None:
+def write_second_means(heads: JudgeHeads) -> None:
     """Means of the second half, and for the last token those of the first, which lie where tokens have the second."""
     heads.listen(0, (OF_QUERY, FLAG), (OF_DOCUMENT, FLAG), (IS_LAST, LENGTH))
     heads.listen(1, (IS_LAST, LENGTH))
@@ -273,7 +286,7 @@ def write_second_means(heads: Heads) -> None:
     heads.copy(HALF)
 
 
-def write_gathering(heads: Heads, gain: float) -> None:
+def write_gathering(heads: JudgeHeads, gain: float) -> None:
     """The last token takes the query's mean to the first half of its state, the document's to the second."""
     for number, (place, flag) in enumerate(((FIRST_MEAN, OF_QUERY), (SECOND_MEAN, OF_DOCUMENT))):
         heads.see(place, flag, FLAG_GAIN)
@@ -281,7 +294,7 @@ def write_gathering(heads: Heads, gain: float) -> None:
         heads.write(number, number * HALF, gain)
 
 
-def write_answer(heads: Heads) -> None:
+def write_answer(heads: JudgeHeads) -> None:
     """The last token gathers the means of the second half, and by the label's part how little was found."""
     for number in (0, 1, 2):
         heads.listen(number, (IS_LAST, LENGTH))

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from train.pairs import Pair
 
-DIMENSIONS = (256, 128, 64)
+DIMENSIONS = (384, 192, 96)
 TEMPERATURE = 0.04
 SAME_MEANING = 0.92
 """Documents whose teacher vectors are as near as this are not negatives of each other's queries."""

@@ -6,6 +6,7 @@ held-out ones describe libraries that training never saw.
 
 import hashlib
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -23,6 +24,11 @@ HELD_OUT_DOCUMENTS = 3_000
 DEVELOPMENT_DOCUMENTS = 1_000
 PAIRS_PER_GROUP = 3
 """Of one source package in one language: `libfoo1`, `libfoo-dev` and `libfoo-doc` say nearly the same."""
+DOCSTRINGS_PER_PACKAGE = 1_200
+"""In training, so that no library sets the tone."""
+RUN, SHARED_RUNS = 8, 0.3
+"""A docstring that shares more than this part of its runs of so many words with held-out ones is not trained on:
+libraries copy from each other."""
 MOST_PAIRS = {
     "debian-it": 6_000,
     "debian-fr": 6_000,
@@ -72,6 +78,32 @@ def sample(pairs: list[Pair], most: int, key: Callable[[Pair], str] = lambda pai
     return random.Random(SEED).sample(one_each, min(most, len(one_each)))
 
 
+def runs(text: str) -> set[tuple[str, ...]]:
+    """All RUN words in a row."""
+    words = re.findall(r"\w+", text.lower())
+    return {tuple(words[at : at + RUN]) for at in range(len(words) - RUN + 1)}
+
+
+def unlike(pairs: Iterable[Pair], known: Iterable[Pair]) -> Iterator[Pair]:
+    """The pairs that no known pair resembles: neither in the query's words nor in SHARED_RUNS of the document's."""
+    known = list(known)
+    queries = {tuple(re.findall(r"\w+", pair.query.lower())) for pair in known}
+    documents = set().union(*(runs(pair.document) for pair in known))
+    for pair in pairs:
+        own = runs(pair.document)
+        copied = len(own & documents) > SHARED_RUNS * len(own)
+        if not copied and tuple(re.findall(r"\w+", pair.query.lower())) not in queries:
+            yield pair
+
+
+def few_of_each(pairs: Iterable[Pair], most: int) -> list[Pair]:
+    """At most `most` pairs of a group, the same ones every time."""
+    groups: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault(pair.group, []).append(pair)
+    return [pair for group in groups.values() for pair in sample(group, most)]
+
+
 def family(pair: Pair) -> str:
     """One document for a Debian source package when measuring: its other packages would be right answers too."""
     return pair.group if pair.source == "debian" else pair.document
@@ -84,6 +116,10 @@ def split(raw: Path, work: Path, held_out: Path) -> None:
     for source in dict.fromkeys(pair.source for pair in everything):
         for pair in distinct(pair for pair in everything if pair.source == source):
             parts[split_of(pair)].setdefault(source, []).append(pair)
+
+    judged = [*parts["held-out"]["docstrings"], *parts["development"]["docstrings"]]
+    taught = unlike(parts["training"]["docstrings"], judged)
+    parts["training"]["docstrings"] = few_of_each(taught, DOCSTRINGS_PER_PACKAGE)
 
     held_out.mkdir(parents=True, exist_ok=True)
     for source in EVALUATED:

@@ -1,8 +1,8 @@
 """The small Qwen3 models: their numbers, a start that already means something, and their files.
 
-The first two layers start as an average: every position attends evenly to all before it and copies half of the
-hidden dimensions each, so that the last token's state is the mean of the token rows, and those rows start as
-the teacher's vectors of the tokens' texts. Training begins there instead of at noise.
+The first layer starts by telling a prompt's task from the text behind it; the others start as an average: every
+position attends to all before it but the task, by their weights, and copies a third of the hidden dimensions each, so
+that the last token's state is the weighted mean of the text's rows. Training begins there instead of at noise.
 """
 
 import shutil
@@ -14,46 +14,59 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from torch import nn
+from torch import Tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3Model
 
+from qwen3_tokenizer import END_TOKEN
 from random_checkpoint import write_json, write_sentence_transformers_files
-from train.table import Table
+from train.heads import Heads
+from train.table import RESERVED, Table
 from train.vocabulary import VOCABULARY
 
-HIDDEN = 256
+HIDDEN = 384
 LAYERS = 4
-AVERAGING_LAYERS = 2
 MAX_TOKENS = 1_024
-ONE, WEIGHT = 254, 255
-"""Dimensions of the hidden state that no content is in: a constant, and what tells a token's weight."""
-CONTENT = 254
+CONTENT = HIDDEN - RESERVED
+ONE, WEIGHT, INSTRUCT, QUERY, TASK = range(CONTENT, HIDDEN)
+"""Dimensions of the hidden state that no content is in: a constant, what tells a token's weight, the labels before and
+behind the task of a query's prompt, and whether a token stands in that task."""
+LABELS = ("Instruct", "Query")
+"""As a text's or line's first word; behind a space they are other tokens."""
 SCALE = 16.0
 """Length of a token's row, so that its entries are about one. The norms make the layers indifferent to it, but not the
 optimizers: next to larger states, what a step of theirs adds to them is smaller."""
-LENGTH = 0.25
-"""Of the constant, in units of SCALE, as all that follows."""
+LENGTH, LABEL, MARK = 0.25, 1.0, 2.0
+"""Of the constant, of what marks a label, and of TASK; in units of SCALE, as all that follows."""
 END_LENGTH = 0.1
 """Of the constant in the end token's row, which has nothing else."""
 HEAVIEST = 4.0
 """Logarithms of weights are cut to this."""
+LEAST = 5.0
+"""A label's weight is that of a token whose key is (1, -LEAST)."""
 SHARPNESS = 0.6
 """Weight of q_norm where a layer starts as a weighted mean: a logit is at most head_dim ** 0.5 times as much."""
+CERTAIN = 2.0
+"""That where a label must be found."""
+AVERSION = 1.5
+"""How much more a mean avoids the task than it seeks weight."""
 KEY_GAIN, VIEW = 4.0, 0.2
-"""How much larger than one the keys see ONE and WEIGHT, and how much smaller the rest of the state."""
+"""How much larger than one the keys see what is no content, and how much smaller the rest of the state."""
 MEAN_GAIN = 0.5
 """Of the weighted mean, as a layer writes it: small beside a token's own row, which the next layer reads too."""
+# Of a head's 64 dimensions the rotary embedding hardly turns the last of each half within a text. Places there:
+BASE, OF_TASK, FIRST_LABEL, HEAVY, SECOND_LABEL = 63, 62, 61, 31, 30
+RESERVED_PLACES = frozenset((BASE, OF_TASK, FIRST_LABEL, HEAVY, SECOND_LABEL))
 
 
-def configuration(layers: int = LAYERS) -> Any:
-    """The numbers of both small models: 4.2 M parameters in the tied token table, 0.66 M in each layer."""
+def configuration(hidden: int = HIDDEN, intermediate: int = 256, heads: int = 4) -> Any:
+    """The numbers of a small model; of the embedding model unless said otherwise."""
     make: Any = Qwen3Config
     return make(
         vocab_size=VOCABULARY,
-        hidden_size=HIDDEN,
-        intermediate_size=512,
-        num_hidden_layers=layers,
-        num_attention_heads=6,
+        hidden_size=hidden,
+        intermediate_size=intermediate,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=heads,
         num_key_value_heads=2,
         head_dim=64,
         max_position_embeddings=MAX_TOKENS,
@@ -66,7 +79,7 @@ def configuration(layers: int = LAYERS) -> Any:
 
 
 def principal_directions(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`[384, 256]`: the directions in which the teacher's vectors are largest, in falling order.
+    """`[384, HIDDEN]`: the directions in which the teacher's vectors are largest, in falling order.
 
     A prefix of a projected vector is then the best one of its length, which is what Matryoshka prefixes want.
     """
@@ -75,14 +88,14 @@ def principal_directions(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def token_rows(vectors: NDArray[np.float32], directions: NDArray[np.float32]) -> NDArray[np.float32]:
-    """`[tokens, 256]`, unit rows: the teacher's vectors of the tokens' texts, without what all share, projected."""
+    """`[tokens, HIDDEN]`, unit rows: the teacher's vectors of the tokens' texts, without what all share, projected."""
     rows = (vectors - vectors.mean(axis=0)) @ directions
     found: NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-6)
     return found
 
 
 def weighted_rows(table: Table, head_dim: int) -> NDArray[np.float32]:
-    """`[tokens, 256]`: the table's rows, beside the constant and what makes a layer weigh them by their weights.
+    """`[tokens, HIDDEN]`: the table's rows, beside the constant and what makes a layer weigh them by their weights.
 
     A key is (1, t) in two of its dimensions, and the norms before and behind its projection keep but the ratio. The
     logit, SHARPNESS * head_dim ** 0.5 * t / (1 + t**2) ** 0.5, shall be the logarithm of the weight, plus that of the
@@ -101,58 +114,85 @@ def weighted_rows(table: Table, head_dim: int) -> NDArray[np.float32]:
     return SCALE * rows
 
 
-def write_mean(attention: Any, asking: int, first: int) -> None:
-    """Every head becomes the weighted mean of the positions it sees; the layer copies 128 dimensions from `first` on.
+def write_label(row: Tensor, dimension: int) -> None:
+    """The row of a token that stands for no more than what it marks, and counts least in a mean."""
+    row.zero_()
+    row[ONE], row[WEIGHT], row[dimension] = SCALE * LENGTH, -SCALE * LENGTH * LEAST, SCALE * LABEL
 
-    Queries are the same everywhere, made of the dimension `asking`. Queries and keys see a little of everything else,
-    or there would be nothing for training to begin with.
+
+def write_marking(attention: Any) -> None:
+    """Every token looks for the prompt's labels: TASK becomes MARK from `Instruct` on, and nothing from `Query` on.
+
+    Where a label is missing, attention is spread over tokens that have nothing of it.
     """
-    config = attention.config
-    width = config.num_key_value_heads * config.head_dim
-    group = config.num_attention_heads // config.num_key_value_heads
-    still, paired = config.head_dim // 2 - 1, config.head_dim - 1  # the rotary embedding turns these least
-    attention.q_norm.weight.fill_(SHARPNESS)
-    for linear, view in ((attention.k_proj, VIEW), (attention.q_proj, VIEW * END_LENGTH)):
-        linear.weight.copy_(view * nn.init.orthogonal_(torch.empty_like(linear.weight)))
-    keys = attention.k_proj.weight.view(-1, config.head_dim, config.hidden_size)
-    queries = attention.q_proj.weight.view(-1, config.head_dim, config.hidden_size)
-    for heads in (keys, queries):
-        heads[:, [still, paired]] = 0
-        heads[:, :, [ONE, WEIGHT]] = 0
-    keys[:, paired, ONE] = keys[:, still, WEIGHT] = KEY_GAIN
-    queries[:, still, asking] = KEY_GAIN
-    size = min(width, CONTENT - first)
-    copied = torch.eye(width)[:size]
-    attention.v_proj.weight.zero_()[:size, first : first + size] = torch.eye(size)
-    values = copied.T.reshape(config.num_key_value_heads, 1, config.head_dim, size).expand(-1, group, -1, -1)
-    attention.o_proj.weight.zero_()[first : first + size] = (
-        SCALE * MEAN_GAIN * config.hidden_size**-0.5 * (values.reshape(-1, size).T / group)
-    )
+    heads = Heads(attention, RESERVED_PLACES, VIEW * END_LENGTH, VIEW)
+    heads.sharpness.fill_(CERTAIN)
+    heads.see(BASE, ONE, KEY_GAIN)
+    length = (LABEL**2 + LENGTH**2 * (1 + LEAST**2)) ** 0.5  # the layer's norm divides by it
+    for number, (place, label, mark) in enumerate(((FIRST_LABEL, INSTRUCT, MARK), (SECOND_LABEL, QUERY, -MARK))):
+        heads.see(place, label, KEY_GAIN)
+        heads.ask(number, place, ONE, KEY_GAIN)
+        heads.values[0, number, label] = length / LABEL * heads.hidden**-0.5
+        heads.output[TASK, number, number] = SCALE * mark
 
 
-def start(table: Table, end_token: int, seed: int) -> Qwen3Model:
+def write_mean(attention: Any, first: int) -> None:
+    """Every head becomes the weighted mean of the positions it sees but for the task's tokens.
+
+    The layer copies as many dimensions as its values have, from `first` on. Queries are the same everywhere.
+    """
+    heads = Heads(attention, RESERVED_PLACES, VIEW * END_LENGTH, VIEW)
+    heads.sharpness.fill_(SHARPNESS * (1 + AVERSION**2) ** 0.5)
+    heads.see(BASE, ONE, KEY_GAIN)
+    heads.see(HEAVY, WEIGHT, KEY_GAIN)
+    heads.see(OF_TASK, TASK, KEY_GAIN)
+    for number in range(heads.group):
+        heads.ask(number, HEAVY, ONE, KEY_GAIN)
+        heads.ask(number, OF_TASK, ONE, -AVERSION * KEY_GAIN)
+    size = heads.values.shape[1]
+    for head in range(len(heads.values)):
+        part = torch.arange(first + head * size, min(first + (head + 1) * size, CONTENT))
+        places = torch.arange(len(part))
+        heads.values[head, places, part] = 1
+        for number in range(heads.group):
+            gain = SCALE * MEAN_GAIN * heads.hidden**-0.5 / heads.group
+            heads.output[part, head * heads.group + number, places] = gain
+
+
+def start(table: Table, tokenizer: Tokenizer, seed: int) -> Qwen3Model:
     """A model whose last state is the weighted mean of the rows before it: the table's own vector of a text.
 
-    The end token's row has nothing of its own to add, and the final norm leaves out ONE and WEIGHT.
+    The end token's row has nothing of its own to add, and the final norm leaves out what is no content.
 
     Args:
         table: a row and a weight for every token.
-        end_token: the last token of every text.
+        tokenizer: with the end token.
         seed: of everything that is random.
+
+    Raises:
+        ValueError: a label of the prompt is not in the vocabulary.
     """
+    names = (END_TOKEN, *LABELS)
+    if missing := [name for name in names if tokenizer.token_to_id(name) is None]:
+        raise ValueError(f"{missing} are no tokens of the vocabulary; learn it with more of the prompt")
+    end_token, instruct, query = (tokenizer.token_to_id(name) for name in names)
     torch.manual_seed(seed)
     config = configuration()
     model: Any = Qwen3Model(config)
+    rows = model.embed_tokens.weight
     with torch.no_grad():
-        model.embed_tokens.weight.copy_(torch.from_numpy(weighted_rows(table, config.head_dim)))
-        model.embed_tokens.weight[end_token] = 0
-        model.embed_tokens.weight[end_token, ONE] = SCALE * END_LENGTH
-        model.norm.weight[[ONE, WEIGHT]] = 0
+        rows.copy_(torch.from_numpy(weighted_rows(table, config.head_dim)))
+        rows[end_token] = 0
+        rows[end_token, ONE] = SCALE * END_LENGTH
+        write_label(rows[instruct], INSTRUCT)
+        write_label(rows[query], QUERY)
+        model.norm.weight[CONTENT:] = 0
         for layer in model.layers:
-            for linear in (layer.self_attn.o_proj, layer.mlp.down_proj):
-                linear.weight.zero_()
-        for number, layer in enumerate(model.layers[:AVERAGING_LAYERS]):
-            write_mean(layer.self_attn, ONE, number * config.num_key_value_heads * config.head_dim)
+            layer.mlp.down_proj.weight.zero_()
+        marking, *averaging = (layer.self_attn for layer in model.layers)
+        write_marking(marking)
+        for number, attention in enumerate(averaging):
+            write_mean(attention, number * config.num_key_value_heads * config.head_dim)
     started: Qwen3Model = model
     return started
 

@@ -17,17 +17,20 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.encode import render_query, tokenize
+from train.encode import reword, tokenize
 from train.losses import contrast, distance, no_negatives
 from train.pairs import Taught
 
-RESERVED = 2
+RESERVED = 5
 """Columns that the model has for other things."""
-STEPS = 800
+STEPS = 1_000
 RATE = 5e-3
 TOKENS = 128
 """Of a text."""
+EVEN = np.ones(TOKENS, np.float32)
 TEACHER_WEIGHT = 2.0
+DROPPED = 0.25
+"""Of a document's tokens each time it is met, so that no few words alone tell it from others."""
 COMMON = 1e-3
 """A token that is this share of all tokens starts with half of the weight of a rare one (Arora et al., 2017)."""
 
@@ -45,12 +48,18 @@ class Table:
     weights: NDArray[np.float32]
 
 
-def sums(bag: nn.EmbeddingBag, texts: Sequence[list[int]]) -> Tensor:
-    """`[texts, hidden]`: the mean of each text's rows, without the end token's."""
+def sums(bag: nn.EmbeddingBag, texts: Sequence[list[int]], places: NDArray[np.float32]) -> Tensor:
+    """`[texts, hidden]`: the sum of each text's rows, without the end token's, times the weights of their `places`."""
     tokens = torch.tensor([token for ids in texts for token in ids[:-1]])
     lengths = [0, *(len(ids) - 1 for ids in texts[:-1])]
-    found: Tensor = bag(tokens, torch.tensor(lengths).cumsum(0))
+    weights = torch.from_numpy(np.concatenate([places[: len(ids) - 1] for ids in texts]))
+    found: Tensor = bag(tokens, torch.tensor(lengths).cumsum(0), weights)
     return found
+
+
+def thinned(ids: list[int], choose: random.Random) -> list[int]:
+    """A text without a share of its tokens, DROPPED on average; never without its last, the end token."""
+    return [*(token for token in ids[:-1] if choose.random() >= DROPPED), ids[-1]]
 
 
 def train(
@@ -60,6 +69,8 @@ def train(
     directions: NDArray[np.float32],
     deal: Iterator[list[int]],
     seed: int,
+    before: str = "",
+    places: NDArray[np.float32] = EVEN,
 ) -> Table:
     """A table for bags of tokens.
 
@@ -70,13 +81,15 @@ def train(
         directions: `[384, hidden]`, the projection of the teacher's vectors.
         deal: batches of pairs' indices.
         seed: of the queries' forms.
+        before: what stands in front of every text; a token is another one behind a space.
+        places: `[TOKENS]`, how much a document's tokens count by where they stand.
     """
     choose = random.Random(seed)
-    known = tokenize(tokenizer, [pair.document for pair in taught.pairs], TOKENS)
+    known = tokenize(tokenizer, [before + pair.document for pair in taught.pairs], TOKENS)
     shares = np.bincount(np.concatenate(known), minlength=len(first)) / sum(map(len, known))
     narrow = (first * (COMMON / (COMMON + shares))[:, None]).astype(np.float32)
     narrow[:, -RESERVED:] = 0
-    bag = nn.EmbeddingBag.from_pretrained(torch.from_numpy(narrow), freeze=False, mode="mean")
+    bag = nn.EmbeddingBag.from_pretrained(torch.from_numpy(narrow), freeze=False, mode="sum")
     project = torch.from_numpy(directions)
     weights: Any = bag.weight
     weights.register_hook(lambda gradient: functional.pad(gradient[:, :-RESERVED], (0, RESERVED)))
@@ -85,8 +98,8 @@ def train(
     for _ in range(STEPS):
         batch = next(deal)
         pairs = [taught.pairs[index] for index in batch]
-        queries = sums(bag, tokenize(tokenizer, [render_query(pair, choose) for pair in pairs], TOKENS))
-        documents = sums(bag, [known[index] for index in batch])
+        queries = sums(bag, tokenize(tokenizer, [before + reword(pair, choose) for pair in pairs], TOKENS), EVEN)
+        documents = sums(bag, [thinned(known[index], choose) for index in batch], places)
         of_queries, of_documents = (
             torch.from_numpy(side[batch].astype(np.float32)) for side in (taught.queries, taught.documents)
         )

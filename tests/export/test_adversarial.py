@@ -24,7 +24,7 @@ from quoit_export.parity import FLOORS, MEAN_FLOORS, Comparison, compare, held_o
 from quoit_export.publish import Request, publish
 from quoit_export.staging import Staging, bare_manifest
 
-MODEL = Path(__file__).parents[2] / "models" / "quoit-embedding-7m"
+MODEL = Path(__file__).parents[2] / "models" / "quoit-embedding-9m"
 RESCALED = [name for name in ADVERSARIES if " " in name]
 MEAN, LEAST = 0.995, 0.985
 

@@ -48,7 +48,7 @@ from support import (
     save_rerank_checkpoint,
 )
 
-SMALL_REAL = Path(__file__).parents[2] / "models" / "quoit-embedding-7m"
+SMALL_REAL = Path(__file__).parents[2] / "models" / "quoit-embedding-9m"
 LINEARS = 4 * 7
 """Of its four layers."""
 IMPOSSIBLE = 1.1

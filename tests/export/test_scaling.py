@@ -28,7 +28,7 @@ from quoit_export.publish import Request, publish
 from quoit_export.scaling import FLOAT16_MAX, HEADROOM, Scaled, choose_scaling, exponent
 from quoit_export.staging import GRAPH, Staging, bare_manifest, variant_model
 
-MODEL = Path(__file__).parents[2] / "models" / "quoit-embedding-7m"
+MODEL = Path(__file__).parents[2] / "models" / "quoit-embedding-9m"
 CALIBRATION = Calibration("none", "0" * 64, 1, 1)
 
 

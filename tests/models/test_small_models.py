@@ -25,7 +25,7 @@ from support import Embedders, Rerankers, Vectors
 from train.encode import ndcg_at_10
 
 ROOT = Path(__file__).parent.parent.parent
-EMBEDDING, RERANKER = (ROOT / "models" / name for name in ("quoit-embedding-7m", "quoit-reranker-7m"))
+EMBEDDING, RERANKER = (ROOT / "models" / name for name in ("quoit-embedding-9m", "quoit-reranker-6m"))
 SETS = ("debian", "docstrings", "wordnet")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 MOST_BYTES = 30_000_000
@@ -120,7 +120,7 @@ def test_a_text_does_not_see_its_batch(embed: Embedders, texts: list[str], preci
     np.testing.assert_array_equal(together[::7], alone)
 
 
-@pytest.mark.parametrize(("precision", "mean", "least"), [("fp16", 0.99999, 0.9999), ("int8", 0.999, 0.998)])
+@pytest.mark.parametrize(("precision", "mean", "least"), [("fp16", 0.99999, 0.9999), ("int8", 0.999, 0.99)])
 def test_real_activations_survive(
     embed: Embedders, texts: list[str], precision: Precision, mean: float, least: float
 ) -> None:
@@ -143,11 +143,11 @@ def test_documents_are_found_by_their_queries(embed: Embedders, name: str, floor
         ]
         return ndcg_at_10(found[0] @ found[1].T)
 
-    whole = ndcg("fp32", 256)
+    whole = ndcg("fp32", 384)
     assert whole > floor
-    assert ndcg("int8", 256) > 0.985 * whole
-    assert ndcg("fp32", 128) > 0.96 * whole
-    assert ndcg("fp32", 64) > 0.8 * whole
+    assert ndcg("int8", 384) > 0.985 * whole
+    assert ndcg("fp32", 192) > 0.96 * whole
+    assert ndcg("fp32", 96) > 0.88 * whole
 
 
 def pair_rows(pairs: list[tuple[str, str]]) -> list[list[int]]:

@@ -27,7 +27,17 @@ from train import clusters, embedding, judge, losses, student, table, vocabulary
 from train.course import Course, follow, optimizers
 from train.encode import INSTRUCTIONS, TOKENS_PER_RUN, last_states, ndcg_at_10, render_query, tokenize
 from train.pairs import Pair
-from training import BFLOAT16, TEACHER, TINY, make_pairs, make_taught, random_ids, rerank_tokenizer, unit_rows
+from training import (
+    BFLOAT16,
+    TEACHER,
+    TINY,
+    embedding_tokenizer,
+    make_pairs,
+    make_taught,
+    random_ids,
+    rerank_tokenizer,
+    unit_rows,
+)
 
 
 def test_cut_ids_still_end_in_the_end_token() -> None:
@@ -137,7 +147,10 @@ def test_a_vocabulary_without_an_answer_is_refused() -> None:
         vocabulary.build(BPE(vocab=bare, merges=[]), end_token=False)
 
 
-END = 0
+PROMPTED = embedding_tokenizer()
+END, INSTRUCT, QUERY = (PROMPTED.get_vocab()[name] for name in (END_TOKEN, *student.LABELS))
+WORDS = np.arange(QUERY + 1, vocabulary.VOCABULARY)
+"""Tokens that are no labels."""
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +165,7 @@ def token_table() -> table.Table:
 @pytest.fixture(scope="module")
 def started(token_table: table.Table) -> Any:
     """The embedding model before training. Read-only."""
-    return student.start(token_table, END, seed=0)
+    return student.start(token_table, PROMPTED, seed=0)
 
 
 def test_principal_directions_are_orthonormal_and_fall_in_energy() -> None:
@@ -185,7 +198,7 @@ def test_the_start_hardly_depends_on_the_order_of_tokens(started: Any) -> None:
     generator = np.random.default_rng(0)
     same, different = [], []
     for _ in range(10):
-        first, second = (generator.choice(np.arange(1, vocabulary.VOCABULARY), 24, replace=False) for _ in range(2))
+        first, second = (generator.choice(WORDS, 24, replace=False) for _ in range(2))
         rows = [[*row.tolist(), END] for row in (first, generator.permutation(first), second)]
         with torch.no_grad():
             found = cosines(started(input_ids=torch.tensor(rows)).last_hidden_state[:, -1])
@@ -197,7 +210,7 @@ def test_the_start_hardly_depends_on_the_order_of_tokens(started: Any) -> None:
 
 def test_the_start_is_the_weighted_mean_of_the_token_rows(started: Any, token_table: table.Table) -> None:
     generator = np.random.default_rng(0)
-    rows = generator.integers(1, vocabulary.VOCABULARY, (30, 24))
+    rows = generator.choice(WORDS, (30, 24))
     rows[:, -1] = END
     with torch.no_grad():
         states = started(input_ids=torch.from_numpy(rows)).last_hidden_state[:, -1].numpy()
@@ -217,8 +230,26 @@ def test_the_start_is_the_weighted_mean_of_the_token_rows(started: Any, token_ta
     assert plain.max() < 0.99, "a heavy token counts more"
 
 
+def test_the_start_leaves_out_the_task_of_a_prompt_and_no_more(started: Any) -> None:
+    """Whatever the task: the vector is that of the text behind it, which the label before it does not change either."""
+    generator = np.random.default_rng(0)
+    for _ in range(10):
+        text, *tasks = (generator.choice(WORDS, size).tolist() for size in (8, 16, 40))
+        rows = [[*text, END], *([INSTRUCT, *task, QUERY, *text, END] for task in tasks), [*tasks[0], *text, END]]
+        with torch.no_grad():
+            states = torch.stack([started(input_ids=torch.tensor([row])).last_hidden_state[0, -1] for row in rows])
+        found = cosines(states)
+        assert found[0, 1:3].min() > 0.98
+        assert found[0, 3] < 0.95, "without the labels it is part of the text"
+
+
+def test_a_vocabulary_without_the_labels_is_refused(token_table: table.Table) -> None:
+    with pytest.raises(ValueError, match="'Instruct', 'Query'"):
+        student.start(token_table, byte_tokenizer(), seed=0)
+
+
 def test_the_seed_is_all_that_is_random(token_table: table.Table, started: Any) -> None:
-    again, other = (student.start(token_table, END, seed).state_dict() for seed in (0, 1))
+    again, other = (student.start(token_table, PROMPTED, seed).state_dict() for seed in (0, 1))
     assert all(torch.equal(tensor, again[name]) for name, tensor in started.state_dict().items())
     assert not torch.equal(again["layers.3.mlp.up_proj.weight"], other["layers.3.mlp.up_proj.weight"])
     assert torch.equal(again["embed_tokens.weight"], other["embed_tokens.weight"])
@@ -373,7 +404,7 @@ def test_measuring_names_every_source_at_three_lengths(started: Any) -> None:
     pairs = [Pair(s, f"{s}/{c}", c * 200, c * 150) for s in ("debian", "wordnet") for c in letters]
     found = embedding.measure(started, byte_tokenizer(), pairs)
     assert min(found.values()) > 0.95, "an average of tokens finds the text of the same letter"
-    assert set(found) == {f"{source}@{size}" for source in ("debian", "wordnet") for size in (256, 128, 64)}
+    assert set(found) == {f"{source}@{size}" for source in ("debian", "wordnet") for size in losses.DIMENSIONS}
 
 
 class Bag(nn.Module):

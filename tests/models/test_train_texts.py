@@ -257,8 +257,9 @@ def write_wheels(folder: Path, functions: int = 1) -> None:
     for pin in WHEELS:
         package, _, version = pin.partition("==")
         name = package.replace("-", "_")
+        words = " ".join(f"{name}{at}" for at in range(12))
         documented = "".join(
-            f'def {name.lower()}_{n}():\n    """Number {n} of {package}.\n\n    {n}: {PARAGRAPH}\n    """\n'
+            f'def {name.lower()}_{n}():\n    """Number {n} of {package}.\n\n    {n}: {words}\n    """\n'
             for n in range(functions)
         )
         with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
@@ -328,6 +329,27 @@ def test_a_sample_is_the_same_every_time_and_one_for_a_key() -> None:
     assert len(chosen) == len({pair.group for pair in chosen}) == 15
     assert len(splits.sample(pairs, 50, splits.family)) == 20
     assert sorted(splits.sample(pairs, 1000), key=pairs.index) == pairs
+
+
+def test_what_resembles_a_known_pair_is_left_out() -> None:
+    words = [f"word{n}" for n in range(40)]
+    known = Pair("docstrings", "docstrings/networkx", "Return the graph's nodes.", " ".join(words))
+
+    def pair(query: str, document: list[str]) -> Pair:
+        return Pair("docstrings", "docstrings/numpy", query, " ".join(document))
+
+    own = [f"other{n}" for n in range(40)]
+    fine = [pair("Add two arrays.", own), pair("Sort an array.", own[:28] + words[:12]), pair("Stop.", own[:2])]
+    alike = [pair("return the graph's NODES", own), pair("Copy.", words), pair("Quote.", own[:10] + words[:30])]
+    assert list(splits.unlike([*alike, *fine], [known])) == fine
+
+
+def test_few_pairs_of_each_group_are_the_same_every_time() -> None:
+    pairs = [Pair("docstrings", f"docstrings/{n % 3}", f"query {n}", f"document {n}") for n in range(90)]
+    few = splits.few_of_each(pairs, 10)
+    assert Counter(pair.group for pair in few) == {f"docstrings/{n}": 10 for n in range(3)}
+    assert splits.few_of_each(pairs, 10) == few
+    assert sorted(splits.few_of_each(pairs, 100), key=pairs.index) == pairs
 
 
 def test_splits_of_a_small_archive_have_no_group_in_common(tmp_path: Path) -> None:
