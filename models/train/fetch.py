@@ -33,7 +33,7 @@ WHEELS = (
     *("tornado==6.6.1", "holoviews==1.23.2", "peft==0.21.2", "gpy==1.15.0", "econml==0.17.0"),
     *("metpy==1.7.1", "panel==1.9.4", "great_expectations==1.24.1"),
 )
-"""Exact versions, under BSD, MIT, PSF or Apache licences; built for CPython 3.11 on x86-64 Linux."""
+"""Exact versions, under BSD, MIT, PSF, Apache or Biopython's licence; built for CPython 3.11 on x86-64 Linux."""
 
 
 def run(*command: str, cwd: Path | None = None) -> str:

@@ -208,7 +208,7 @@ QUESTIONS = [
     ("How much resident memory does int8 take?", "most resident memory"),
     ("Is int4 faster than int8?", "slower than int8"),
     ("How was the model trained?", "were made"),
-    ("Which file holds batching?", "A batch is one stream"),
+    ("Which module turns token ids into batches?", "batches.py"),
 ]
 
 
