@@ -26,7 +26,7 @@ MASSIVE_LAYERS = 2
 OUTLIER = 5
 CANCELLING = 1e4
 STREAM_WRITERS = ("self_attn.o_proj", "mlp.down_proj")
-STREAM_FACTOR = 6144.0
+STREAM_FACTOR = 2048.0
 """The token table stays within float16, and sums with it do not."""
 PRODUCT_FACTOR = 2.0**6
 
