@@ -132,7 +132,7 @@ def test_a_rescaling_changes_nothing_in_fp32_and_breaks_plain_int8(
 
 @pytest.mark.parametrize("name", RESCALED)
 def test_a_rescaling_costs_nothing(exported: Callable[[str], Artifact], genuine: Artifact, name: str) -> None:
-    """What is chosen errs as it does on the genuine model, and hardly more than what is chosen there; so do the vectors."""
+    """What is chosen errs as it does on the genuine model, and hardly more than what is chosen there."""
     found, expected = (each.manifest.variants["int8"].quantization for each in (exported(name), genuine))
     assert found is not None
     assert expected is not None
