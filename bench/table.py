@@ -69,7 +69,7 @@ def judged_table(sets: dict[str, Any]) -> list[str]:
     """nDCG@10 of the embedding's best 50 before and after the reranker."""
     queries = sets["debian"]["rerank"]["queries"]
     lines = head(f"nDCG@10, {queries} queries, best 50", SET_TITLES.values())
-    titles = {"embedding": "the embedding's order"} | {name: f"reranked, {name}" for name in ("fp32", "fp16", "int8")}
+    titles = {"embedding": "the embedding's order"} | {name: f"reranked, {name}" for name in ("fp32", "int8")}
     for system, title in titles.items():
         found = [sets[name]["rerank"][system]["nDCG@10"] for name in SET_TITLES]
         lines.append(f"| {title} | {' | '.join(f'{value:.3f}' for value in found)} |")

@@ -759,15 +759,16 @@ def test_int4_is_smaller_and_measured_like_int8(tmp_path: Path) -> None:
     """On the small real model; four bits lose more, and still rank alike."""
     out = tmp_path / "out"
     artifact = publish(open_checkpoint(str(SMALL_REAL)), Request(out, ("int8", "int4")))
-    assert set(contents(out)) == expected_files("int8", "int4")
     int8, int4 = artifact.variant("int8"), artifact.variant("int4")
+    assert int4.quantization is not None
+    assert int4.quantization.eights, "else it needs no graph for CPUs that saturate"
+    assert set(contents(out)) == expected_files("int8", "int4") | {"int4/model.saturating.onnx"}
     sizes = [sum(record.bytes for record in variant.files) for variant in (int8, int4)]
-    assert sizes[1] < 0.85 * sizes[0], "the token table is most of either"
+    assert sizes[1] < 0.9 * sizes[0], "the token table is most of either"
     measured = {(parity.measure, parity.texts): parity for parity in int4.parity}
     assert {texts for _, texts in measured} == {"held-out", "calibration"}
     assert measured["cosine", "held-out"].mean > 0.993
     assert measured["ranking", "held-out"].mean > 0.97
-    assert int4.quantization is not None
     assert int8.quantization is not None
     assert int4.quantization.errors.keys() == int8.quantization.errors.keys()
     assert len(int4.quantization.eights) < 0.25 * LINEARS
@@ -780,12 +781,12 @@ def test_int4_is_smaller_and_measured_like_int8(tmp_path: Path) -> None:
 def test_what_is_below_its_floor_is_made_again_with_its_worst_layers_in_more_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The small real model's int4 has 0.9955 or 0.9963 by itself; here that is not enough."""
-    monkeypatch.setitem(MEAN_FLOORS["int4"], "cosine", 0.996)
+    """The small real model's int4 has 0.9966 by itself; here that is not enough."""
+    monkeypatch.setitem(MEAN_FLOORS["int4"], "cosine", 0.9968)
     checkpoint = open_checkpoint(str(SMALL_REAL))
     variant = publish(checkpoint, Request(tmp_path / "out", ("int4",))).variant("int4")
     assert variant.accepted
-    assert variant.parity[0].mean >= 0.996
+    assert variant.parity[0].mean >= 0.9968
     assert variant.quantization is not None
     assert LINEARS / 4 <= len(variant.quantization.eights) <= 0.7 * LINEARS
     assert variant.quantization.floats == ()
