@@ -26,9 +26,8 @@ MASSIVE_LAYERS = 2
 OUTLIER = 5
 CANCELLING = 1e4
 STREAM_WRITERS = ("self_attn.o_proj", "mlp.down_proj")
-STREAM_FACTOR = 3072.0
-VALUE_FACTOR = 8.0
-"""The token table stays within float16, and sums with it do not."""
+STREAM_FACTOR, VALUE_FACTOR = 3072.0, 8.0
+"""The token table stays within float16, and sums with it do not. Of o_proj's factor v_proj bears a part."""
 PRODUCT_FACTOR = 2.0**6
 
 Tensors = dict[str, NDArray[Any]]
@@ -122,15 +121,10 @@ def make_cancelling(tensors: Tensors, config: dict[str, Any]) -> None:
 
 
 def make_towering(tensors: Tensors, config: dict[str, Any]) -> None:
-    """The residual stream times STREAM_FACTOR, which norms take away again but for their epsilon.
-
-    VALUE_FACTOR of it is v_proj's, so that o_proj stays inside float16.
-    """
+    """The residual stream times STREAM_FACTOR, which norms take away again but for their epsilon."""
     for name in ("embed_tokens", *(f"{layer}.{part}" for layer in layers_of(config) for part in STREAM_WRITERS)):
         tensors[f"{name}.weight"] *= STREAM_FACTOR
-    for layer in layers_of(config):
-        tensors[f"{layer}.self_attn.v_proj.weight"] *= VALUE_FACTOR
-        tensors[f"{layer}.self_attn.o_proj.weight"] /= VALUE_FACTOR
+    rescale_values(tensors, config, lambda count: np.full(count, VALUE_FACTOR))
 
 
 def make_bursting(tensors: Tensors, config: dict[str, Any], token: int) -> None:

@@ -91,7 +91,7 @@ def make_reranker(work: Path) -> None:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m train", description="Make the small models of models/.")
-    parser.add_argument("--work", type=Path, required=True, help="folder for texts, vectors and checkpoints, 700 MB")
+    parser.add_argument("--work", type=Path, required=True, help="folder for texts, vectors and checkpoints, 1.2 GB")
     options = parser.parse_args()
     work = options.work.absolute()
     work.mkdir(parents=True, exist_ok=True)

@@ -3,11 +3,11 @@
 This module does not know what a layer is to compute.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Heads:
@@ -48,3 +48,22 @@ class Heads:
     def ask(self, number: int, place: int, dimension: int, gain: float) -> None:
         """The query heads of a number ask for a place as much as a dimension says."""
         self.queries[number :: self.group, place, dimension] = gain
+
+    def detect(self, number: int, label: int, place: int, asking: int, gain: float, value: float) -> None:
+        """The query heads of a number attend to the token that has a label, in a place that all ask for by a dimension.
+
+        What they find, in the dimension `number` of the first values: `value` times the label, nothing without one.
+        """
+        self.see(place, label, gain)
+        self.ask(number, place, asking, gain)
+        self.values[0, number, label] = value * self.hidden**-0.5
+
+    def copy(self, parts: Sequence[Tensor]) -> None:
+        """Values are parts of the state's dimensions, one for each key head."""
+        for head, part in enumerate(parts):
+            self.values[head, torch.arange(len(part)), part] = 1
+
+    def write(self, number: int, parts: Sequence[Tensor], gain: float) -> None:
+        """What the query heads of a number copied goes to parts of the state's dimensions."""
+        for head, part in enumerate(parts):
+            self.output[part, head * self.group + number, torch.arange(len(part))] = gain * self.hidden**-0.5

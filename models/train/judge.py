@@ -4,7 +4,7 @@ A token's row has two halves. Each token first learns whether it is the query's 
 of the template's end take the weighted means of both sides, of the first halves in layer 1 and of the second ones in
 layer 2; meanwhile each of the document's tokens looks for itself in what is before. The very last token gathers the
 means of the first halves in layer 2, of the second ones in layer 3, and each time an MLP multiplies them; in layer 3 it
-also gets to know how much of the document's words the query has.
+also gets to know how much of the query's words the document has. What stands early in the document counts most.
 
 Positions that have nothing to take attend to tokens of the template that have no content.
 """
@@ -21,7 +21,7 @@ from transformers import Qwen3ForCausalLM
 from train.heads import Heads
 from train.student import SCALE, configuration
 from train.table import Table
-from train.vocabulary import ANSWERS
+from train.vocabulary import ANSWERS, required_ids
 
 QUERY_LABEL, DOCUMENT_LABEL = "<Query", "<Document"
 QUERY_MEAN, DOCUMENT_MEAN, LAST = "<think>", "</think>", "ĊĊ"
@@ -49,8 +49,8 @@ HEAVIEST = 4.0
 # Of a head's 64 dimensions the rotary embedding hardly turns the last of each half within a text. Places there:
 BASE, FOUND, SINK, NOWHERE, OUTSIDE = 63, 62, 61, 60, 59
 HEAVY, ON_SIDE, FIRST_MEAN, SECOND_MEAN, AHEAD = 31, 30, 29, 28, 27
-DISTANCE = 11
-"""A place that turns once in 725 tokens: a logit there falls with the cosine of the distance."""
+DISTANCE, DISTANCE_PERIOD = 11, 725
+"""A place, and in how many tokens it turns once: a logit there falls with the cosine of the distance."""
 RESERVED_PLACES = frozenset(
     (BASE, HEAVY, ON_SIDE, FOUND, FIRST_MEAN, SECOND_MEAN, SINK, NOWHERE, OUTSIDE, AHEAD, DISTANCE)
 )
@@ -69,8 +69,8 @@ MEAN_SHARPNESS = 3.0
 """Weight of q_norm for weight and side in a mean, if these were all that it asks for."""
 EARLIEST = 2.5
 """The logarithm of a token's weight where EARLY is as large as MARK; next to the label it is 0.6 of that."""
-DISTANCE_GAIN, DISTANCE_SHARPNESS = 1.0, 2.65
-"""What keys see of the document's label in DISTANCE, and the weight of q_norm: a logit of 5 next to the label."""
+DISTANCE_GAIN, DISTANCE_SHARPNESS, DISTANCE_LOGIT = 1.0, 2.65, 5.0
+"""What keys see of the document's label in DISTANCE, the weight of q_norm, and the logit that is next to the label."""
 AHEAD_GAIN, AHEAD_SHARPNESS = 7.5, 1.35
 """Keys see EARLY as up to 0.5; the first of a document's tokens then weigh 4 times as much as those from about the
 hundredth on. Names and summaries stand first."""
@@ -112,16 +112,9 @@ class JudgeHeads(Heads):
         self.ask(number, place, IS_LAST, FLAG_GAIN)
         self.sharpness[place] = CERTAIN
 
-    def copy(self, source: int) -> None:
-        """Values are half of the state, from a dimension on."""
-        for head, part in enumerate(torch.arange(HALF).chunk(len(self.values))):
-            self.values[head, torch.arange(len(part)), source + part] = 1
-
-    def write(self, number: int, target: int, gain: float) -> None:
-        """What heads of a number copied goes to half of the state, from a dimension on."""
-        for head, part in enumerate(torch.arange(HALF).chunk(len(self.values))):
-            of = head * self.group + number
-            self.output[target + part, of, torch.arange(len(part))] = SCALE * gain * self.hidden**-0.5
+    def half(self, first: int) -> tuple[Tensor, ...]:
+        """The dimensions of half of a row, from one on, in a part for each key head."""
+        return torch.arange(first, first + HALF).chunk(len(self.values))
 
     def tell(self, number: int, dimension: int, target: int, gain: float, length: float) -> None:
         """A dimension of the state, where a row of a length has it as one, goes to another."""
@@ -140,8 +133,7 @@ def start(table: Table, tokenizer: Tokenizer, seed: int) -> Qwen3ForCausalLM:
     Raises:
         ValueError: a token of the template is not in the vocabulary.
     """
-    if missing := sorted(name for name in TEMPLATE if tokenizer.token_to_id(name) is None):
-        raise ValueError(f"{missing} are no tokens of the vocabulary; learn it with more of the template")
+    required_ids(tokenizer, sorted(TEMPLATE))
     torch.manual_seed(seed)
     config = configuration(HIDDEN, intermediate=4 * HALF, heads=6)
     model: Any = Qwen3ForCausalLM(config)
@@ -168,7 +160,7 @@ def start(table: Table, tokenizer: Tokenizer, seed: int) -> Qwen3ForCausalLM:
 def early_weights(count: int) -> NDArray[np.float32]:
     """`[count]`: how much a document's tokens count in its mean by where they stand, as the layers weigh them."""
     at = np.arange(count)
-    label = np.exp(5 * np.cos(2 * np.pi / 725 * at))
+    label = np.exp(DISTANCE_LOGIT * np.cos(2 * np.pi / DISTANCE_PERIOD * at))
     found: NDArray[np.float32] = np.exp(EARLIEST * label / (label + TEMPLATE_TOKENS + at)).astype(np.float32)
     return found
 
@@ -224,10 +216,8 @@ def write_marking(heads: JudgeHeads) -> None:
     length = (LABEL**2 + 2 * LENGTH**2) ** 0.5
     labels = ((FIRST_MEAN, IS_QUERY_LABEL, -MARK), (SECOND_MEAN, IS_DOCUMENT_LABEL, 2 * MARK))
     for number, (place, dimension, mark) in enumerate(labels):
-        heads.see(place, dimension, LABEL_GAIN)
-        heads.ask(number, place, ONE, BASE_GAIN)
+        heads.detect(number, dimension, place, ONE, LABEL_GAIN, length / LABEL)
         heads.sharpness[place] = CERTAIN
-        heads.values[0, number, dimension] = length / LABEL * heads.hidden**-0.5
         heads.output[SIDE, number, number] = SCALE * mark
     heads.output[INSIDE, 0, 0] = SCALE * MARK
     heads.see(DISTANCE, IS_DOCUMENT_LABEL, DISTANCE_GAIN)
@@ -260,8 +250,8 @@ def write_first_means(heads: JudgeHeads) -> None:
     for number in (0, 1):
         heads.listen(number, (OF_QUERY, FLAG), (OF_DOCUMENT, FLAG))
         write_mean(heads, number)
-        heads.write(number, HALF, MEAN_GAIN / 2)
-    heads.copy(0)
+        heads.write(number, heads.half(HALF), SCALE * MEAN_GAIN / 2)
+    heads.copy(heads.half(0))
     heads.listen(2)
     heads.ask(2, NOWHERE, ONE, FLAG)
     heads.ask(2, OUTSIDE, ONE, -AVOID)
@@ -283,7 +273,7 @@ def write_second_means(heads: JudgeHeads) -> None:
     heads.listen(1, (IS_LAST, LENGTH))
     write_mean(heads, 0)
     write_gathering(heads, GATHERINGS[0])
-    heads.copy(HALF)
+    heads.copy(heads.half(HALF))
 
 
 def write_gathering(heads: JudgeHeads, gain: float) -> None:
@@ -291,7 +281,7 @@ def write_gathering(heads: JudgeHeads, gain: float) -> None:
     for number, (place, flag) in enumerate(((FIRST_MEAN, OF_QUERY), (SECOND_MEAN, OF_DOCUMENT))):
         heads.see(place, flag, FLAG_GAIN)
         heads.take(number, place)
-        heads.write(number, number * HALF, gain)
+        heads.write(number, heads.half(number * HALF), SCALE * gain)
 
 
 def write_answer(heads: JudgeHeads) -> None:
@@ -299,7 +289,7 @@ def write_answer(heads: JudgeHeads) -> None:
     for number in (0, 1, 2):
         heads.listen(number, (IS_LAST, LENGTH))
     write_gathering(heads, GATHERINGS[1])
-    heads.copy(0)
+    heads.copy(heads.half(0))
     heads.see(HEAVY, WEIGHT, BASE_GAIN)
     heads.see(ON_SIDE, SIDE, SIDE_GAIN)
     heads.see(FOUND, MATCH, FOUND_GAIN)

@@ -78,21 +78,26 @@ def sample(pairs: list[Pair], most: int, key: Callable[[Pair], str] = lambda pai
     return random.Random(SEED).sample(one_each, min(most, len(one_each)))
 
 
+def words_of(text: str) -> tuple[str, ...]:
+    """Its words in lower case."""
+    return tuple(re.findall(r"\w+", text.lower()))
+
+
 def runs(text: str) -> set[tuple[str, ...]]:
     """All RUN words in a row."""
-    words = re.findall(r"\w+", text.lower())
-    return {tuple(words[at : at + RUN]) for at in range(len(words) - RUN + 1)}
+    words = words_of(text)
+    return {words[at : at + RUN] for at in range(len(words) - RUN + 1)}
 
 
 def unlike(pairs: Iterable[Pair], known: Iterable[Pair]) -> Iterator[Pair]:
     """The pairs that no known pair resembles: neither in the query's words nor in SHARED_RUNS of the document's."""
     known = list(known)
-    queries = {tuple(re.findall(r"\w+", pair.query.lower())) for pair in known}
+    queries = {words_of(pair.query) for pair in known}
     documents = set().union(*(runs(pair.document) for pair in known))
     for pair in pairs:
         own = runs(pair.document)
         copied = len(own & documents) > SHARED_RUNS * len(own)
-        if not copied and tuple(re.findall(r"\w+", pair.query.lower())) not in queries:
+        if not copied and words_of(pair.query) not in queries:
             yield pair
 
 

@@ -21,7 +21,7 @@ from qwen3_tokenizer import END_TOKEN
 from random_checkpoint import write_json, write_sentence_transformers_files
 from train.heads import Heads
 from train.table import RESERVED, Table
-from train.vocabulary import VOCABULARY
+from train.vocabulary import VOCABULARY, required_ids
 
 HIDDEN = 384
 LAYERS = 4
@@ -130,9 +130,7 @@ def write_marking(attention: Any) -> None:
     heads.see(BASE, ONE, KEY_GAIN)
     length = (LABEL**2 + LENGTH**2 * (1 + LEAST**2)) ** 0.5  # the layer's norm divides by it
     for number, (place, label, mark) in enumerate(((FIRST_LABEL, INSTRUCT, MARK), (SECOND_LABEL, QUERY, -MARK))):
-        heads.see(place, label, KEY_GAIN)
-        heads.ask(number, place, ONE, KEY_GAIN)
-        heads.values[0, number, label] = length / LABEL * heads.hidden**-0.5
+        heads.detect(number, label, place, ONE, KEY_GAIN, length / LABEL)
         heads.output[TASK, number, number] = SCALE * mark
 
 
@@ -146,17 +144,13 @@ def write_mean(attention: Any, first: int) -> None:
     heads.see(BASE, ONE, KEY_GAIN)
     heads.see(HEAVY, WEIGHT, KEY_GAIN)
     heads.see(OF_TASK, TASK, KEY_GAIN)
+    copied, size, _ = heads.values.shape
+    parts = torch.split(torch.arange(first, CONTENT), size)[:copied]
+    heads.copy(parts)
     for number in range(heads.group):
         heads.ask(number, HEAVY, ONE, KEY_GAIN)
         heads.ask(number, OF_TASK, ONE, -AVERSION * KEY_GAIN)
-    size = heads.values.shape[1]
-    for head in range(len(heads.values)):
-        part = torch.arange(first + head * size, min(first + (head + 1) * size, CONTENT))
-        places = torch.arange(len(part))
-        heads.values[head, places, part] = 1
-        for number in range(heads.group):
-            gain = SCALE * MEAN_GAIN * heads.hidden**-0.5 / heads.group
-            heads.output[part, head * heads.group + number, places] = gain
+        heads.write(number, parts, SCALE * MEAN_GAIN / heads.group)
 
 
 def start(table: Table, tokenizer: Tokenizer, seed: int) -> Qwen3Model:
@@ -172,10 +166,7 @@ def start(table: Table, tokenizer: Tokenizer, seed: int) -> Qwen3Model:
     Raises:
         ValueError: a label of the prompt is not in the vocabulary.
     """
-    names = (END_TOKEN, *LABELS)
-    if missing := [name for name in names if tokenizer.token_to_id(name) is None]:
-        raise ValueError(f"{missing} are no tokens of the vocabulary; learn it with more of the prompt")
-    end_token, instruct, query = (tokenizer.token_to_id(name) for name in names)
+    end_token, instruct, query = required_ids(tokenizer, (END_TOKEN, *LABELS))
     torch.manual_seed(seed)
     config = configuration()
     model: Any = Qwen3Model(config)

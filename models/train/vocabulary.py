@@ -5,7 +5,7 @@ are learned anew, since 151,669 rows would be most of a small model.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
@@ -58,6 +58,17 @@ def build(learned: BPE, *, end_token: bool) -> Tokenizer:
     tokenizer = assemble(learned, end_token=end_token)
     if tokenizer.get_vocab_size() != VOCABULARY:
         raise ValueError(f"{tokenizer.get_vocab_size()} tokens, not {VOCABULARY}; the corpus is too small")
-    if missing := [answer for answer in ANSWERS if tokenizer.token_to_id(answer) is None]:
-        raise ValueError(f"{missing} are no tokens; raise TEMPLATE_WEIGHT")
+    required_ids(tokenizer, ANSWERS)
     return tokenizer
+
+
+def required_ids(tokenizer: Tokenizer, names: Sequence[str]) -> list[int]:
+    """The ids of tokens that a model cannot do without.
+
+    Raises:
+        ValueError: some are no tokens.
+    """
+    known = tokenizer.get_vocab()
+    if missing := [name for name in names if name not in known]:
+        raise ValueError(f"{missing} are no tokens of the vocabulary; raise TEMPLATE_WEIGHT")
+    return [known[name] for name in names]

@@ -139,6 +139,7 @@ def test_a_rescaling_costs_nothing(exported: Callable[[str], Artifact], genuine:
     assert found.errors[found.method] == pytest.approx(expected.errors[found.method], rel=0.02)
     assert found.errors[found.method] < 1.05 * expected.errors[expected.method]
     for texts, parity in cosines(exported(name)).items():
+        assert parity.mean > cosines(genuine)[texts].mean - 5e-5
         assert parity.mean == pytest.approx(cosines(genuine)[texts].mean, abs=1e-4)
 
 

@@ -764,7 +764,7 @@ def test_int4_is_smaller_and_measured_like_int8(tmp_path: Path) -> None:
     assert int4.quantization.eights, "else it needs no graph for CPUs that saturate"
     assert set(contents(out)) == expected_files("int8", "int4") | {"int4/model.saturating.onnx"}
     sizes = [sum(record.bytes for record in variant.files) for variant in (int8, int4)]
-    assert sizes[1] < 0.9 * sizes[0], "the token table is most of either"
+    assert sizes[1] < 0.86 * sizes[0], "the token table is most of either"
     measured = {(parity.measure, parity.texts): parity for parity in int4.parity}
     assert {texts for _, texts in measured} == {"held-out", "calibration"}
     assert measured["cosine", "held-out"].mean > 0.993

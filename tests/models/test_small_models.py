@@ -120,7 +120,7 @@ def test_a_text_does_not_see_its_batch(embed: Embedders, texts: list[str], preci
     np.testing.assert_array_equal(together[::7], alone)
 
 
-@pytest.mark.parametrize(("precision", "mean", "least"), [("fp16", 0.99999, 0.9999), ("int8", 0.999, 0.99)])
+@pytest.mark.parametrize(("precision", "mean", "least"), [("fp16", 0.99999, 0.9999), ("int8", 0.999, 0.994)])
 def test_real_activations_survive(
     embed: Embedders, texts: list[str], precision: Precision, mean: float, least: float
 ) -> None:
@@ -146,8 +146,8 @@ def test_documents_are_found_by_their_queries(embed: Embedders, name: str, floor
     whole = ndcg("fp32", 384)
     assert whole > floor
     assert ndcg("int8", 384) > 0.985 * whole
-    assert ndcg("fp32", 192) > 0.96 * whole
-    assert ndcg("fp32", 96) > 0.88 * whole
+    assert ndcg("fp32", 192) > 0.98 * whole
+    assert ndcg("fp32", 96) > 0.9 * whole
 
 
 def pair_rows(pairs: list[tuple[str, str]]) -> list[list[int]]:
