@@ -3,7 +3,7 @@
     texts       packages with text, from Debian 12 and PyPI, and pairs out of them
     teacher     the teacher's vectors of the training pairs
     tables      the tokenizers, and a row and a weight for every token, of each model its own
-    embedding   the embedding model, which starts as its table
+    embedding   the embedding model, which starts as its table, and is rotated when it is trained
     reranker    the reranker, which is its table, and is not trained further
 
 Each step leaves its result in the work folder and is skipped when it is there.
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from train import clusters, curves, embedding, judge, splits, student, table, teacher, vocabulary
+from train import clusters, curves, embedding, judge, rotation, splits, student, table, teacher, vocabulary
 from train.course import Course
 from train.fetch import fetch
 from train.pairs import Pair, Taught, read_pairs
@@ -72,11 +72,15 @@ def make_tables(work: Path, taught: Taught) -> None:
 
 
 def make_embedding(work: Path, taught: Taught, development: list[Pair]) -> None:
-    """Trains the embedding model from the table and writes its checkpoint."""
+    """Trains the embedding model from the table, rotates it and writes its checkpoint."""
     tokenizer, directions = load_tokenizer(work, EMBEDDING), directions_of(taught)
     model = student.start(table.load(work / TABLES[EMBEDDING]), tokenizer, SEED)
-    deal = clusters.batches(clusters.clusters(taught, directions, SEED), EMBEDDING_BATCH, SEED)
+    found = clusters.clusters(taught, directions, SEED)
+    deal = clusters.batches(found, EMBEDDING_BATCH, SEED)
     embedding.train(model, tokenizer, taught, directions, deal, development, EMBEDDING_COURSE)
+    learned = rotation.learn(model, tokenizer, taught, clusters.batches(found, TABLE_BATCH, SEED + 1), SEED)
+    rotation.rotate(model, learned)
+    print(embedding.measure(model, tokenizer, development), flush=True)
     student.write_checkpoint(work / EMBEDDING, model, tokenizer)
 
 

@@ -2,13 +2,15 @@
 
 A token's row has two halves. Each token first learns whether it is the query's or the document's (layer 0). Two tokens
 of the template's end take the weighted means of both sides, of the first halves in layer 1 and of the second ones in
-layer 2; meanwhile each of the document's tokens looks for itself in what is before. The very last token gathers the
-means of the first halves in layer 2, of the second ones in layer 3, and each time an MLP multiplies them; in layer 3 it
-also gets to know how much of the query's words the document has. What stands early in the document counts most.
+layer 2; meanwhile each of the document's tokens looks for itself in what is before, and an MLP decides whether it has
+found itself in the query. The very last token gathers the means of the first halves in layer 2, of the second ones in
+layer 3, and each time an MLP multiplies them; in layer 3 it also gets to know how much of the query's words the
+document has. What stands early in the document counts most.
 
 Positions that have nothing to take attend to tokens of the template that have no content.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -34,9 +36,20 @@ HALF = 104
 TEMPLATE_TOKENS = 95
 """Before the document's first word, about."""
 """Dimensions of half of a token's row, and of each mean; the halves begin at 0 and at HALF."""
-(ANSWER, IS_LAST, IS_QUERY_LABEL, IS_DOCUMENT_LABEL, OF_QUERY, OF_DOCUMENT, SIDE, INSIDE, MATCH, IS_QUIET, EARLY) = (
-    range(2 * HALF, 2 * HALF + 11)
-)
+(
+    ANSWER,
+    IS_LAST,
+    IS_QUERY_LABEL,
+    IS_DOCUMENT_LABEL,
+    OF_QUERY,
+    OF_DOCUMENT,
+    SIDE,
+    INSIDE,
+    MATCH,
+    MISSED,
+    IS_QUIET,
+    EARLY,
+) = range(2 * HALF, 2 * HALF + 12)
 ONE, WEIGHT = HIDDEN - 2, HIDDEN - 1
 """Dimensions: the answer; which token this is; whether it takes the mean of query or document; where it stands, below
 zero in the query and above in the document; that it stands in either; how much of what it resembles is in the query;
@@ -77,18 +90,25 @@ hundredth on. Names and summaries stand first."""
 LOOK, LOOK_SHARPNESS, AVOID, AVOIDING = 0.2, 28.0, 0.8, 5.0
 """How much of a row the keys see, and the weight of q_norm for it: a token finds itself by a logit 12 above others',
 and what is outside of the pair by one about as much lower."""
-OVERLAP_SHARPNESS = {HEAVY: 4.3, ON_SIDE: 3.0, FOUND: 4.0, SINK: 1.8}
-"""Found tokens count by weight, 8,000 times as much as others; the document's label as much as ten of them."""
+OVERLAP_SHARPNESS = {HEAVY: 4.3, ON_SIDE: 3.0, FOUND: 4.0, SINK: 3.35}
+"""Found tokens count by weight, 200,000 times as much as others; the document's label as much as ten of them."""
 MEAN_GAIN, MATCH_GAIN = 5.0, 0.1
 GATHERINGS = (24.0, 9.0)
 """Length of a mean in the last token's state, of the first halves and of the second ones."""
-SIMILARITIES, OVERLAP, THRESHOLD = (0.32, 0.18), 0.125, 0.15
-"""In units of SCALE, what ANSWER becomes of cosines of one, what it loses where nothing was found, and where yes and no
-are equally likely."""
-ANSWER_WEIGHT = 2.0
-"""Of yes: a score is then about 12 times ANSWER."""
-ERASING = 20.0
-"""What makes the units that forget the first halves open at the last token, and there only."""
+SIMILARITIES, OVERLAP = (0.32, 0.18), 0.18
+"""In units of SCALE, what ANSWER becomes of cosines of one, and what it loses where nothing was found."""
+ANSWER_WEIGHT = 4.0
+"""Of yes: a score is then about 10 times ANSWER."""
+GATHERED = 0.93
+"""What is left of a mean's length on its way, about."""
+ERASING = 2.22
+"""The gate of what forgets is minus this where the state is as long as expected. There silu(-x) falls like 1 / x, as
+x * sigmoid(x) is 2: what the norm takes from a longer state the gate gives back, and all of it is forgotten."""
+ERASED = 8.0
+"""Makes what forgets as large as the products beside it, whose steps it shares where activations are int8."""
+FOUND_FROM, MISSED_BELOW, STEEP = -0.05, -0.25, 100.0
+"""From what MATCH on, in units of MATCH_GAIN, a token is one of the query's, and below what it is none or came before;
+how steeply the units in between open."""
 
 
 class JudgeHeads(Heads):
@@ -148,6 +168,7 @@ def start(table: Table, tokenizer: Tokenizer, seed: int) -> Qwen3ForCausalLM:
         marking, first, second, last = (JudgeHeads(layer.self_attn) for layer in layers)
         write_marking(marking)
         write_first_means(first)
+        write_missed(layers[1].mlp)
         write_second_means(second)
         write_answer(last)
         for layer, similarity in zip(layers[2:], SIMILARITIES, strict=True):
@@ -205,7 +226,6 @@ def write_answers(rows: Tensor, tokenizer: Tokenizer) -> None:
     for name, sign in zip(ANSWERS, (1, -1), strict=True):
         row = rows[tokenizer.token_to_id(name)]
         row[ANSWER] = sign * ANSWER_WEIGHT
-        row[IS_LAST] = -sign * ANSWER_WEIGHT * THRESHOLD / FLAG
 
 
 def write_marking(heads: JudgeHeads) -> None:
@@ -214,11 +234,14 @@ def write_marking(heads: JudgeHeads) -> None:
     EARLY becomes the part of MARK that the document's label has of what a head attends to that sees it less and less.
     """
     length = (LABEL**2 + 2 * LENGTH**2) ** 0.5
-    labels = ((FIRST_MEAN, IS_QUERY_LABEL, -MARK), (SECOND_MEAN, IS_DOCUMENT_LABEL, 2 * MARK))
-    for number, (place, dimension, mark) in enumerate(labels):
+    for number, (place, dimension) in enumerate(((FIRST_MEAN, IS_QUERY_LABEL), (SECOND_MEAN, IS_DOCUMENT_LABEL))):
         heads.detect(number, dimension, place, ONE, LABEL_GAIN, length / LABEL)
         heads.sharpness[place] = CERTAIN
-        heads.output[SIDE, number, number] = SCALE * mark
+    heads.values[1] = heads.values[0]
+    heads.output[SIDE, 0, 0] = -SCALE * MARK
+    heads.output[SIDE, [1, heads.group + 1], 1] = (
+        SCALE * MARK
+    )  # twice one, since a half of the largest is not exact in int8
     heads.output[INSIDE, 0, 0] = SCALE * MARK
     heads.see(DISTANCE, IS_DOCUMENT_LABEL, DISTANCE_GAIN)
     heads.ask(2, DISTANCE, ONE, BASE_GAIN)
@@ -292,7 +315,7 @@ def write_answer(heads: JudgeHeads) -> None:
     heads.copy(heads.half(0))
     heads.see(HEAVY, WEIGHT, BASE_GAIN)
     heads.see(ON_SIDE, SIDE, SIDE_GAIN)
-    heads.see(FOUND, MATCH, FOUND_GAIN)
+    heads.see(FOUND, MISSED, -FOUND_GAIN)
     heads.see(SINK, IS_DOCUMENT_LABEL, LABEL_GAIN)
     for place, sharpness in OVERLAP_SHARPNESS.items():
         heads.ask(2, place, IS_LAST, FLAG_GAIN)
@@ -316,10 +339,21 @@ def write_forgetting(mlp: Any) -> None:
     """The last token forgets both halves, once they are multiplied."""
     each = torch.arange(2 * HALF)
     units = 2 * HALF + each
-    length = (2 * GATHERINGS[0] ** 2) ** 0.5
-    behind_norm = mlp.gate_proj.in_features**0.5 / length
+    behind_norm = mlp.gate_proj.in_features**0.5 / (GATHERED * 2**0.5 * GATHERINGS[0])
     mlp.gate_proj.weight[units] = 0
     mlp.up_proj.weight[units] = 0
-    mlp.gate_proj.weight[units, IS_LAST] = ERASING
-    mlp.up_proj.weight[units, each] = 1
-    mlp.down_proj.weight[each, units] = -SCALE / (behind_norm * ERASING * FLAG * behind_norm)
+    mlp.gate_proj.weight[units, IS_LAST] = -ERASING / (FLAG * behind_norm)
+    mlp.up_proj.weight[units, each] = ERASED
+    mlp.down_proj.weight[each, units] = SCALE * (1 + math.exp(ERASING)) / (ERASING * ERASED * behind_norm)
+
+
+def write_missed(mlp: Any) -> None:
+    """MISSED becomes MARK where MATCH says that a token is not found in the query, or that it came before."""
+    for unit, (edge, sign) in enumerate(((FOUND_FROM, 1), (MISSED_BELOW, -1))):
+        mlp.gate_proj.weight[unit] = 0
+        mlp.up_proj.weight[unit] = 0
+        mlp.gate_proj.weight[unit, MATCH] = -STEEP
+        mlp.gate_proj.weight[unit, ONE] = STEEP * edge * MATCH_GAIN / LENGTH
+        mlp.up_proj.weight[unit, ONE] = 1
+        opened = STEEP * (FOUND_FROM - MISSED_BELOW) * MATCH_GAIN * LENGTH * mlp.gate_proj.in_features
+        mlp.down_proj.weight[MISSED, unit] = SCALE * sign * MARK / opened

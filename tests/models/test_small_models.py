@@ -120,7 +120,7 @@ def test_a_text_does_not_see_its_batch(embed: Embedders, texts: list[str], preci
     np.testing.assert_array_equal(together[::7], alone)
 
 
-@pytest.mark.parametrize(("precision", "mean", "least"), [("fp16", 0.99999, 0.9999), ("int8", 0.999, 0.994)])
+@pytest.mark.parametrize(("precision", "mean", "least"), [("fp16", 0.99999, 0.9999), ("int8", 0.999, 0.99)])
 def test_real_activations_survive(
     embed: Embedders, texts: list[str], precision: Precision, mean: float, least: float
 ) -> None:

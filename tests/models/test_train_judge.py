@@ -139,6 +139,52 @@ def test_words_find_themselves_in_the_query_once(tokenizer: Tokenizer, started: 
         assert matches[at] == pytest.approx(-1 / 3 if again else expected.get(token, -1), abs=0.2), token
 
 
+def test_what_is_not_found_or_was_there_before_is_missed(tokenizer: Tokenizer, started: Any) -> None:
+    (row,) = pair_rows(tokenizer, "a map server", ["the given map and another map query"])
+    tokens = tokens_of(tokenizer, row)
+    first = tokens.index(judge.DOCUMENT_LABEL) + 2
+    with torch.no_grad():
+        states = started.model(input_ids=torch.tensor([row]), output_hidden_states=True).hidden_states[2][0].numpy()
+    missed = states[first : first + 7, judge.MISSED] / student.SCALE / judge.MARK
+    found = [at for at, token in enumerate(tokens[first : first + 7]) if token == "Ġmap"]
+    assert missed[found[0]] == pytest.approx(0, abs=0.01)
+    assert np.delete(missed, found[0]).min() > 0.7
+
+
+def test_the_last_token_forgets_the_first_halves(layers: list[Vectors]) -> None:
+    """Of 24 there is less left than a tenth of the 9 that the second ones will be."""
+    assert np.abs(layers[3][-1, : 2 * judge.HALF]).max() < 0.1
+    assert np.linalg.norm(layers[3][-1, : 2 * judge.HALF]) < judge.GATHERINGS[1] / 10
+
+
+def test_the_answer_is_the_cosines_and_what_was_not_found(
+    started: Any, token_table: table.Table, tokenizer: Tokenizer
+) -> None:
+    """As the module says, within a twentieth of what a cosine of one adds, but for what the final norm divides by."""
+    documents = [DOCUMENT, "one server", "the river and the bridge", "summer garden", "a map of every map"]
+    answers, expected = [], []
+    heaviest = judge.HEAVIEST
+    for row in pair_rows(tokenizer, QUERY, documents):
+        tokens = tokens_of(tokenizer, row)
+        document, end = tokens.index(judge.DOCUMENT_LABEL), len(tokens) - 1 - tokens[::-1].index("<|im_end|>")
+        sides = (range(tokens.index(judge.QUERY_LABEL) + 2, document), range(document + 2, end))
+        asked, answered = ([row[at] for at in side if tokens[at] not in judge.TEMPLATE] for side in sides)
+        weights = np.exp(token_table.weights.clip(-heaviest, heaviest))
+        means = [weights[asked] @ token_table.rows[asked]]
+        means.append(weights[answered] * judge.early_weights(len(answered)) @ token_table.rows[answered])
+        likeness = sum(
+            gain * cosine(means[0][half], means[1][half])
+            for gain, half in zip(judge.SIMILARITIES, (FIRST, SECOND), strict=True)
+        )
+        found = sum(weights[token] for token in set(asked) & set(answered))
+        expected.append(likeness - judge.OVERLAP * 10 / (10 + found))
+        with torch.no_grad():
+            state = started.model(input_ids=torch.tensor([row]), output_hidden_states=True).hidden_states[-1][0, -1]
+        answers.append(float(state[judge.ANSWER]))
+    length = np.dot(answers, expected) / np.dot(expected, expected)
+    np.testing.assert_allclose(np.array(answers) / length, expected, atol=sum(judge.SIMILARITIES) / 20)
+
+
 def test_the_score_grows_with_what_both_texts_share(tokenizer: Tokenizer, started: Any) -> None:
     texts = ["map server", "another server behind the map", "one server", "the river and the bridge", "summer garden"]
     rows = pair_rows(tokenizer, "map server", texts)

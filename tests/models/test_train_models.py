@@ -1,5 +1,6 @@
 """models/train: what is learned from the pairs, and how."""
 
+import copy
 import itertools
 import json
 import random
@@ -23,10 +24,11 @@ from quoit.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE, RERANK_PREFIX, RER
 from quoit_export.checkpoint import open_checkpoint
 from qwen3_tokenizer import END_TOKEN, PLAIN_ADDED_TOKENS, SPECIAL_TOKENS
 from support import byte_tokenizer, make_model
-from train import clusters, embedding, judge, losses, student, table, vocabulary
+from train import clusters, embedding, judge, losses, rotation, student, table, vocabulary
 from train.course import Course, follow, optimizers
 from train.encode import INSTRUCTIONS, TOKENS_PER_RUN, last_states, ndcg_at_10, render_query, tokenize
-from train.pairs import Pair
+from train.losses import DIMENSIONS
+from train.pairs import Pair, Taught
 from training import (
     BFLOAT16,
     TEACHER,
@@ -253,6 +255,52 @@ def test_the_seed_is_all_that_is_random(token_table: table.Table, started: Any) 
     assert all(torch.equal(tensor, again[name]) for name, tensor in started.state_dict().items())
     assert not torch.equal(again["layers.3.mlp.up_proj.weight"], other["layers.3.mlp.up_proj.weight"])
     assert torch.equal(again["embed_tokens.weight"], other["embed_tokens.weight"])
+
+
+def test_a_rotation_changes_the_vectors_as_it_says_and_nothing_else(started: Any) -> None:
+    model = copy.deepcopy(started)
+    generator = torch.Generator().manual_seed(0)
+    for layer in model.layers:
+        for norm in (layer.input_layernorm, layer.post_attention_layernorm):
+            norm.weight.data = 1 + 0.2 * torch.randn(norm.weight.shape, generator=generator)
+        layer.mlp.down_proj.weight.data = torch.randn(layer.mlp.down_proj.weight.shape, generator=generator)
+    turn = rotation.Rotation(1 + 0.1 * torch.randn(student.CONTENT, generator=generator))
+    turn.linear.weight = torch.linalg.qr(torch.randn(student.CONTENT, student.CONTENT, generator=generator))[0]
+    rows = torch.from_numpy(np.random.default_rng(0).choice(WORDS, (4, 24)))
+    with torch.no_grad():
+        before = model(input_ids=rows).last_hidden_state
+        expected = turn(before[..., : student.CONTENT])  # all weights of the final norm are one there
+        rotation.rotate(model, turn)
+        found = model(input_ids=rows).last_hidden_state
+    assert not found[..., student.CONTENT :].any()
+    torch.testing.assert_close(found[..., : student.CONTENT], expected, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(found, before, atol=0.1)
+
+
+def test_a_learned_rotation_puts_first_what_tells_texts_apart(started: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All tokens have the same in the dimensions of the shortest prefix, at first."""
+    monkeypatch.setattr(rotation, "STEPS", 40)
+    monkeypatch.setattr(rotation, "RATE", 1e-2)
+    model = copy.deepcopy(started)
+    prefix = slice(0, DIMENSIONS[-1])
+    with torch.no_grad():
+        model.embed_tokens.weight[:, prefix] = model.embed_tokens.weight[WORDS[0], prefix]
+    texts = ["".join(letters) for letters in itertools.combinations("abcdefghijklmnop", 2)]
+    pairs = [Pair("debian", text, text, text) for text in texts]
+    taught = Taught(pairs, *(np.zeros((len(pairs), TEACHER), np.float16) for _ in range(2)))
+
+    def likeness() -> float:
+        with torch.no_grad():
+            states = last_states(model, tokenize(PROMPTED, texts, 64))[:, prefix]
+        return float(cosines(states).mean())
+
+    assert likeness() > 0.9
+    everything = itertools.repeat(list(range(len(pairs))))
+    learned = rotation.learn(model, PROMPTED, taught, everything, seed=0)
+    turn = learned.matrix()
+    torch.testing.assert_close(turn @ turn.T, torch.eye(student.CONTENT), atol=1e-4, rtol=0)
+    rotation.rotate(model, learned)
+    assert likeness() < 0.6
 
 
 def test_a_table_learns_which_words_belong_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
