@@ -50,7 +50,7 @@ DEEPEST = 100
 """Ranks kept of every query: nDCG and recall look at ten."""
 COMPARED_QUERIES = 500
 """Queries whose similarities to all documents are compared with the teacher's."""
-RERANKED_QUERIES = 100
+RERANKED_QUERIES = 300
 CANDIDATES = 50
 
 Vectors = NDArray[np.float32]
