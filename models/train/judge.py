@@ -239,9 +239,8 @@ def write_marking(heads: JudgeHeads) -> None:
         heads.sharpness[place] = CERTAIN
     heads.values[1] = heads.values[0]
     heads.output[SIDE, 0, 0] = -SCALE * MARK
-    heads.output[SIDE, [1, heads.group + 1], 1] = (
-        SCALE * MARK
-    )  # twice one, since a half of the largest is not exact in int8
+    # Found twice, as SIDE rises by 2 * MARK: in int8 a weight as large as the largest is exact, and half of it is not.
+    heads.output[SIDE, [1, heads.group + 1], 1] = SCALE * MARK
     heads.output[INSIDE, 0, 0] = SCALE * MARK
     heads.see(DISTANCE, IS_DOCUMENT_LABEL, DISTANCE_GAIN)
     heads.ask(2, DISTANCE, ONE, BASE_GAIN)
