@@ -6,13 +6,18 @@ Every method of `quoit_export.choice` is written without a gate and compared wit
 the texts of `parity`, nDCG@10 and cosines on the first pairs of each set of bench/heldout, and cosines on every
 adversary. `chosen` is what an export takes, fixed steps, layers in float32 and a retreat from rotations included;
 `int4` is the same in four bits; `plain, most sensitive layer's down_proj in float32` is what that alone would gain.
+The methods embed the documents in turn, round by round, for their tokens per second, and once each in a process of its
+own for its memory.
 Writes bench/results/int8-methods.json and prints it as tables. The last line is the JSON.
 """
 
 import argparse
 import gzip
 import json
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +32,7 @@ from bench.adversaries import ADVERSARIES, write_adversary
 from bench.record import ROOT, describe_run
 from bench.table import short
 from quoit import Embedder
-from quoit.artifact import Artifact, Precision, Variant
+from quoit.artifact import Artifact, Precision, Variant, write_manifest
 from quoit_export.calibration import Observed, built_in_texts, calibration_rows, observe
 from quoit_export.checkpoint import Checkpoint, open_checkpoint
 from quoit_export.choice import INT4_BITS, INT8_BITS, METHODS, UNROTATED, Bits, Method, Plan, choose, fold
@@ -44,6 +49,7 @@ INT4 = "int4"
 MIXED = "plain, most sensitive layer's down_proj in float32"
 ALPHA = 0.5
 NEAREST = 10
+ROUNDS = 7
 
 Vectors = NDArray[np.float32]
 
@@ -140,15 +146,52 @@ def cosines(found: Vectors, reference: Vectors) -> dict[str, float]:
     return {name: round(float(value), 6) for name, value in figures.items()}
 
 
+def resident(subject: Subject, precision: Precision, texts: list[str], threads: int) -> int:
+    """The most resident memory, in bytes, of a process that embeds texts with the variant that is staged."""
+    artifact = ungated(subject.staging)
+    write_manifest(artifact.folder, artifact.manifest)
+    command = [sys.executable, "-m", "bench.resident", str(artifact.folder), precision, str(threads)]
+    done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=True, cwd=ROOT)
+    return int(done.stdout)
+
+
+def throughput(embedders: dict[str, Embedder], texts: list[str]) -> dict[str, dict[str, Any]]:
+    """Tokens per second of each, and of each round over fp32's of the same round: least, median, most."""
+    windows = {name: list(embedder.encode_windows(texts)) for name, embedder in embedders.items()}  # warm
+    tokens = {name: sum(window.tokens for window in each) for name, each in windows.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in embedders}
+    for _ in tqdm(range(ROUNDS), desc="rounds", disable=None):
+        for name, embedder in embedders.items():
+            start = time.perf_counter()
+            embedder.encode(texts)
+            seconds[name].append(time.perf_counter() - start)
+    found = {}
+    for name, each in seconds.items():
+        ratios = np.array(seconds["fp32"]) / each
+        over = (ratios.min(), np.median(ratios), ratios.max())
+        rate = round(tokens[name] / float(np.median(each)))
+        found[name] = {"tokens_per_second": rate, "over_fp32": [round(float(ratio), 3) for ratio in over]}
+    return found
+
+
 def measure_genuine(subject: Subject, pairs: dict[str, Pairs], threads: int) -> dict[str, Any]:
     """The genuine model: everything of every method, and fp32's own nDCG."""
     texts = held_out().texts
     exact = Embedder(ungated(subject.staging), precision="fp32", provider="cpu", threads=threads)
     reference = exact.encode(texts)
     expected = {name: each.encode(exact) for name, each in pairs.items()}
-    found: dict[str, Any] = {"fp32": {"nDCG@10": {name: ndcg(*sides) for name, sides in expected.items()}}}
+    documents = [document for each in pairs.values() for document in each.documents]
+    found: dict[str, Any] = {
+        "fp32": {
+            "bytes": sum(record.bytes for record in subject.staging.partial.files["fp32"]),
+            "nDCG@10": {name: ndcg(*sides) for name, sides in expected.items()},
+            "resident_bytes": resident(subject, "fp32", documents, threads),
+        }
+    }
+    embedders = {"fp32": exact}
     for name, plan in subject.plans():
         embedder, size = subject.write(plan, threads)
+        embedders[name] = embedder
         vectors = embedder.encode(texts)
         _, top10, ranking = compare(vectors, reference, Comparison("int8", "embedding"))
         sides = {key: each.encode(embedder) for key, each in pairs.items()}
@@ -161,9 +204,12 @@ def measure_genuine(subject: Subject, pairs: dict[str, Pairs], threads: int) -> 
             "held-out cosine": {
                 key: cosines(np.concatenate(each), np.concatenate(expected[key])) for key, each in sides.items()
             },
+            "resident_bytes": resident(subject, embedder.pipeline.session.choice.precision, documents, threads),
         }
         if name == CHOSEN:
             found[name] |= {"record": msgspec.to_builtins(plan.record)}
+    for name, figures in throughput(embedders, documents).items():
+        found[name] |= figures
     return found
 
 

@@ -90,19 +90,25 @@ def methods_table(result: dict[str, Any]) -> list[str]:
     """What each way of making int8 keeps of the genuine model, and on the worst of the adversaries."""
     genuine, adversaries = result["genuine"], result["adversaries"]
     lines = [
-        "| | MB | cosine to fp32: mean, least | ten nearest | nDCG@10, mean of sets | worst adversary: mean, least |",
-        "|---|---|---|---|---|---|",
+        "| | MB | resident | tokens/s ÷ fp32 | cosine to fp32: mean, least | ten nearest | nDCG@10, mean of sets"
+        " | worst adversary: mean, least |",
+        f"|{'---|' * 8}",
     ]
     for name, found in genuine.items():
         gain = f"{mean(found['nDCG@10'].values()):.4f}"
+        taken = (
+            f"{found['bytes'] / 1e6:.1f}",
+            f"{found['resident_bytes'] / 1e6:.0f} MB",
+            f"{found['over_fp32'][1]:.2f}",
+        )
         if name == "fp32":
-            lines.append(f"| {name} | | | | {gain} | |")
+            lines.append(f"| {' | '.join((name, *taken, '', '', gain, ''))} |".replace("  ", " "))
             continue
         each = [adversary[name] for adversary in adversaries.values()]
         worst = {figure: min(one[figure] for one in each) for figure in ("mean", "least")}
         cells = [
             name,
-            f"{found['bytes'] / 1e6:.1f}",
+            *taken,
             short(found["cosine"]),
             f"{found['top10']:.4f}",
             gain,
