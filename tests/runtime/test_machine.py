@@ -1,6 +1,8 @@
 """What the machine offers, and what is said where the system does not tell."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,21 @@ def test_resident_memory_is_in_bytes_and_never_falls() -> None:
     assert second is not None
     assert second >= first
     assert len(block) < second < 1 << 40
+
+
+def test_resident_memory_is_that_of_this_process_not_of_the_one_that_started_it() -> None:
+    """A child of a process with 256 MB is as small as any other."""
+    ask = "from quoit.machine import resident_bytes; print(resident_bytes())"
+    script = f"import subprocess, sys; block = b'x' * (256 << 20); subprocess.run([sys.executable, '-c', {ask!r}])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert 0 < int(done.stdout) < 256 << 20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no getrusage")
+def test_without_a_status_file_getrusage_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    exact = resident_bytes()
+    monkeypatch.setattr(machine, "STATUS", tmp_path / "absent")
+    found = resident_bytes()
+    assert exact is not None
+    assert found is not None
+    assert found >= exact // 2
