@@ -184,7 +184,8 @@ def test_right_pairs_are_told_from_wrong_ones(
     assert abs(scores - judge("fp32").predict(pairs)).max() < (0.005 if precision != "int8" else 0.1)
 
 
-def test_the_reranker_improves_the_order(embed: Embedders, judge: Rerankers) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_the_reranker_improves_the_order(embed: Embedders, judge: Rerankers, precision: Precision) -> None:
     """Of the embedding's best 20 among 500, for queries of all sets; the whole measurement: bench/quality.py."""
     before, after = list[float](), list[float]()
     for name in SETS:
@@ -195,7 +196,7 @@ def test_the_reranker_improves_the_order(embed: Embedders, judge: Rerankers) -> 
             best = np.argsort(-row, kind="stable")[:20].tolist()
             if index not in best:
                 continue
-            ranked = judge("fp32").rank(queries[index], [documents[i] for i in best])
+            ranked = judge(precision).rank(queries[index], [documents[i] for i in best])
             places = (best.index(index), [best[hit["index"]] for hit in ranked].index(index))
             for gains, place in zip((before, after), places, strict=True):
                 gains.append(1 / math.log2(place + 2) if place < 10 else 0.0)
