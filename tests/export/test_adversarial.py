@@ -103,7 +103,7 @@ def test_the_floors_of_int8_are_these() -> None:
 def test_the_genuine_model_is_far_above_its_floor(genuine: Artifact) -> None:
     for parity in cosines(genuine).values():
         assert parity.mean >= 0.9995
-        assert parity.least >= 0.998
+        assert parity.least >= 0.997
 
 
 @pytest.mark.parametrize("name", ADVERSARIES)
@@ -137,7 +137,7 @@ def test_a_rescaling_costs_nothing(exported: Callable[[str], Artifact], genuine:
     assert found is not None
     assert expected is not None
     assert found.errors[found.method] == pytest.approx(expected.errors[found.method], rel=0.02)
-    assert found.errors[found.method] < 1.05 * expected.errors[expected.method]
+    assert found.errors[found.method] < 1.06 * expected.errors[expected.method]
     for texts, parity in cosines(exported(name)).items():
         assert parity.mean > cosines(genuine)[texts].mean - 5e-5
         assert parity.mean == pytest.approx(cosines(genuine)[texts].mean, abs=1e-4)
