@@ -9,7 +9,6 @@ not run on it. Writes bench/results/attention.json, and prints its table.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -18,8 +17,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from bench.record import KIB, ROOT, describe_run
+from bench.record import ROOT, describe_run
 from quoit.artifact import Architecture
+from quoit.machine import resident_bytes
 from quoit.session import ONNX_NAMES, onnxruntime
 from quoit_export.attention import Attention
 from quoit_export.graph import IR_VERSION, OPSET
@@ -83,14 +83,16 @@ def measure(kernel: str, length: int, threads: int) -> None:
     feed["row_lengths"] = np.array([length - 1], np.int32)
     feed["attention_index"] = np.zeros((1, length), np.int64)
     feed["tiled_attention"] = np.array(kernel == "tiled")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident_bytes()
     seconds: list[float] = []
     while sum(seconds) < LEAST_SECONDS:
         start = time.perf_counter()
         session.run(None, feed)
         seconds.append(time.perf_counter() - start)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * KIB
-    print(json.dumps({"seconds": float(np.median(seconds)), "bytes": grown}))
+    after = resident_bytes()
+    if before is None or after is None:
+        raise SystemExit("this system does not tell how much memory a process has; measure on Linux or macOS")
+    print(json.dumps({"seconds": float(np.median(seconds)), "bytes": after - before}))
 
 
 def score_bytes(length: int) -> int:

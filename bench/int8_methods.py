@@ -102,7 +102,11 @@ class Subject:
         self.staging.forget([precision])
         self.staging.write_variant(self.checkpoint, precision, plan)
         embedder = Embedder(ungated(self.staging), precision=precision, provider="cpu", threads=threads)
-        return embedder, sum(record.bytes for record in self.staging.partial.files[precision])
+        return embedder, self.size(precision)
+
+    def size(self, precision: Precision) -> int:
+        """Bytes of the variant that is staged."""
+        return sum(record.bytes for record in self.staging.partial.files[precision])
 
 
 def ungated(staging: Staging) -> Artifact:
@@ -146,9 +150,9 @@ def cosines(found: Vectors, reference: Vectors) -> dict[str, float]:
     return {name: round(float(value), 6) for name, value in figures.items()}
 
 
-def resident(subject: Subject, precision: Precision, texts: list[str], threads: int) -> int:
-    """The most resident memory, in bytes, of a process that embeds texts with the variant that is staged."""
-    artifact = ungated(subject.staging)
+def resident(embedder: Embedder, texts: list[str], threads: int) -> int:
+    """The most resident memory, in bytes, of another process that embeds texts with the same variant."""
+    artifact, precision = embedder.pipeline.artifact, embedder.pipeline.session.choice.precision
     write_manifest(artifact.folder, artifact.manifest)
     command = [sys.executable, "-m", "bench.resident", str(artifact.folder), precision, str(threads)]
     done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=True, cwd=ROOT)
@@ -157,8 +161,9 @@ def resident(subject: Subject, precision: Precision, texts: list[str], threads: 
 
 def throughput(embedders: dict[str, Embedder], texts: list[str]) -> dict[str, dict[str, Any]]:
     """Tokens per second of each, and of each round over fp32's of the same round: least, median, most."""
-    windows = {name: list(embedder.encode_windows(texts)) for name, embedder in embedders.items()}  # warm
-    tokens = {name: sum(window.tokens for window in each) for name, each in windows.items()}
+    tokens = 0
+    for embedder in embedders.values():  # the same tokens for all, which are warm then
+        tokens = sum(window.tokens for window in embedder.encode_windows(texts))
     seconds: dict[str, list[float]] = {name: [] for name in embedders}
     for _ in tqdm(range(ROUNDS), desc="rounds", disable=None):
         for name, embedder in embedders.items():
@@ -169,7 +174,7 @@ def throughput(embedders: dict[str, Embedder], texts: list[str]) -> dict[str, di
     for name, each in seconds.items():
         ratios = np.array(seconds["fp32"]) / each
         over = (ratios.min(), np.median(ratios), ratios.max())
-        rate = round(tokens[name] / float(np.median(each)))
+        rate = round(tokens / float(np.median(each)))
         found[name] = {"tokens_per_second": rate, "over_fp32": [round(float(ratio), 3) for ratio in over]}
     return found
 
@@ -183,9 +188,9 @@ def measure_genuine(subject: Subject, pairs: dict[str, Pairs], threads: int) -> 
     documents = [document for each in pairs.values() for document in each.documents]
     found: dict[str, Any] = {
         "fp32": {
-            "bytes": sum(record.bytes for record in subject.staging.partial.files["fp32"]),
+            "bytes": subject.size("fp32"),
             "nDCG@10": {name: ndcg(*sides) for name, sides in expected.items()},
-            "resident_bytes": resident(subject, "fp32", documents, threads),
+            "resident_bytes": resident(exact, documents, threads),
         }
     }
     embedders = {"fp32": exact}
@@ -204,7 +209,7 @@ def measure_genuine(subject: Subject, pairs: dict[str, Pairs], threads: int) -> 
             "held-out cosine": {
                 key: cosines(np.concatenate(each), np.concatenate(expected[key])) for key, each in sides.items()
             },
-            "resident_bytes": resident(subject, embedder.pipeline.session.choice.precision, documents, threads),
+            "resident_bytes": resident(embedder, documents, threads),
         }
         if name == CHOSEN:
             found[name] |= {"record": msgspec.to_builtins(plan.record)}

@@ -95,26 +95,15 @@ def methods_table(result: dict[str, Any]) -> list[str]:
         f"|{'---|' * 8}",
     ]
     for name, found in genuine.items():
+        taken = f"{found['bytes'] / 1e6:.1f} | {found['resident_bytes'] / 1e6:.0f} MB | {found['over_fp32'][1]:.2f}"
         gain = f"{mean(found['nDCG@10'].values()):.4f}"
-        taken = (
-            f"{found['bytes'] / 1e6:.1f}",
-            f"{found['resident_bytes'] / 1e6:.0f} MB",
-            f"{found['over_fp32'][1]:.2f}",
-        )
         if name == "fp32":
-            lines.append(f"| {' | '.join((name, *taken, '', '', gain, ''))} |".replace("  ", " "))
+            lines.append(f"| {name} | {taken} | | | {gain} | |")
             continue
         each = [adversary[name] for adversary in adversaries.values()]
         worst = {figure: min(one[figure] for one in each) for figure in ("mean", "least")}
-        cells = [
-            name,
-            *taken,
-            short(found["cosine"]),
-            f"{found['top10']:.4f}",
-            gain,
-            short(worst),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+        kept = f"{short(found['cosine'])} | {found['top10']:.4f}"
+        lines.append(f"| {name} | {taken} | {kept} | {gain} | {short(worst)} |")
     return lines
 
 

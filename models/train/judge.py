@@ -31,10 +31,11 @@ QUERY_MEAN, DOCUMENT_MEAN, LAST = "<think>", "</think>", "ĊĊ"
 QUIET = ("<|im_start|>", "<|im_end|>", "assistant", "Ċ", ">:", LAST)
 TEMPLATE = frozenset((*QUIET, QUERY_LABEL, DOCUMENT_LABEL, QUERY_MEAN, DOCUMENT_MEAN, *ANSWERS))
 
-HIDDEN = 224
-HALF = 104
 TEMPLATE_TOKENS = 95
 """Before the document's first word, about."""
+
+HIDDEN = 224
+HALF = 104
 """Dimensions of half of a token's row, and of each mean; the halves begin at 0 and at HALF."""
 (
     ANSWER,
@@ -53,7 +54,7 @@ TEMPLATE_TOKENS = 95
 ONE, WEIGHT = HIDDEN - 2, HIDDEN - 1
 """Dimensions: the answer; which token this is; whether it takes the mean of query or document; where it stands, below
 zero in the query and above in the document; that it stands in either; how much of what it resembles is in the query;
-that it has no content; how early in the document it stands."""
+that this is too little to count; that it has no content; how early in the document it stands."""
 
 LENGTH, FLAG, LABEL, MARK = 0.25, 0.1, 1.0, 0.1
 """What ONE, the flags of the last tokens, those of labels, and SIDE are; in units of SCALE, as a row has length one."""

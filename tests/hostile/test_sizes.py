@@ -28,7 +28,7 @@ PREFIX = 200_000
 CHARACTERS = ["a", " ", "\0", "中", "😀", "0", "\n"]
 GROWTH = 200 * MEGABYTE
 
-PEAK = "import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+PEAK = "from quoit.machine import resident_bytes; print(resident_bytes())"
 
 
 def peaks(script: str, *arguments: object) -> list[int]:

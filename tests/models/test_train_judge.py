@@ -66,14 +66,29 @@ def row(tokenizer: Tokenizer) -> list[int]:
 
 @pytest.fixture(scope="module")
 def layers(started: Any, row: list[int]) -> list[Vectors]:
-    """The states `[tokens, hidden]` of the pair behind each layer, as transformers computes them."""
+    return states_of(started, row)
+
+
+def states_of(model: Any, row: list[int]) -> list[Vectors]:
+    """The states `[tokens, hidden]` of a pair behind each layer, in units of SCALE, as transformers computes them."""
     with torch.no_grad():
-        found = started.model(input_ids=torch.tensor([row]), output_hidden_states=True)
+        found = model.model(input_ids=torch.tensor([row]), output_hidden_states=True)
     return [states[0].numpy() / student.SCALE for states in found.hidden_states]
 
 
 def tokens_of(tokenizer: Tokenizer, row: list[int]) -> list[str]:
     return [str(tokenizer.id_to_token(index)) for index in row]
+
+
+def sides_of(tokens: list[str]) -> tuple[range, range]:
+    """Where the query stands in a pair, and where the document."""
+    document, end = tokens.index(judge.DOCUMENT_LABEL), len(tokens) - 1 - tokens[::-1].index("<|im_end|>")
+    return range(tokens.index(judge.QUERY_LABEL) + 2, document), range(document + 2, end)
+
+
+def words_of(row: list[int], tokens: list[str], side: range) -> list[int]:
+    """The ids of a side that are not the template's too."""
+    return [row[at] for at in side if tokens[at] not in judge.TEMPLATE]
 
 
 def cosine(one: Vectors, other: Vectors) -> float:
@@ -94,9 +109,7 @@ def test_the_first_layer_marks_both_sides(tokenizer: Tokenizer, row: list[int], 
 
 def test_a_documents_first_tokens_are_early(tokenizer: Tokenizer, started: Any) -> None:
     (ids,) = pair_rows(tokenizer, QUERY, [" ".join([DOCUMENT] * 40)])
-    with torch.no_grad():
-        states = started.model(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states[1][0].numpy()
-    early = states[:, judge.EARLY] / student.SCALE / judge.MARK
+    early = states_of(started, ids)[1][:, judge.EARLY] / judge.MARK
     tokens = tokens_of(tokenizer, ids)
     first = tokens.index(judge.DOCUMENT_LABEL) + 2
     assert not early[: first - 2].any(), "what stands before the document"
@@ -109,13 +122,8 @@ def test_two_tokens_take_the_weighted_means(
     token_table: table.Table, tokenizer: Tokenizer, row: list[int], layers: list[Vectors]
 ) -> None:
     tokens = tokens_of(tokenizer, row)
-    document, end = tokens.index(judge.DOCUMENT_LABEL), len(tokens) - 1 - tokens[::-1].index("<|im_end|>")
-    sides = {
-        judge.QUERY_MEAN: range(tokens.index(judge.QUERY_LABEL) + 2, document),
-        judge.DOCUMENT_MEAN: range(document + 2, end),
-    }
-    for token, side in sides.items():
-        words = [row[at] for at in side if tokens[at] not in judge.TEMPLATE]
+    for token, side in zip((judge.QUERY_MEAN, judge.DOCUMENT_MEAN), sides_of(tokens), strict=True):
+        words = words_of(row, tokens, side)
         weights = np.exp(token_table.weights[words])
         if token == judge.DOCUMENT_MEAN:
             weights *= judge.early_weights(len(words))
@@ -130,9 +138,7 @@ def test_words_find_themselves_in_the_query_once(tokenizer: Tokenizer, started: 
     (row,) = pair_rows(tokenizer, "a map server", ["the given map and another map query"])
     tokens = tokens_of(tokenizer, row)
     first = tokens.index(judge.DOCUMENT_LABEL) + 2
-    with torch.no_grad():
-        found = started.model(input_ids=torch.tensor([row]), output_hidden_states=True)
-    matches = found.hidden_states[2][0, first:, judge.MATCH].numpy() / student.SCALE / judge.MATCH_GAIN
+    matches = states_of(started, row)[2][first:, judge.MATCH] / judge.MATCH_GAIN
     expected = {"Ġthe": -1, "Ġgiven": -1, "Ġmap": 0, "Ġand": -1, "Ġquery": -1}
     for at, token in enumerate(tokens[first : first + 7]):
         again = token in tokens[first : first + at]
@@ -143,9 +149,7 @@ def test_what_is_not_found_or_was_there_before_is_missed(tokenizer: Tokenizer, s
     (row,) = pair_rows(tokenizer, "a map server", ["the given map and another map query"])
     tokens = tokens_of(tokenizer, row)
     first = tokens.index(judge.DOCUMENT_LABEL) + 2
-    with torch.no_grad():
-        states = started.model(input_ids=torch.tensor([row]), output_hidden_states=True).hidden_states[2][0].numpy()
-    missed = states[first : first + 7, judge.MISSED] / student.SCALE / judge.MARK
+    missed = states_of(started, row)[2][first : first + 7, judge.MISSED] / judge.MARK
     found = [at for at, token in enumerate(tokens[first : first + 7]) if token == "Ġmap"]
     assert missed[found[0]] == pytest.approx(0, abs=0.01)
     assert np.delete(missed, found[0]).min() > 0.7
@@ -163,13 +167,10 @@ def test_the_answer_is_the_cosines_and_what_was_not_found(
     """As the module says, within a twentieth of what a cosine of one adds, but for what the final norm divides by."""
     documents = [DOCUMENT, "one server", "the river and the bridge", "summer garden", "a map of every map"]
     answers, expected = [], []
-    heaviest = judge.HEAVIEST
+    weights = np.exp(token_table.weights.clip(-judge.HEAVIEST, judge.HEAVIEST))
     for row in pair_rows(tokenizer, QUERY, documents):
         tokens = tokens_of(tokenizer, row)
-        document, end = tokens.index(judge.DOCUMENT_LABEL), len(tokens) - 1 - tokens[::-1].index("<|im_end|>")
-        sides = (range(tokens.index(judge.QUERY_LABEL) + 2, document), range(document + 2, end))
-        asked, answered = ([row[at] for at in side if tokens[at] not in judge.TEMPLATE] for side in sides)
-        weights = np.exp(token_table.weights.clip(-heaviest, heaviest))
+        asked, answered = (words_of(row, tokens, side) for side in sides_of(tokens))
         means = [weights[asked] @ token_table.rows[asked]]
         means.append(weights[answered] * judge.early_weights(len(answered)) @ token_table.rows[answered])
         likeness = sum(
@@ -178,9 +179,7 @@ def test_the_answer_is_the_cosines_and_what_was_not_found(
         )
         found = sum(weights[token] for token in set(asked) & set(answered))
         expected.append(likeness - judge.OVERLAP * 10 / (10 + found))
-        with torch.no_grad():
-            state = started.model(input_ids=torch.tensor([row]), output_hidden_states=True).hidden_states[-1][0, -1]
-        answers.append(float(state[judge.ANSWER]))
+        answers.append(states_of(started, row)[-1][-1, judge.ANSWER])
     length = np.dot(answers, expected) / np.dot(expected, expected)
     np.testing.assert_allclose(np.array(answers) / length, expected, atol=sum(judge.SIMILARITIES) / 20)
 
