@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from bench.adversaries import ADVERSARIES, write_adversary
 from bench.record import ROOT, describe_run
-from bench.table import short
+from bench.table import adversary_table, methods_table
 from quoit import Embedder
 from quoit.artifact import Artifact, Precision, Variant, write_manifest
 from quoit_export.calibration import Observed, built_in_texts, calibration_rows, observe
@@ -238,26 +238,6 @@ def measure_adversary(subject: Subject, threads: int) -> dict[str, Any]:
     return found
 
 
-def tables(result: dict[str, Any]) -> list[str]:
-    """The result as Markdown: the genuine model, then the adversaries."""
-    genuine, adversaries = result["genuine"], result["adversaries"]
-    fp32 = genuine["fp32"]["nDCG@10"]
-    lines = [
-        f"| int8 | bytes | cosine: mean, least | ten nearest kept | nDCG@10: {', '.join(fp32)} |",
-        "|---|---|---|---|---|",
-        f"| fp32 | | | | {', '.join(f'{value:.4f}' for value in fp32.values())} |",
-    ]
-    for name, found in genuine.items():
-        if name != "fp32":
-            ranks = ", ".join(f"{value:.4f}" for value in found["nDCG@10"].values())
-            lines.append(f"| {name} | {found['bytes']:,} | {short(found['cosine'])} | {found['top10']:.4f} | {ranks} |")
-    names = [name for name in genuine if name != "fp32"]
-    lines += ["", f"| cosine: mean, least | {' | '.join(names)} |", f"|{'---|' * (len(names) + 1)}"]
-    for adversary, found in adversaries.items():
-        lines.append(f"| {adversary} | {' | '.join(short(found[name]) for name in names)} |")
-    return lines
-
-
 def main() -> None:
     """Measures, writes, prints."""
     parser = argparse.ArgumentParser(description="Compare the ways of making int8.")
@@ -280,7 +260,7 @@ def main() -> None:
         "adversaries": adversaries,
     }
     RESULT.write_text(json.dumps(result, indent=2) + "\n")
-    print("\n".join(tables(result)))
+    print("\n".join([*methods_table(result), "", *adversary_table(result)]))
     print(json.dumps(result))
 
 

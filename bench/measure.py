@@ -1,14 +1,14 @@
 """Rounds: systems take turns within each, in another order every time, one at work and the others at rest.
 
-Every round has the anchor in it, so a ratio has both its sides in the same minute. This module does not know where
-the systems come from nor what becomes of the figures.
+The anchor works before and after every other system, so a ratio has both its sides in the same minutes. This module
+does not know where the systems come from nor what becomes of the figures.
 """
 
 import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -161,37 +161,78 @@ def measure(plan: Plan, store: Store, checkpoint_bytes: int) -> None:
                 store.learn(name, memory=memory | {plan.what: worker.memory()})
 
 
+@dataclass(frozen=True)
+class Turns:
+    """The turns of one round.
+
+    Attributes:
+        workers: the systems that are loaded.
+        workload: what they do.
+        seconds: by system, of every call.
+        beside: by system, the anchor's calls just before and just after its turn.
+        others: by system, the processor time of those at rest during its turns.
+    """
+
+    workers: dict[str, Worker]
+    workload: Workload
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    beside: dict[str, list[float]] = field(default_factory=dict)
+    others: dict[str, float] = field(default_factory=dict)
+
+    def take(self, name: str, *, warm: bool) -> list[float]:
+        """A system's turn, after one that does not count where it is to be warmed up."""
+        resting = [worker for other, worker in self.workers.items() if other != name]
+        before = sum(worker.cpu_seconds() for worker in resting)
+        if warm:
+            turn(self.workers[name], self.workload, least=0)
+        spent = turn(self.workers[name], self.workload)
+        self.seconds.setdefault(name, []).extend(spent)
+        self.others[name] = self.others.get(name, 0) + sum(worker.cpu_seconds() for worker in resting) - before
+        time.sleep(REST_SECONDS)
+        return spent
+
+
 def measure_workload(plan: Plan, store: Store, workers: dict[str, Worker], workload: Workload) -> None:
-    """The rounds of one workload; the anchor goes on as long as any other does."""
+    """The rounds of one workload; the anchor has a turn between any two of the others, before and after them."""
     number = 0
     while todo := [name for name in workers if missing(plan, store, workload, name)]:
-        names = list(dict.fromkeys([ANCHOR, *todo]))
-        order = names[number % len(names) :] + names[: number % len(names)]
-        seconds: dict[str, list[float]] = {}
-        others: dict[str, float] = {}
-        for name in order:
-            resting = [worker for other, worker in workers.items() if other != name]
-            before = sum(worker.cpu_seconds() for worker in resting)
-            try:
-                if number == 0 and workload.tokens <= WARM_UP_TOKENS:
-                    turn(workers[name], workload, least=0)
-                seconds[name] = turn(workers[name], workload)
-                others[name] = sum(worker.cpu_seconds() for worker in resting) - before
-            except UnavailableError as error:
-                give_up(store, workers, name, plan, error)
-                if name == ANCHOR:
-                    raise SystemExit(f"{ANCHOR} failed: {error}") from error
-            time.sleep(REST_SECONDS)
-        about = {"others": others, "load": os.getloadavg()[0], "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
-        store.add({"threads": plan.threads, "workload": workload.name, "seconds": seconds} | about)
+        names = [name for name in todo if name != ANCHOR]
+        first = number % max(len(names), 1)
+        turns = take_turns(plan, store, workers, workload, names[first:] + names[:first], warm=number == 0)
+        about = {"load": os.getloadavg()[0], "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
+        found = {"seconds": turns.seconds, "beside": turns.beside, "others": turns.others}
+        store.add({"threads": plan.threads, "workload": workload.name} | found | about)
         number += 1
-        say(f"{plan.threads} threads, {workload.name}, round {number}: {describe(workload, seconds)}")
+        say(f"{plan.threads} threads, {workload.name}, round {number}: {describe(workload, turns.seconds)}")
         left = sum(
             missing(plan, store, workload, name)
             * float(np.median([sum(s) for s in store.done(plan.threads, workload.name, name)]))
-            for name in seconds
+            for name in turns.seconds
         )
         say(f"  about {left / 60:.1f} min more of this workload")
+
+
+def take_turns(
+    plan: Plan, store: Store, workers: dict[str, Worker], workload: Workload, names: Sequence[str], *, warm: bool
+) -> Turns:
+    """One round, `names` in order; those that fail are given up."""
+    turns = Turns(workers, workload)
+    warm = warm and workload.tokens <= WARM_UP_TOKENS
+    try:
+        before = turns.take(ANCHOR, warm=warm)
+        for name in names:
+            try:
+                turns.take(name, warm=warm)
+            except UnavailableError as error:
+                give_up(store, workers, name, plan, error)
+                continue
+            after = turns.take(ANCHOR, warm=False)
+            turns.beside[name] = before + after
+            before = after
+    except UnavailableError as error:
+        give_up(store, workers, ANCHOR, plan, error)
+        raise SystemExit(f"{ANCHOR} failed: {error}") from error
+    return turns
 
 
 def describe(workload: Workload, seconds: dict[str, list[float]]) -> str:

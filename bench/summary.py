@@ -91,24 +91,24 @@ def compare(rounds: list[Round], workload: Workload) -> dict[str, Figures]:
 
 
 def figures_of(name: str, rounds: list[Round], workload: Workload) -> Figures:
-    """One system's figures: speed or latency, and how much faster the anchor was in the same rounds."""
-    mine = [measured["seconds"] for measured in rounds if name in measured["seconds"]]
+    """One system's figures: speed or latency, and how much faster the anchor was just before and after it."""
+    mine = [measured for measured in rounds if name in measured["seconds"]]
     calls = len(workload.texts) if workload.apart else 1
-    spent = np.array([np.mean(seconds[name]) * calls for seconds in mine])
+    spent = np.array([np.mean(measured["seconds"][name]) * calls for measured in mine])
     figures: Figures = {"rounds": len(mine), "seconds": float(np.median(spent))}
     if workload.apart:
-        figures |= latencies(np.concatenate([seconds[name] for seconds in mine]), workload)
+        figures |= latencies(np.concatenate([measured["seconds"][name] for measured in mine]), workload)
     else:
         low, middle, high = np.quantile(workload.tokens / spent, [0.25, 0.5, 0.75])
         figures |= {
             "tokens_per_second": round(float(middle), 1),
             "quartiles": [round(float(low), 1), round(float(high), 1)],
         }
-    beside = np.array([np.mean(seconds[name]) / np.mean(seconds[ANCHOR]) for seconds in mine if ANCHOR in seconds])
-    if len(beside):
-        low, middle, high = np.quantile(beside, [0.25, 0.5, 0.75])
-        figures["anchor_times_faster"] = round(float(middle), 3)
-        figures["anchor_times_faster_quartiles"] = [round(float(low), 3), round(float(high), 3)]
+    anchors = [measured.get("beside", {}).get(name, measured["seconds"][ANCHOR]) for measured in mine]
+    times = spent / calls / [np.mean(seconds) for seconds in anchors]
+    low, middle, high = np.quantile(times, [0.25, 0.5, 0.75])
+    figures["anchor_times_faster"] = round(float(middle), 3)
+    figures["anchor_times_faster_quartiles"] = [round(float(low), 3), round(float(high), 3)]
     return figures
 
 

@@ -1,4 +1,7 @@
-"""Prints tables from bench/results: `rerank` and `methods` of the README, `quality` of the model card."""
+"""Prints tables from bench/results.
+
+`rerank` and `methods` are the README's, `adversaries` is bench/README's, and `quality` the model card's.
+"""
 
 import argparse
 import json
@@ -107,6 +110,15 @@ def methods_table(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def adversary_table(result: dict[str, Any]) -> list[str]:
+    """The cosines of every way of making int8 on every adversary."""
+    names = [name for name in result["genuine"] if name != "fp32"]
+    lines = [f"| cosine: mean, least | {' | '.join(names)} |", f"|{'---|' * (len(names) + 1)}"]
+    for adversary, found in result["adversaries"].items():
+        lines.append(f"| {adversary} | {' | '.join(short(found[name]) for name in names)} |")
+    return lines
+
+
 def short(found: dict[str, float]) -> str:
     """Mean and least."""
     return f"{found['mean']:.4f}, {found['least']:.4f}"
@@ -121,6 +133,7 @@ def quality_tables(result: dict[str, Any]) -> list[str]:
 TABLES = {
     "rerank": ("rerank-0.6b", rerank_table),
     "methods": ("int8-methods", methods_table),
+    "adversaries": ("int8-methods", adversary_table),
     "quality": ("quality", quality_tables),
 }
 

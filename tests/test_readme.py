@@ -14,6 +14,7 @@ from quoit.artifact import Artifact
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+BENCH_README = (ROOT / "bench" / "README.md").read_text(encoding="utf-8")
 REPORT = SIDE_BY_SIDE.with_suffix("") / "REPORT.md"
 CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
@@ -67,13 +68,13 @@ def test_the_python_examples_run(
     assert 0 < ranked["score"] < 1
 
 
-@pytest.mark.parametrize("name", ["rerank", "methods"])
-def test_the_tables_are_the_measured_ones(name: str) -> None:
-    """Every figure of the README's tables comes from bench/results."""
+@pytest.mark.parametrize(("name", "page"), [("rerank", README), ("methods", README), ("adversaries", BENCH_README)])
+def test_the_tables_are_the_measured_ones(name: str, page: str) -> None:
+    """Every figure of the tables comes from bench/results."""
     table = subprocess.run(
         [sys.executable, "-m", "bench.table", name], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    assert table.strip() in README
+    assert table.strip() in page
 
 
 @pytest.mark.skipif(not SIDE_BY_SIDE.is_file(), reason="no full run of `python -m bench` is in bench/results yet")

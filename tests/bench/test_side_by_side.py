@@ -76,6 +76,9 @@ def test_a_run_measures_what_is_missing_and_reports_it(
     assert "/no/artifact is not a folder" in facts["broken"]["reasons"]["document, 1 threads"]
     assert not any(missing(plan, store, workload, name) for workload in plan.workloads for name in (ANCHOR, FP32))
     assert [measured["workload"] for measured in store.rounds()] == ["documents", "documents", "query", "query"]
+    for measured in store.rounds():
+        assert measured["beside"] == {FP32: measured["seconds"][ANCHOR]}, "the anchor's turns before and after"
+        assert set(measured["others"]) == {ANCHOR, FP32}
     measure(plan_of(artifact, store), store, checkpoint_bytes=1)
     assert len(store.rounds()) == 4
 
@@ -141,7 +144,7 @@ def test_groups_fit_into_memory_and_have_the_anchor(artifact: Artifact, tmp_path
 
 
 def test_figures_are_medians_and_ratios_round_by_round() -> None:
-    """The machine is half as fast in the second round, and the ratio does not care."""
+    """The machine is half as fast in the second round, or slows down within one, and the ratio does not care."""
     rounds = [
         {"seconds": {ANCHOR: [1.0], "other": [3.0]}},
         {"seconds": {ANCHOR: [2.0], "other": [6.0]}},
@@ -150,7 +153,11 @@ def test_figures_are_medians_and_ratios_round_by_round() -> None:
     other = figures_of("other", rounds, DOCUMENTS)
     assert (other["rounds"], other["anchor_times_faster"], other["seconds"]) == (2, 3.0, 4.5)
     assert other["tokens_per_second"] == pytest.approx(np.median([17 / 3, 17 / 6]), abs=0.1)
-    times = figures_of("other", [{"seconds": {"other": [0.1, 0.2, 0.3, 0.3, 0.2, 0.1]}}], QUERIES)
+    slowing = {"seconds": {ANCHOR: [1.0, 2.0, 9.0], "other": [3.0]}, "beside": {"other": [1.0, 2.0]}}
+    assert figures_of("other", [slowing], DOCUMENTS)["anchor_times_faster"] == 2.0
+    assert figures_of(ANCHOR, [slowing], DOCUMENTS)["anchor_times_faster"] == 1.0
+    calls = {"other": [0.1, 0.2, 0.3, 0.3, 0.2, 0.1], ANCHOR: [0.1] * 6}
+    times = figures_of("other", [{"seconds": calls}], QUERIES)
     assert times["by_length"] == [[8, 200.0], [7, 200.0], [2, 200.0]]
     assert times["milliseconds"]["p50"] == 200.0
 

@@ -1,5 +1,6 @@
 """The choice of folds: the least predicted error wins, and what is not good enough is stored otherwise."""
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -85,6 +86,8 @@ def test_the_least_error_is_chosen_and_all_are_recorded(checkpoint: Checkpoint, 
     assert (record.seed == SEED) is (chosen.rotated or chosen.heads)
     assert (plan.folding.stream is not None, plan.folding.heads is not None) == (chosen.rotated, chosen.heads)
     assert record.describe().startswith(f"{record.method}: predicted error ")
+    ruined = msgspec.structs.replace(record, method="plain", errors={"plain": 2e-4, "smooth 0.5": 1e-3, "rotate": 7e21})
+    assert "predicted error 2.00e-04, 1.00e-03 to >1 for 2 other methods" in ruined.describe()
     again = choose(Observed(checkpoint.tensor, checkpoint.architecture, activations, RECORD))
     assert again.record == record
 
