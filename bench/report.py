@@ -236,7 +236,7 @@ def latency_table(result: Result, threads: str) -> list[str]:
 def cost_table(result: Result) -> list[str]:
     """Cold start, memory and size on disk."""
     threads = next(iter(result["speed"]))
-    lines = titled(["", "first vector", "resident at most, few texts", "after all workloads", "installed"])
+    lines = titled(["", "first vector", "resident at most, few texts", "after the last run's workloads", "installed"])
     for name, facts in result["systems"].items():
         cold = facts.get("cold", {}).get(threads)
         ran = facts.get("memory", {}).get(f"document, {threads} threads")
