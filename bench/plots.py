@@ -4,12 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 
 from bench.report import Result, is_quoit, mixed, throughputs
 
 OURS, THEIRS = "#c0392b", "#7f8c8d"
 WIDTH, HEIGHT = 9.0, 5.0
+LEAST_DISTANCE = 1e-7
+"""What float32 itself is drawn at."""
 
 
 def draw(result: Result, folder: Path) -> dict[str, str]:
@@ -41,17 +44,21 @@ def colour(name: str) -> str:
 def scatter(result: Result, threads: str, axes: Any) -> bool:
     """A point for each system: tokens/s of the mix against one minus the mean cosine."""
     found = result["speed"][threads].get(mixed(result, threads), {})
-    for name, figures in found.items():
+    fastest = max((figures["tokens_per_second"] for figures in found.values()), default=0)
+    placed: list[tuple[float, float]] = []
+    for name, figures in sorted(found.items(), key=lambda item: -item[1]["tokens_per_second"]):
         cosine = result["systems"][name].get("cosine")
         if cosine is not None:
-            distance = max(1 - cosine["mean"], 1e-7)
-            axes.scatter(distance, figures["tokens_per_second"], color=colour(name))
-            axes.annotate(
-                name, (distance, figures["tokens_per_second"]), xytext=(4, 4), textcoords="offset points", fontsize=8
-            )
+            distance, speed = max(1 - cosine["mean"], LEAST_DISTANCE), figures["tokens_per_second"]
+            crowded = any(abs(np.log10(distance / x)) < 1 and abs(speed - y) < fastest / 30 for x, y in placed)
+            placed.append((distance, speed))
+            axes.scatter(distance, speed, color=colour(name))
+            below = {"xytext": (4, -9)} if crowded else {"xytext": (4, 4)}
+            axes.annotate(name, (distance, speed), textcoords="offset points", fontsize=8, **below)
     axes.set(
         xscale="log", xlabel="1 - mean cosine to fp32 (left is better)", ylabel=f"tokens/s, {mixed(result, threads)}"
     )
+    axes.set_xlim(right=0.1)
     axes.set_ylim(bottom=0)
     axes.axvline(0.01, color="black", linewidth=0.5, linestyle=":")
     return bool(found)
@@ -60,13 +67,18 @@ def scatter(result: Result, threads: str, axes: Any) -> bool:
 def lengths(result: Result, threads: str, axes: Any) -> bool:
     """A line for each system: milliseconds of one text against its tokens."""
     found = result["speed"][threads].get("lengths", {})
+    axes.set_prop_cycle(color=mpl.color_sequences["tab20"])
     for name, figures in found.items():
         tokens, milliseconds = zip(*figures["by_length"], strict=True)
         style = "-" if is_quoit(name) else "--"
         axes.plot(tokens, milliseconds, style, marker=".", label=name, linewidth=2 if is_quoit(name) else 1)
     axes.set(xscale="log", yscale="log", xlabel="tokens of one text", ylabel="milliseconds, median")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     if found:
-        axes.legend(fontsize=7)
+        # From top to bottom as the lines end.
+        lines = sorted(axes.get_lines(), key=lambda line: -line.get_ydata()[-1])
+        axes.legend(handles=lines, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return bool(found)
 
 
