@@ -7,6 +7,7 @@ does not know where the systems come from nor what becomes of the figures.
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,6 +169,7 @@ class Turns:
     Attributes:
         workers: the systems that are loaded.
         workload: what they do.
+        warm: whether a system's first turn comes after one that does not count.
         seconds: by system, of every call.
         beside: by system, the anchor's calls just before and just after its turn.
         others: by system, the processor time of those at rest during its turns.
@@ -175,15 +177,16 @@ class Turns:
 
     workers: dict[str, Worker]
     workload: Workload
+    warm: bool
     seconds: dict[str, list[float]] = field(default_factory=dict)
     beside: dict[str, list[float]] = field(default_factory=dict)
     others: dict[str, float] = field(default_factory=dict)
 
-    def take(self, name: str, *, warm: bool) -> list[float]:
-        """A system's turn, after one that does not count where it is to be warmed up."""
+    def take(self, name: str) -> list[float]:
+        """The seconds of a system's turn."""
         resting = [worker for other, worker in self.workers.items() if other != name]
         before = sum(worker.cpu_seconds() for worker in resting)
-        if warm:
+        if self.warm and name not in self.seconds:
             turn(self.workers[name], self.workload, least=0)
         spent = turn(self.workers[name], self.workload)
         self.seconds.setdefault(name, []).extend(spent)
@@ -196,9 +199,15 @@ def measure_workload(plan: Plan, store: Store, workers: dict[str, Worker], workl
     """The rounds of one workload; the anchor has a turn between any two of the others, before and after them."""
     number = 0
     while todo := [name for name in workers if missing(plan, store, workload, name)]:
-        names = [name for name in todo if name != ANCHOR]
-        first = number % max(len(names), 1)
-        turns = take_turns(plan, store, workers, workload, names[first:] + names[:first], warm=number == 0)
+        order = deque(name for name in todo if name != ANCHOR)
+        order.rotate(-number)
+        turns = Turns(workers, workload, warm=number == 0 and workload.tokens <= WARM_UP_TOKENS)
+        before = attempt(plan, store, turns, ANCHOR)
+        for name in order:
+            if attempt(plan, store, turns, name):
+                after = attempt(plan, store, turns, ANCHOR)
+                turns.beside[name] = before + after
+                before = after
         about = {"load": os.getloadavg()[0], "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
         found = {"seconds": turns.seconds, "beside": turns.beside, "others": turns.others}
         store.add({"threads": plan.threads, "workload": workload.name} | found | about)
@@ -212,27 +221,15 @@ def measure_workload(plan: Plan, store: Store, workers: dict[str, Worker], workl
         say(f"  about {left / 60:.1f} min more of this workload")
 
 
-def take_turns(
-    plan: Plan, store: Store, workers: dict[str, Worker], workload: Workload, names: Sequence[str], *, warm: bool
-) -> Turns:
-    """One round, `names` in order; those that fail are given up."""
-    turns = Turns(workers, workload)
-    warm = warm and workload.tokens <= WARM_UP_TOKENS
+def attempt(plan: Plan, store: Store, turns: Turns, name: str) -> list[float]:
+    """The seconds of a system's turn; none where it failed and was given up."""
     try:
-        before = turns.take(ANCHOR, warm=warm)
-        for name in names:
-            try:
-                turns.take(name, warm=warm)
-            except UnavailableError as error:
-                give_up(store, workers, name, plan, error)
-                continue
-            after = turns.take(ANCHOR, warm=False)
-            turns.beside[name] = before + after
-            before = after
+        return turns.take(name)
     except UnavailableError as error:
-        give_up(store, workers, ANCHOR, plan, error)
-        raise SystemExit(f"{ANCHOR} failed: {error}") from error
-    return turns
+        give_up(store, turns.workers, name, plan, error)
+        if name == ANCHOR:
+            raise SystemExit(f"{ANCHOR} failed: {error}") from error
+        return []
 
 
 def describe(workload: Workload, seconds: dict[str, list[float]]) -> str:

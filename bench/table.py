@@ -5,10 +5,11 @@
 
 import argparse
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean
 from typing import Any
+
+from bench.report import row, titled
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -37,15 +38,10 @@ SET_TITLES = {
 }
 
 
-def head(title: str, columns: Iterable[str]) -> list[str]:
-    """The first two lines of a table with a column for every held-out set."""
-    return [f"| {title} | {' | '.join(columns)} |", "|---|---|---|---|"]
-
-
 def retrieval_table(sets: dict[str, Any]) -> list[str]:
     """nDCG@10, recall@10 and rank correlation to the teacher's similarities, of every system on every held-out set."""
     titles = [f"{title} ({sets[name]['documents']:,})" for name, title in SET_TITLES.items()]
-    lines = head("nDCG@10 · recall@10 · Spearman", titles)
+    lines = titled(["nDCG@10 · recall@10 · Spearman", *titles])
     for system in sets["debian"]["systems"]:
         found = [sets[name]["systems"][system] for name in SET_TITLES]
         cells = [f"{each['nDCG@10']:.3f} · {each['R@10']:.3f} · {each['spearman_to_teacher']:.2f}" for each in found]
@@ -55,7 +51,7 @@ def retrieval_table(sets: dict[str, Any]) -> list[str]:
 
 def ratio_table(sets: dict[str, Any]) -> list[str]:
     """The same as ratios: to the teacher, and of shorter and cheaper vectors to float32's."""
-    lines = head("nDCG@10 ÷", SET_TITLES.values())
+    lines = titled(["nDCG@10 ÷", *SET_TITLES.values()])
     whole, *prefixes = (system for system in sets["debian"]["systems"] if system.startswith("fp32, "))
     narrow = (system for system in sets["debian"]["systems"] if system.startswith(("fp16, ", "int8, ")))
     pairs = [(whole, "all-MiniLM-L6-v2 (teacher)"), (whole, "BM25")]
@@ -71,7 +67,7 @@ def ratio_table(sets: dict[str, Any]) -> list[str]:
 def judged_table(sets: dict[str, Any]) -> list[str]:
     """nDCG@10 of the embedding's best 50 before and after the reranker."""
     queries = sets["debian"]["rerank"]["queries"]
-    lines = head(f"nDCG@10, {queries} queries, best 50", SET_TITLES.values())
+    lines = titled([f"nDCG@10, {queries} queries, best 50", *SET_TITLES.values()])
     titles = {"embedding": "the embedding's order"} | {name: f"reranked, {name}" for name in ("fp32", "int8")}
     for system, title in titles.items():
         found = [sets[name]["rerank"][system]["nDCG@10"] for name in SET_TITLES]
@@ -81,7 +77,7 @@ def judged_table(sets: dict[str, Any]) -> list[str]:
 
 def drift_table(sets: dict[str, Any]) -> list[str]:
     """Cosines to float32's vectors."""
-    lines = head("cosine to fp32: mean, 1st percentile, least", SET_TITLES.values())
+    lines = titled(["cosine to fp32: mean, 1st percentile, least", *SET_TITLES.values()])
     for precision in ("fp16", "int8"):
         found = [sets[name]["cosine_to_fp32"][precision] for name in SET_TITLES]
         cells = [f"{each['mean']:.5f}, {each['p1']:.5f}, {each['least']:.5f}" for each in found]
@@ -113,10 +109,8 @@ def methods_table(result: dict[str, Any]) -> list[str]:
 def adversary_table(result: dict[str, Any]) -> list[str]:
     """The cosines of every way of making int8 on every adversary."""
     names = [name for name in result["genuine"] if name != "fp32"]
-    lines = [f"| cosine: mean, least | {' | '.join(names)} |", f"|{'---|' * (len(names) + 1)}"]
-    for adversary, found in result["adversaries"].items():
-        lines.append(f"| {adversary} | {' | '.join(short(found[name]) for name in names)} |")
-    return lines
+    rows = ([adversary, *(short(found[name]) for name in names)] for adversary, found in result["adversaries"].items())
+    return [*titled(["cosine: mean, least", *names]), *map(row, rows)]
 
 
 def short(found: dict[str, float]) -> str:

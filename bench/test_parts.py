@@ -1,6 +1,6 @@
 """The stages one by one, for pytest-benchmark: `pytest bench --benchmark-only`.
 
-Compare with an earlier run of the same machine: `--benchmark-autosave`, later `--benchmark-compare`.
+Compare with the stored times, or with others of the same machine: `--benchmark-compare=`; see bench/README.md.
 """
 
 from collections.abc import Callable

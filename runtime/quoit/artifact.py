@@ -166,12 +166,12 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         others = [error for name, error in self.errors.items() if name != self.method]
         kept = f", {len(self.floats)} linear layers in float32" if self.floats else ""
         kept += f", {len(self.eights)} in int8" if self.eights else ""
-        against = f", {share(min(others))} to {share(max(others))} for {len(others)} other methods" if others else ""
+        against = f", {_share(min(others))} to {_share(max(others))} for {len(others)} other methods" if others else ""
         source = f"on {self.calibration.texts} {self.calibration.source} texts"
-        return f"{self.method}{kept}: predicted error {share(self.errors[self.method])}{against}, {source}"
+        return f"{self.method}{kept}: predicted error {_share(self.errors[self.method])}{against}, {source}"
 
 
-def share(error: float) -> str:
+def _share(error: float) -> str:
     """A squared error relative to the output; where it is larger than that, by how much says nothing."""
     return f"{error:.2e}" if error <= 1 else ">1"
 
