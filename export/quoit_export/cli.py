@@ -1,6 +1,7 @@
 """The command `quoit-export`."""
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -33,6 +34,14 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("quoit-export: interrupted; the same command goes on where it stopped", file=sys.stderr)
         return INTERRUPTED
+
+
+def entry() -> int:
+    """`main` for a process of its own: as in `quoit.cli`, once it has returned nothing is left to stop."""
+    try:
+        return main()
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -105,4 +114,4 @@ def describe(artifact: Artifact, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(entry())

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Callable
 
@@ -29,6 +30,18 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def entry() -> int:
+    """`main` for a process of its own: once it has returned, Ctrl-C finds nothing left to stop.
+
+    Python still waits for its threads then, and an interrupt there would end a command that did all it was asked in
+    a traceback. Python leaves a signal that is ignored as it is until the process ends.
+    """
+    try:
+        return main()
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def is_interrupt(error: BaseException) -> bool:
     """Whether Ctrl-C ended the run.
 
@@ -54,4 +67,4 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(entry())
