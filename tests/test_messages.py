@@ -946,6 +946,7 @@ OPTIONS = [
         "a whole number from 1 on, or None for all",
     ),
     Case("no threads", load(threads=0), InputError, "threads 0 ", "a whole number from 1 to 1024"),
+    Case("CUDA graphs on a CPU", load(cuda_graphs=True), InputError, "cuda_graphs True ", "leave it out, or use"),
     Case("more workers than threads", load(threads=2, workers=3), InputError, "workers 3 ", "from 1 to 2"),
     Case("batches of no tokens", load(batch_tokens=0), InputError, "batch_tokens 0 ", "a whole number from 1"),
     Case("no candidates", Command("quoit", rank_arguments("--candidates", "0")), InputError, "--candidates 0", "use"),

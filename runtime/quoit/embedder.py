@@ -47,8 +47,8 @@ class Embedder:
 
         Args:
             path: the artifact folder.
-            **options: `precision`, `provider`, `threads`, `max_tokens`, `batch_tokens`, `workers`, `tuned` and
-                `tuning`, see `quoit.pipeline.RunOptions`.
+            **options: `precision`, `provider`, `threads`, `max_tokens`, `batch_tokens`, `workers`, `cuda_graphs`,
+                `tuned` and `tuning`, see `quoit.pipeline.RunOptions`.
 
         Raises:
             ArtifactError: the artifact is absent, damaged, for reranking, or rejected by its parity gate.

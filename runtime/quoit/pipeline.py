@@ -57,6 +57,9 @@ class RunOptions(TypedDict, total=False):
             allows.
         workers: batches computed at a time, each on `threads // workers` threads; 1 by default. More of them give more
             throughput on many texts, and one text alone takes longer.
+        cuda_graphs: on CUDA, answer a text of up to 256 tokens that comes alone by a captured run, which spares the
+            launches of its kernels. The first text of each of five lengths takes longer, and runs go one at a time;
+            off by default.
         tuned: `latency` or `throughput`: threads, batch_tokens and workers that are not given are those `quoit bench`
             found best for it on this machine.
         tuning: the tuning file, instead of the one that `quoit bench` keeps; implies `throughput` without `tuned`.
@@ -68,6 +71,7 @@ class RunOptions(TypedDict, total=False):
     max_tokens: int | None
     batch_tokens: int | None
     workers: int | None
+    cuda_graphs: bool
     tuned: Goal | None
     tuning: str | Path | None
 
@@ -134,6 +138,7 @@ class Pipeline:
         precision: Precision | None = None,
         provider: ProviderRequest = "auto",
         max_tokens: int | None = None,
+        cuda_graphs: bool = False,
         tuned: Goal | None = None,
         tuning: str | Path | None = None,
         **settings: Unpack[Settings],
@@ -147,6 +152,11 @@ class Pipeline:
         """
         shares = Shares(**settings)
         choice = choose(artifact, provider, precision)
+        if cuda_graphs and choice.provider != "cuda":
+            raise InputError(
+                f"cuda_graphs {cuda_graphs!r} needs CUDA, and the provider here is {choice.provider!r} "
+                f"({choice.provider_reason}); leave it out, or use provider='cuda'"
+            )
         if tuned is not None or tuning is not None:
             goal = "throughput" if tuned is None else tuned
             check_goal(goal)
@@ -156,7 +166,7 @@ class Pipeline:
         tokenizer = TextTokenizer.load(file, artifact.manifest, max_tokens=max_tokens)
         threads = check_number("threads", shares.threads, 1, MOST_THREADS) or usable_cores()
         workers = check_number("workers", shares.workers, 1, threads) or 1
-        session = Session(artifact, choice, threads=threads // workers)
+        session = Session(artifact, choice, threads=threads // workers, cuda_graphs=cuda_graphs)
         limits = default_limits(choice, artifact.manifest)
         if tokens is not None:
             limits = with_budget(limits, tokens)

@@ -87,8 +87,8 @@ class Reranker:
 
         Args:
             path: the artifact folder.
-            **options: `precision`, `provider`, `threads`, `max_tokens`, `batch_tokens`, `workers`, `tuned` and
-                `tuning`, see `quoit.pipeline.RunOptions`.
+            **options: `precision`, `provider`, `threads`, `max_tokens`, `batch_tokens`, `workers`, `cuda_graphs`,
+                `tuned` and `tuning`, see `quoit.pipeline.RunOptions`.
 
         Raises:
             ArtifactError: the artifact is absent, damaged, for embedding, or rejected by its parity gate.

@@ -6,8 +6,10 @@ This module does not know what the answers mean: states to be pooled, or scores.
 
 import base64
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -17,6 +19,7 @@ from quoit.artifact import GRAPHS, Artifact, GraphName, Precision, ProviderName,
 from quoit.batches import Batch, Ids, Limits, Row, plan_batches
 from quoit.cuda import explain_absence, installed, prepare
 from quoit.errors import ArtifactError, InputError, ProviderError, brief, shown
+from quoit.replay import PROVIDER_OPTIONS, Replays, run_options
 
 ProviderRequest = Literal["cpu", "cuda", "auto"]
 Answers = NDArray[np.float32]
@@ -175,13 +178,14 @@ class Kept:
 class Session:
     """A loaded variant of an artifact."""
 
-    def __init__(self, artifact: Artifact, choice: Choice, *, threads: int) -> None:
+    def __init__(self, artifact: Artifact, choice: Choice, *, threads: int, cuda_graphs: bool = False) -> None:
         """Loads the model while its hash is checked in another thread.
 
         Args:
             artifact: where the model lies.
             choice: the provider and precision that `choose` decided.
             threads: onnxruntime's intra-op threads.
+            cuda_graphs: on CUDA, answer single short texts by a captured run.
 
         Raises:
             ArtifactError: a file is missing, damaged, or no model that onnxruntime can load.
@@ -189,6 +193,7 @@ class Session:
         """
         self.choice = choice
         self.threads = threads
+        self._provider_options = PROVIDER_OPTIONS if cuda_graphs else {}
         variant = artifact.variant(choice.precision)
         self.graph = graph_name(variant, choice.provider)
         graph = variant.graph(self.graph)
@@ -216,6 +221,13 @@ class Session:
             for check in checks:
                 check.result()
         self._answer, *self._presents = (output.name for output in self._session.get_outputs())
+        self._turn: AbstractContextManager[object] = nullcontext()
+        self._replays, self._options = None, None
+        if cuda_graphs:
+            # While one thread captures, no other may take memory on the device.
+            self._turn = Lock()
+            self._replays = Replays(onnxruntime(), self._session, choice.provider, self._feed)
+            self._options = run_options(onnxruntime())
 
     def _load(self, path: str) -> Any:
         module = onnxruntime()
@@ -228,7 +240,7 @@ class Session:
         options.log_severity_level = ERRORS_ONLY
         name = ONNX_NAMES[self.choice.provider]
         try:
-            session = module.InferenceSession(path, options, providers=[name])
+            session = module.InferenceSession(path, options, providers=[(name, self._provider_options)])
         except Exception as error:
             if self.choice.provider == "cpu":
                 raise
@@ -253,7 +265,7 @@ class Session:
         """The keys and values of a prefix of at least one token, for rows whose attention is not tiled."""
         (batch,) = plan_batches([prefix], Limits(len(prefix), len(prefix), len(prefix) + 1))
         rows = np.arange(len(prefix), dtype=np.int64)
-        found = self._session.run(self._presents, feed(batch, self.choice.provider) | {"kept_row": rows})
+        found = self._session.run(self._presents, self._feed(batch) | {"kept_row": rows})
         # Copies, so that they do not hold more of the session's memory than their own.
         past = zip(self._presents, map(np.array, found), strict=True)
         return Kept(batch.input_ids, {name.replace("present", "past_key_values"): values for name, values in past})
@@ -266,8 +278,14 @@ class Session:
             kept: the prefix that the batch was planned with.
         """
         past = kept.past if kept is not None and batch.prefix_tokens else {}
-        answers: Answers = self._session.run([self._answer], feed(batch, self.choice.provider) | past)[0]
+        with self._turn:
+            if self._replays is not None and self._replays.takes(batch):
+                return self._replays.run(batch)
+            answers: Answers = self._session.run([self._answer], self._feed(batch) | past, self._options)[0]
         return answers
+
+    def _feed(self, batch: Batch) -> dict[str, NDArray[Any]]:
+        return feed(batch, self.choice.provider)
 
 
 def feed(batch: Batch, provider: ProviderName = "cpu") -> dict[str, NDArray[Any]]:

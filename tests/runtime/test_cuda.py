@@ -1,6 +1,7 @@
 """CUDA: why it cannot run here, how large a batch may be, and on a GPU, that it computes what a CPU does."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,24 @@ class TestOnCuda:
         embedder, texts = self.embedder(half_artifact, precision), parity_texts()[:32]
         alone = np.stack([embedder.encode(text) for text in texts])
         assert (alone * embedder.encode(texts)).sum(axis=1).min() >= FLOORS[precision]["cosine"]
+
+    def test_a_captured_run_answers_as_others_do(self, half_artifact: Artifact, precision: Precision) -> None:
+        """Every length twice, the second time replayed, with longer texts and batches in between."""
+        embedder = Embedder(half_artifact.folder, precision=precision, provider="cuda", cuda_graphs=True)
+        plain = self.embedder(half_artifact, precision)
+        texts = ["a " * count for count in (3, 12, 30, 60, 120, 500, 5, 50)]
+        for _ in range(2):
+            found = np.stack([embedder.encode(text) for text in texts])
+            assert (found * plain.encode(texts)).sum(axis=1).min() >= FLOORS[precision]["cosine"]
+            assert (embedder.encode(texts) * found).sum(axis=1).min() >= FLOORS[precision]["cosine"]
+
+    def test_captured_runs_are_safe_in_several_threads(self, half_artifact: Artifact, precision: Precision) -> None:
+        embedder = Embedder(half_artifact.folder, precision=precision, provider="cuda", cuda_graphs=True)
+        texts = [f"{number} " * (1 + 9 * number) for number in range(12)]
+        alone = np.stack([embedder.encode(text) for text in texts])
+        with ThreadPoolExecutor(4) as pool:
+            found = np.stack(list(pool.map(embedder.encode, texts)))
+        assert np.array_equal(found, alone)
 
     def test_a_long_text_fits(self, half_artifact: Artifact, precision: Precision) -> None:
         vector = self.embedder(half_artifact, precision).encode("a long text " * 500)
