@@ -47,7 +47,7 @@ LEAST_SECONDS = 1.0
 def author_node() -> ir.Model:
     """Both kernels behind `tiled_attention`, fed with the rectangle itself."""
     inputs, author = make_inputs(CPU, NUMBERS), Author(lambda _: np.empty(0))
-    attention = Attention(author, NUMBERS, ir.DataType.FLOAT, inputs, max(LENGTHS), CPU)
+    attention = Attention(author, NUMBERS, ir.DataType.FLOAT, ir.DataType.FLOAT, inputs, max(LENGTHS), CPU)
     widths = [NUMBERS.num_attention_heads, NUMBERS.num_key_value_heads, NUMBERS.num_key_value_heads]
     rectangle = [
         ir.val(name, ir.DataType.FLOAT, ["R", "S", heads * NUMBERS.head_dim])

@@ -33,7 +33,7 @@ from quoit.artifact import Architecture, Artifact, Precision, ProviderName, read
 from quoit.cuda import free_bytes
 from quoit.machine import cpu_name, resident_bytes, usable_cores
 from quoit.pipeline import Pipeline
-from quoit.session import onnxruntime_version
+from quoit.session import PREFERRED, onnxruntime_version
 from quoit_export.checkpoint import linear_shapes
 
 LENGTHS = (64, 128, 256, 512)
@@ -47,6 +47,7 @@ CAPTURED = ", captured"
 """Ends the names of systems for single queries, whose runs are CUDA graphs."""
 CEILING = {"cuda": 8192, "cpu": 512}
 HALVES: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
+ON_CUDA = PREFERRED["cuda"]
 
 
 def fit(workload: Workload, vocabulary: int) -> Workload:
@@ -102,7 +103,7 @@ def export(checkpoint: Path, out: Path) -> Artifact:
     if not checkpoint.exists():
         script = ROOT / "models" / "random_checkpoint.py"
         subprocess.run([sys.executable, str(script), str(checkpoint), "--shape", "0.6b"], check=True)
-    command = [sys.executable, "-m", "quoit_export.cli", str(checkpoint), str(out), "--precision", *HALVES]
+    command = [sys.executable, "-m", "quoit_export.cli", str(checkpoint), str(out), "--precision", *ON_CUDA]
     subprocess.run(command, check=True, stdout=sys.stderr)
     return read_artifact(out)
 
@@ -147,14 +148,14 @@ def make_systems(
     systems: dict[str, Any] = {}
     memory: dict[str, int] = {}
     before = used_bytes(provider)
-    for name in HALVES:
+    for name in ON_CUDA:
         pipeline = Embedder(artifact, precision=name, provider=provider).pipeline
         unshared = replace(pipeline, limits=replace(pipeline.limits, share_prefixes=False))
         systems |= {f"quoit {name}": Quoit(pipeline), f"quoit {name}, nothing shared": Quoit(unshared)}
         after = used_bytes(provider)
         memory[f"quoit {name}"] = (after or 0) - (before or 0)
         before = after
-    for name in HALVES if provider == "cuda" else ():
+    for name in ON_CUDA if provider == "cuda" else ():
         pipeline = Embedder(artifact, precision=name, provider=provider, cuda_graphs=True).pipeline
         systems[f"quoit {name}{CAPTURED}"] = Quoit(pipeline)
         before = used_bytes(provider)

@@ -156,6 +156,6 @@ def byte_artifact(tmp_path_factory: pytest.TempPathFactory, byte_checkpoint_fold
 
 @pytest.fixture(scope="session")
 def half_artifact(tmp_path_factory: pytest.TempPathFactory, byte_checkpoint_folder: Path) -> Artifact:
-    """The byte checkpoint in 16 bits, with graphs for CUDA. Read-only: copy it to change it."""
+    """The byte checkpoint in all that CUDA runs, and fp32. Read-only: copy it to change it."""
     out = tmp_path_factory.mktemp("half-artifacts") / "bytes"
-    return publish(open_checkpoint(str(byte_checkpoint_folder)), Request(out, ("fp32", "fp16", "bf16")))
+    return publish(open_checkpoint(str(byte_checkpoint_folder)), Request(out, ("fp32", "fp16", "bf16", "int4")))

@@ -30,6 +30,7 @@ class Attention:
         author: of the graph.
         numbers: the decoder's.
         dtype: of q, k and v.
+        stored_dtype: of the RoPE tables as they are stored.
         inputs: the graph's.
         max_tokens: the longest sequence; sizes the RoPE tables.
         target: what the graph is for.
@@ -39,6 +40,7 @@ class Attention:
     author: Author
     numbers: Architecture
     dtype: ir.DataType
+    stored_dtype: ir.DataType
     inputs: Inputs
     max_tokens: int
     target: Target
@@ -177,9 +179,12 @@ class Attention:
 
     @cached_property
     def _tables(self) -> tuple[ir.Value, ir.Value]:
-        name = self.dtype.name.lower()
-        cos, sin = (table.astype(self.dtype.numpy()) for table in rope_tables(self.numbers, self.max_tokens))
-        return self.author.constant(f"rope_cos_{name}", cos), self.author.constant(f"rope_sin_{name}", sin)
+        author, stored = self.author, self.stored_dtype
+        cos, sin = (
+            author.constant(f"rope_{name}_{stored.name.lower()}", table.astype(stored.numpy()))
+            for name, table in zip(("cos", "sin"), rope_tables(self.numbers, self.max_tokens), strict=True)
+        )
+        return author.as_type(cos, stored, self.dtype), author.as_type(sin, stored, self.dtype)
 
     @cached_property
     def _wide_tables(self) -> tuple[ir.Value, ir.Value]:

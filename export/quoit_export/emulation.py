@@ -8,7 +8,7 @@ node is for.
 
 import onnx_ir as ir
 
-COMPUTING = frozenset({"Add", "MatMul", "Mul", "QuickGelu", "SimplifiedLayerNormalization"})
+COMPUTING = frozenset({"Add", "MatMul", "MatMulNBits", "Mul", "QuickGelu", "SimplifiedLayerNormalization"})
 """Nodes with arithmetic."""
 MOVING = frozenset({"Gather", "Reshape", "Split"})
 """Nodes that only move values, of any type."""

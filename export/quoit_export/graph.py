@@ -38,6 +38,7 @@ from quoit_export.checkpoint import linear_shapes
 from quoit_export.emulation import emulate
 from quoit_export.precision import MICROSOFT, Author, Encoding, ReadTensor, Rows, cast
 from quoit_export.targets import RESIDUAL, Inputs, Target, cpu_target, make_inputs
+from quoit_export.weight_only import weight_only
 
 ReadVector = Callable[[], NDArray[np.float32]]
 ReadMatrix = Callable[[], NDArray[np.float32]]
@@ -78,9 +79,11 @@ def author_graph(
     """
     target = cpu_target(encoding.dtype) if target is None else target
     encoding = encoding.narrowed() if target.narrow else encoding
+    encoding = weight_only(encoding) if target.weight_only else encoding
     inputs = make_inputs(target, architecture)
     author = Author(packing(tensors.read))
-    attending = Attention(author, architecture, encoding.dtype, inputs, max_tokens, target)
+    dtypes = encoding.dtype, encoding.stored_dtype
+    attending = Attention(author, architecture, *dtypes, inputs, max_tokens, target)
     decoder = Decoder(author, architecture, encoding, inputs, attending, tensors.stream_scale)
     state = decoder.author.op("Cast", decoder.run(), to=ir.DataType.FLOAT)
     if tensors.score is not None:
@@ -250,9 +253,10 @@ class Decoder:
     def norm_weight(self, name: str) -> ir.Value:
         """A norm's weight."""
         width = self.numbers.head_dim if "self_attn" in name else self.numbers.hidden_size
-        dtype = self.encoding.dtype
+        dtype = self.encoding.stored_dtype
         read, stored = self.author.read, f"{name}.weight"
-        return self.author.weight(stored, dtype, (width,), lambda: cast(read(stored), dtype, stored))
+        weight = self.author.weight(stored, dtype, (width,), lambda: cast(read(stored), dtype, stored))
+        return self.author.as_type(weight, dtype, self.encoding.dtype)
 
 
 def name_output(value: ir.Value, name: str, shape: list[int | str]) -> ir.Value:

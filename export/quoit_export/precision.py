@@ -10,7 +10,8 @@
 
 Int8 activations are scaled row by row (token by token), or by one step that was fixed at export, so that a text's
 vector cannot depend on its batch mates. U8 x S8 is the one int8 pairing that is fast on x86. MatMulNBits rounds
-activations by itself, block by block; it spares memory, not time.
+activations by itself, block by block; it spares memory, not time. CUDA multiplies int4's tensors otherwise, see
+`weight_only`.
 """
 
 from collections import Counter
@@ -68,6 +69,10 @@ class Author:
         self.tape.op_multi_out(kind, list(inputs), attributes, outputs=outputs, domain=domain, name=name)
         return outputs
 
+    def as_type(self, value: ir.Value, dtype: ir.DataType, wanted: ir.DataType) -> ir.Value:
+        """A value of a type in another one."""
+        return value if dtype == wanted else self.op("Cast", value, to=wanted)
+
     def constant(self, name: str, value: NDArray[Any]) -> ir.Value:
         """A small tensor, stored once per name."""
         if name not in self.constants:
@@ -103,6 +108,10 @@ class Encoding(Protocol):
     def dtype(self) -> ir.DataType:
         """The type of the values between linear layers."""
 
+    @property
+    def stored_dtype(self) -> ir.DataType:
+        """The type in which norms' weights and the tables of positions are stored."""
+
     def narrowed(self) -> "Encoding":
         """The same tensors for CPUs whose sums of integer products saturate; see `Int8Encoding.narrow`."""
 
@@ -121,6 +130,11 @@ class FloatEncoding:
     """Every tensor in one floating-point type."""
 
     dtype: ir.DataType
+
+    @property
+    def stored_dtype(self) -> ir.DataType:
+        """See `Encoding`."""
+        return self.dtype
 
     def narrowed(self) -> "FloatEncoding":
         """See `Encoding`: there are no integer products."""
@@ -185,6 +199,11 @@ class Int8Encoding:
     int8_table: bool = False
     narrow: bool = False
 
+    @property
+    def stored_dtype(self) -> ir.DataType:
+        """See `Encoding`."""
+        return self.dtype
+
     def narrowed(self) -> "Int8Encoding":
         """See `Encoding`."""
         return replace(self, narrow=True)
@@ -242,11 +261,15 @@ class Int8Encoding:
         weight = author.weight(f"{stored}_int8", ir.DataType.INT8, shape, once.integers)
         return weight, author.weight(f"{stored}_scale", ir.DataType.FLOAT, (outputs,), once.scale)
 
+    def columns(self, author: Author, name: str, shape: tuple[int, int]) -> tuple[ir.Value, ir.Value]:
+        """A linear layer's weight, [in, out] int8, and its scales, [out]; the layer is [out, in]."""
+        return self._store(author, f"{name}.weight", shape[::-1], shape[0], quantize_columns)
+
     def linear(self, author: Author, x: Rows, name: str, shape: tuple[int, int]) -> Rows:
         """See `Encoding`."""
         if name in self.floats:
             return FloatEncoding(self.dtype).linear(author, x, name, shape)
-        weight, scale = self._store(author, f"{name}.weight", shape[::-1], shape[0], quantize_columns)
+        weight, scale = self.columns(author, name, shape)
         step = x.step or author.constant("one", np.array(1, np.float32))
         product = author.op(INTEGER_PRODUCT, x.values, weight, step, scale, self._zero_point(author), domain=MICROSOFT)
         return Rows(product, x.scale)
@@ -273,6 +296,11 @@ class Int4Encoding:
         """See `Encoding`."""
         return self.others.dtype
 
+    @property
+    def stored_dtype(self) -> ir.DataType:
+        """See `Encoding`."""
+        return self.others.stored_dtype
+
     def embed(self, author: Author, ids: ir.Value, shape: tuple[int, int]) -> ir.Value:
         """See `Encoding`."""
         return self.others.embed(author, ids, shape)
@@ -285,15 +313,26 @@ class Int4Encoding:
         """See `Encoding`."""
         if name in self.eights | self.others.floats:
             return self.others.linear(author, x, name, shape)
+        weight, scale = self.blocks(author, name, shape)
+        return Rows(self.product(author, x.values, weight, scale, shape, accuracy_level=INT8_ARITHMETIC), x.scale)
+
+    def blocks(self, author: Author, name: str, shape: tuple[int, int]) -> tuple[ir.Value, ir.Value]:
+        """A linear layer's weight of four bits, as MatMulNBits packs it, and its scales, [out, blocks]."""
         outputs, inputs = shape
         blocks = block_count(inputs)
         once = Quantized(lambda: author.read(f"{name}.weight"), pack_blocks)
         weight = author.weight(
             f"{name}.weight_int4", ir.DataType.UINT8, (outputs, blocks, BLOCK * BITS // 8), once.integers
         )
-        scale = author.weight(f"{name}.weight_scale", ir.DataType.FLOAT, (outputs, blocks), once.scale)
-        numbers = {"N": outputs, "K": inputs, "bits": BITS, "block_size": BLOCK, "accuracy_level": INT8_ARITHMETIC}
-        return Rows(author.op("MatMulNBits", x.values, weight, scale, domain=MICROSOFT, **numbers), x.scale)
+        return weight, author.weight(f"{name}.weight_scale", ir.DataType.FLOAT, (outputs, blocks), once.scale)
+
+    @staticmethod
+    def product(
+        author: Author, x: ir.Value, weight: ir.Value, scale: ir.Value, shape: tuple[int, int], **attributes: int
+    ) -> ir.Value:
+        """Values [T, in] times what `blocks` gives, [T, out]."""
+        numbers = {"N": shape[0], "K": shape[1], "bits": BITS, "block_size": BLOCK, **attributes}
+        return author.op("MatMulNBits", x, weight, scale, domain=MICROSOFT, **numbers)
 
 
 def cast(values: NDArray[Any], dtype: ir.DataType, name: str) -> NDArray[Any]:

@@ -33,9 +33,9 @@ from quoit_export.checkpoint import Checkpoint
 from quoit_export.choice import Plan
 from quoit_export.errors import ExportError
 from quoit_export.graph import Tensors, author_graph
-from quoit_export.precision import ENCODINGS, INTEGER_PRODUCT, Encoding
+from quoit_export.precision import ENCODINGS, INTEGER_PRODUCT, Encoding, Int4Encoding
 from quoit_export.scaling import Scaled
-from quoit_export.targets import CUDA, HALVES, SATURATING, Target
+from quoit_export.targets import CUDA, HALVES, SATURATING, WEIGHT_ONLY, WEIGHT_ONLY_ON_CPU, Target
 
 GRAPH = GRAPHS["cpu"]
 Recipe = Plan | Scaled
@@ -114,7 +114,12 @@ def other_targets(model: ir.Model, encoding: Encoding) -> dict[GraphName, Target
     """What a variant has graphs for besides the one that CPUs run."""
     if encoding.dtype in HALVES:
         return {"cuda": CUDA}
-    return {"saturating": SATURATING} if any(node.op_type == INTEGER_PRODUCT for node in model.graph) else {}
+    targets: dict[GraphName, Target] = {}
+    if isinstance(encoding, Int4Encoding):
+        targets = {"cuda": WEIGHT_ONLY, "emulated": WEIGHT_ONLY_ON_CPU}
+    if any(node.op_type == INTEGER_PRODUCT for node in model.graph):
+        targets["saturating"] = SATURATING
+    return targets
 
 
 def share_tensors(model: ir.Model, written: Path) -> None:

@@ -9,16 +9,20 @@
 |             |     |             |      | are no time there                                                      |
 | emulated    | no  | yes         | no   | a CPU has no arithmetic of 16 bits; see `emulation`                    |
 
+Int4 has a graph for CUDA with the tensors of its graph for CPUs, `weight_only`: values between linear layers are
+bfloat16, whose range needs no fold, and weights are multiplied as such. Its q, k and v are three products, as its
+tensors are stored.
+
 Where a CPU adds pairs of products in 16 bits, which saturate (x86 without VNNI), int8 needs `narrow` besides:
 activations of 7 bits, whose largest pair, 2 * 127 * 127, fits.
 
 Gate and up are two products everywhere: packed, a Split would copy what the second product writes anyway.
 
 A half precision has two graphs of the same tensors: CUDA's, and one whose nodes a CPU can run (`emulation`), on which
-its parity is measured. This module does not know how layers are authored.
+its parity is measured. Int4 has both beside its own for CPUs. This module does not know how layers are authored.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -41,6 +45,7 @@ class Target:
         keeps: the keys and values of a prefix may come from an earlier run.
         emulated: nodes compute in float32, and results are rounded.
         narrow: integer products read activations of 7 bits.
+        weight_only: integer weights multiply values that are not rounded to integers; see `weight_only`.
     """
 
     packed: bool
@@ -49,12 +54,15 @@ class Target:
     keeps: bool
     emulated: bool
     narrow: bool = False
+    weight_only: bool = False
 
 
 CPU = Target(packed=False, fused_norms=False, tiles=True, keeps=True, emulated=False)
 SATURATING = Target(packed=False, fused_norms=False, tiles=True, keeps=True, emulated=False, narrow=True)
 HALF_ON_CPU = Target(packed=True, fused_norms=False, tiles=True, keeps=False, emulated=True)
 CUDA = Target(packed=True, fused_norms=True, tiles=False, keeps=False, emulated=False)
+WEIGHT_ONLY_ON_CPU = replace(HALF_ON_CPU, packed=False, weight_only=True)
+WEIGHT_ONLY = replace(CUDA, packed=False, weight_only=True)
 
 
 def cpu_target(dtype: ir.DataType) -> Target:

@@ -42,6 +42,8 @@ QUANTIZED: dict[Precision, Bits] = {"int8": INT8_BITS, "int4": INT4_BITS}
 """Variants of integer weights, and their bits."""
 CALIBRATED: tuple[Precision, ...] = ("fp16", *QUANTIZED)
 """Variants that are made as calibration tells."""
+MEASURED: tuple[GraphName, ...] = ("cpu", "saturating", "emulated")
+"""Graphs that a CPU can run."""
 SPARED = (0.25, 0.5)
 """Shares of the inputs whose layers are stored in more bits, in this order, where a variant is below its floor."""
 SPARE_BYTES = 64 << 20
@@ -241,7 +243,7 @@ class Making:
     def _graphs(self, precision: Precision) -> list[GraphName]:
         """A variant's graphs that a CPU can run."""
         variant = self._artifact().variant(precision)
-        return [name for name in ("cpu", "saturating") if variant.graph(name) is not None]
+        return [name for name in MEASURED if variant.graph(name) is not None]
 
     def _verify(self, reference: Reference) -> tuple[Parity, ...]:
         """The parity of fp32 to transformers."""

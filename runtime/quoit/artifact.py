@@ -3,7 +3,8 @@
     FOLDER/quoit.json                      the manifest, the records below as JSON, and its own hash
     FOLDER/tokenizer.json                  the checkpoint's own tokenizer
     FOLDER/<precision>/model.onnx          the graph that CPUs run
-    FOLDER/<precision>/model.cuda.onnx     of fp16 and bf16, the graph that CUDA runs, with the same tensors
+    FOLDER/<precision>/model.cuda.onnx     of fp16, bf16 and int4, the graph that CUDA runs, with the same tensors
+    FOLDER/<precision>/model.emulated.onnx     of int4, that graph as a CPU can run it, for its parity
     FOLDER/<precision>/model.saturating.onnx   of int8 and int4, that for CPUs whose sums of int8 products saturate
     FOLDER/<precision>/model.onnx.data     their tensors, memory-mapped at load
 
@@ -31,13 +32,16 @@ ProviderName = Literal["cpu", "cuda"]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 Task = Literal["embedding", "rerank"]
 Measure = Literal["cosine", "agreement", "spearman", "top10", "ranking"]
-GraphName = Literal["cpu", "cuda", "saturating"]
+GraphName = Literal["cpu", "cuda", "emulated", "saturating"]
 GRAPHS: dict[GraphName, str] = {
     "cpu": "model.onnx",
     "cuda": "model.cuda.onnx",
+    "emulated": "model.emulated.onnx",
     "saturating": "model.saturating.onnx",
 }
-"""What the graph is called that a provider runs, or a CPU whose sums of int8 products saturate."""
+"""What the graph is called that a provider runs, a CPU in CUDA's place, or one whose sums of int8 products saturate."""
+NOTES: dict[GraphName, str] = {"emulated": " as CUDA computes", "saturating": " with 7-bit activations"}
+"""What is said of graphs that are measured besides a variant's first one."""
 TokenId = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -105,7 +109,7 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def note(self) -> str:
         """What is to be said of the graph that was measured, where that is not the first one."""
-        return " with 7-bit activations" if self.graph == "saturating" else ""
+        return NOTES.get(self.graph, "")
 
     def shortfall(self) -> str:
         """What is below its floor, and by how much, in words."""

@@ -47,8 +47,8 @@ class RunOptions(TypedDict, total=False):
     """How an artifact runs.
 
     Keys:
-        precision: `fp32`, `fp16`, `bf16` or `int8`; by default the fastest the provider runs: int8 on a CPU, fp16 on
-            CUDA.
+        precision: `fp32`, `fp16`, `bf16`, `int8` or `int4`; by default the fastest the provider runs: int8 on a CPU,
+            fp16 on CUDA.
         provider: `cpu`, `cuda`, or `auto` for CUDA where onnxruntime offers it and the artifact has a graph for it.
         threads: by default one for each core this process may use.
         max_tokens: longer texts are cut to this many tokens, those that surround every text included; by default

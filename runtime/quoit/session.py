@@ -27,7 +27,7 @@ Answers = NDArray[np.float32]
 ONNX_NAMES: dict[ProviderName, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 PREFERRED: dict[ProviderName, tuple[Precision, ...]] = {
     "cpu": ("int8", "int4", "fp32", "fp16", "bf16"),
-    "cuda": ("fp16", "bf16"),
+    "cuda": ("fp16", "bf16", "int4"),
 }
 ERRORS_ONLY = 3
 
@@ -84,7 +84,7 @@ def _choose_provider(
     what = f"the {precision} variant of {artifact.folder}" if precision else f"{artifact.folder}"
     if requested == "cuda":
         raise ArtifactError(
-            f"{what} has no graph for CUDA, which runs {' and '.join(PREFERRED['cuda'])}; add one with "
+            f"{what} has no graph for CUDA, which runs {', '.join(PREFERRED['cuda'])}; add one with "
             f"`quoit-export CHECKPOINT {artifact.folder} --precision fp16`, or use provider='cpu'"
         )
     return "cpu", f"{what} has no graph for CUDA"

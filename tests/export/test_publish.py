@@ -107,7 +107,8 @@ def contents(folder: Path) -> dict[str, str]:
 
 def expected_files(*precisions: Precision) -> set[str]:
     variants = {f"{name}/{file}" for name in precisions for file in ("model.onnx", "model.onnx.data")}
-    halves = {f"{name}/{GRAPHS['cuda']}" for name in precisions if name in ("fp16", "bf16")}
+    halves = {f"{name}/{GRAPHS['cuda']}" for name in precisions if name in ("fp16", "bf16", "int4")}
+    halves |= {f"{name}/{GRAPHS['emulated']}" for name in precisions if name == "int4"}
     narrow = {f"{name}/{GRAPHS['saturating']}" for name in precisions if name == "int8"}
     return {"quoit.json", "tokenizer.json"} | variants | halves | narrow
 

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 from quoit import Embedder, ProviderError
-from quoit.artifact import Artifact, Precision
+from quoit.artifact import Artifact, GraphName, Precision
 from quoit.cuda import (
     LEAST_STREAM_TOKENS,
     MOST_STREAM_TOKENS,
@@ -21,13 +21,15 @@ from quoit.cuda import (
     token_bytes,
 )
 from quoit.pipeline import CPU_LIMITS, cuda_limits
-from quoit.session import onnxruntime_version
-from quoit_export.parity import FLOORS, parity_texts
+from quoit.session import PREFERRED, onnxruntime_version
+from quoit_export.parity import FLOORS, Questions, answer, held_out, parity_texts
 from random_checkpoint import SHAPES
 
 HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 GIB = 1 << 30
 
+ROUNDING = {"fp16": FLOORS["fp16"]["cosine"], "bf16": FLOORS["bf16"]["cosine"], "int4": FLOORS["bf16"]["cosine"]}
+"""Cosine to the same variant's vectors by other kernels; int4's values are bfloat16 there."""
 SMALLEST, LARGEST = SHAPES["0.6b"], SHAPES["8b"]
 
 
@@ -114,7 +116,7 @@ def test_cuda_takes_larger_batches_than_a_cpu_and_no_tiles() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not HAS_CUDA, reason="this onnxruntime offers no CUDAExecutionProvider")
-@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("precision", PREFERRED["cuda"])
 class TestOnCuda:
     """What only a GPU can tell."""
 
@@ -132,7 +134,8 @@ class TestOnCuda:
     ) -> None:
         """The emulation errs about as much as CUDA does, so its parity says what CUDA's is."""
         exact = Embedder(half_artifact.folder, precision="fp32", provider="cpu").encode(parity_texts())
-        emulated = Embedder(half_artifact.folder, precision=precision, provider="cpu").encode(parity_texts())
+        graph: GraphName = "emulated" if precision == "int4" else "cpu"
+        (emulated,) = answer(half_artifact, precision, [Questions.plan(half_artifact, held_out())], graph)
         found = self.embedder(half_artifact, precision).encode(parity_texts())
         errors = [1 - float((vectors * exact).sum(axis=1).mean()) for vectors in (found, emulated)]
         assert errors[0] <= 3 * errors[1] + 1e-6
@@ -141,7 +144,7 @@ class TestOnCuda:
         """The CPU's bit-identity does not hold: matrix products take other kernels for other sizes."""
         embedder, texts = self.embedder(half_artifact, precision), parity_texts()[:32]
         alone = np.stack([embedder.encode(text) for text in texts])
-        assert (alone * embedder.encode(texts)).sum(axis=1).min() >= FLOORS[precision]["cosine"]
+        assert (alone * embedder.encode(texts)).sum(axis=1).min() >= ROUNDING[precision]
 
     def test_a_captured_run_answers_as_others_do(self, half_artifact: Artifact, precision: Precision) -> None:
         """Every length twice, the second time replayed, with longer texts and batches in between."""
@@ -150,8 +153,8 @@ class TestOnCuda:
         texts = ["a " * count for count in (3, 12, 30, 60, 120, 500, 5, 50)]
         for _ in range(2):
             found = np.stack([embedder.encode(text) for text in texts])
-            assert (found * plain.encode(texts)).sum(axis=1).min() >= FLOORS[precision]["cosine"]
-            assert (embedder.encode(texts) * found).sum(axis=1).min() >= FLOORS[precision]["cosine"]
+            assert (found * plain.encode(texts)).sum(axis=1).min() >= ROUNDING[precision]
+            assert (embedder.encode(texts) * found).sum(axis=1).min() >= ROUNDING[precision]
 
     def test_captured_runs_are_safe_in_several_threads(self, half_artifact: Artifact, precision: Precision) -> None:
         embedder = Embedder(half_artifact.folder, precision=precision, provider="cuda", cuda_graphs=True)

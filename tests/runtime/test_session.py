@@ -113,7 +113,7 @@ def test_auto_takes_cuda_and_fp16_where_onnxruntime_offers_it(
     choice = choose(artifact, "auto", None)
     assert (choice.provider, choice.provider_reason) == ("cuda", "onnxruntime offers CUDA")
     assert choice.precision == "fp16"
-    assert choice.precision_reason == "the first of fp16, bf16 that the artifact has"
+    assert choice.precision_reason == "the first of fp16, bf16, int4 that the artifact has"
 
 
 def test_auto_takes_the_cpu_where_the_artifact_has_nothing_for_cuda(
@@ -130,7 +130,9 @@ def test_auto_takes_the_cpu_where_the_artifact_has_nothing_for_cuda(
 
 def test_cuda_refuses_what_it_does_not_run(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: OFFERED)
-    with pytest.raises(ArtifactError, match=r"the int8 variant of .* has no graph for CUDA, which runs fp16 and bf16"):
+    with pytest.raises(
+        ArtifactError, match=r"the int8 variant of .* has no graph for CUDA, which runs fp16, bf16, int4"
+    ):
         choose(artifact, "cuda", "int8")
     with pytest.raises(ArtifactError, match=r"has no graph for CUDA, .* --precision fp16"):
         choose(with_variants(artifact, fp16=None), "cuda", None)
