@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from quoit.batches import Batch, Ids, Limits, plan_batches
 
 LENGTHS = (16, 32, 64, 128, 256)
-"""Tokens; a GPU reads all weights for 16 tokens as for 128, so a text that is continued costs next to nothing."""
+"""Tokens; few, since each has a captured run of its own, and a GPU has to read all weights for 16 tokens as for 128."""
 PROVIDER_OPTIONS = {"enable_cuda_graph": "1"}
 GRAPH_ID = "gpu_graph_id"
 NOT_CAPTURED = "-1"

@@ -15,7 +15,7 @@ from bench.client import Worker
 from bench.environments import UnavailableError, last_words
 from bench.limits import add_fractions, works
 from bench.measure import Plan, cold_starts, groups, measure, missing
-from bench.profile import profile
+from bench.profile import behind, profile
 from bench.store import Store
 from bench.summary import compare, describe_checkpoint, figures_of
 from bench.systems import ANCHOR, SYSTEMS, Files, System
@@ -94,6 +94,40 @@ def test_a_run_measures_what_is_missing_and_reports_it(
     assert list(report.compare_results(result, result))
     store.explain("broken", "document, 1 threads", None)
     assert store.facts()["broken"]["reasons"] == {}, "a reason goes when the system runs"
+
+
+def test_a_system_that_dies_in_a_round_is_given_up_and_the_rest_goes_on(
+    artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps what was measured of it, and its reason; a later run measures it again."""
+    genuine = measurement.turn
+
+    def turn(worker: Worker, workload: Workload, *rest: Any, **options: Any) -> list[float]:
+        if workload is QUERIES and worker.system.name == FP32:
+            worker.process.kill()
+        return genuine(worker, workload, *rest, **options)
+
+    store = Store(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(measurement, "turn", turn)
+        measure(plan_of(artifact, store), store, checkpoint_bytes=1)
+    queries = [measured for measured in store.rounds() if measured["workload"] == "query"]
+    assert [list(measured["seconds"]) for measured in queries] == [[ANCHOR], [ANCHOR]]
+    assert [measured["beside"] for measured in queries] == [{}, {}]
+    assert store.done(1, "documents", FP32)
+    assert len(store.facts()[FP32]["reasons"]) == 1
+    measure(plan_of(artifact, store), store, checkpoint_bytes=1)
+    assert len(store.done(1, "query", FP32)) == 2
+    assert store.facts()[FP32]["reasons"] == {}
+
+
+def test_a_profile_leaves_out_the_run_in_which_memory_is_taken() -> None:
+    def event(name: str, ts: int, dur: int) -> dict[str, Any]:
+        return {"cat": "Node", "name": name, "ts": ts, "dur": dur, "args": {"op_name": "MatMul"}}
+
+    first, second = event("a_kernel_time", 5, 90), event("a_kernel_time", 105, 9)
+    events = [first, event("model_run", 0, 100), second, event("model_run", 101, 20)]
+    assert behind(events, 1) == [second, events[3]]
 
 
 def result_of(store: Store, artifact: Artifact, checkpoint_folder: Path) -> dict[str, Any]:
