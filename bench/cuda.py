@@ -1,12 +1,12 @@
 """All that needs a GPU, in one run: the tests, then quoit against torch, written to bench/results/<gpu>.json.
 
-    python -m bench.cuda [--checkpoint FOLDER] [--rounds 5] [--no-tests] [--no-rivals]
+    python -m bench.cuda [--shape 4b] [--checkpoint FOLDER] [--rounds 5] [--no-tests] [--no-rivals]
     python -m bench.cuda --provider cpu --checkpoint models/quoit-embedding-9m --tokens 512 --rounds 1
 
-The first needs onnxruntime-gpu and a torch for CUDA; without --checkpoint it writes one of the 0.6B shape with random
-weights. The second is a dry run: every step but CUDA's own, on a machine without a GPU; its figures say nothing, and
-it writes no result unless --out names a file. Artifacts are made beside the checkpoint once, so that a run that was cut
-off goes on. The last line is the JSON.
+The first needs onnxruntime-gpu and a torch for CUDA; without --checkpoint it writes one with random weights, of the 0.6B
+shape by default; the results of others are called <gpu>-4b.json and the like. The second is a dry run: every step but
+CUDA's own, on a machine without a GPU; its figures say nothing, and it writes no result unless --out names a file.
+Artifacts are made beside the checkpoint once, so that a run that was cut off goes on. The last line is the JSON.
 """
 
 import argparse
@@ -36,6 +36,7 @@ from quoit.pipeline import Pipeline
 from quoit.session import PREFERRED, onnxruntime_version
 from quoit_export.checkpoint import linear_shapes
 
+SHAPE = "0.6b"
 LENGTHS = (64, 128, 256, 512)
 SHARED_TOKENS = 92
 """Template, instruction and query of a rerank pair; see bench/rerank_06b.py."""
@@ -98,11 +99,17 @@ def time_pass(system: Any, workload: Workload) -> float:
     return (time.perf_counter() - start) / passes
 
 
-def export(checkpoint: Path, out: Path) -> Artifact:
-    """The artifact with the variants that CUDA runs, made once by the command that users have."""
+def checkpoint_of(shape: str) -> Path:
+    """A checkpoint of a shape with random weights, written once."""
+    checkpoint = ROOT / "models" / f"bench-{shape}" / "checkpoint"
     if not checkpoint.exists():
         script = ROOT / "models" / "random_checkpoint.py"
-        subprocess.run([sys.executable, str(script), str(checkpoint), "--shape", "0.6b"], check=True)
+        subprocess.run([sys.executable, str(script), str(checkpoint), "--shape", shape], check=True)
+    return checkpoint
+
+
+def export(checkpoint: Path, out: Path) -> Artifact:
+    """The artifact with the variants that CUDA runs, made once by the command that users have."""
     command = [sys.executable, "-m", "quoit_export.cli", str(checkpoint), str(out), "--precision", *ON_CUDA]
     subprocess.run(command, check=True, stdout=sys.stderr)
     return read_artifact(out)
@@ -221,10 +228,11 @@ def cosines(systems: dict[str, Any], workload: Workload) -> dict[str, float]:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Everything, as the JSON has it."""
-    artifact = export(options.checkpoint, options.checkpoint.with_name(f"{options.checkpoint.name}-cuda-artifact"))
+    checkpoint = options.checkpoint or checkpoint_of(options.shape)
+    artifact = export(checkpoint, checkpoint.with_name(f"{checkpoint.name}-cuda-artifact"))
     numbers = artifact.manifest.architecture
     workloads = make_workloads(options.tokens, numbers.vocab_size)
-    systems, memory = make_systems(artifact, options.checkpoint, options.provider, not options.no_rivals)
+    systems, memory = make_systems(artifact, checkpoint, options.provider, not options.no_rivals)
     many = {name: system for name, system in systems.items() if not name.endswith(CAPTURED)}
     ceilings = {
         name: matmul_ceiling(dtype, options.provider, CEILING[options.provider]) for name, dtype in HALVES.items()
@@ -250,7 +258,8 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Test and time quoit on a GPU.")
     parser.add_argument("--provider", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--checkpoint", type=Path, default=ROOT / "models" / "bench-0.6b" / "checkpoint")
+    parser.add_argument("--checkpoint", type=Path, help="default: one of --shape, with random weights")
+    parser.add_argument("--shape", choices=("0.6b", "4b", "8b"), default=SHAPE)
     parser.add_argument("--tokens", type=int, default=1 << 18, help="of each workload")
     parser.add_argument("--queries", type=int, default=QUERIES)
     parser.add_argument("--rounds", type=int, default=5)
@@ -263,7 +272,8 @@ def main() -> None:
     out = options.out
     if out is None and options.provider == "cuda":
         slug = re.sub(r"[^a-z0-9]+", "-", result["device"].lower()).strip("-")
-        out = ROOT / "bench" / "results" / f"{slug}.json"
+        model = options.checkpoint.name if options.checkpoint else options.shape
+        out = ROOT / "bench" / "results" / (f"{slug}.json" if model == SHAPE else f"{slug}-{model}.json")
     if out is not None:
         out.write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result))
