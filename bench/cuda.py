@@ -3,9 +3,9 @@
     python -m bench.cuda [--shape 4b] [--checkpoint FOLDER] [--rounds 5] [--no-tests] [--no-rivals]
     python -m bench.cuda --provider cpu --checkpoint models/quoit-embedding-9m --tokens 512 --rounds 1
 
-The first needs onnxruntime-gpu and a torch for CUDA; without --checkpoint it writes one with random weights, of the 0.6B
-shape by default; the results of others are called <gpu>-4b.json and the like. The second is a dry run: every step but
-CUDA's own, on a machine without a GPU; its figures say nothing, and it writes no result unless --out names a file.
+The first needs onnxruntime-gpu and a torch for CUDA; without --checkpoint it writes one with random weights, of the
+0.6B shape by default; the results of others are called <gpu>-4b.json and the like. The second is a dry run: every step
+but CUDA's own, on a machine without a GPU; its figures say nothing, and it writes no result unless --out names a file.
 Artifacts are made beside the checkpoint once, so that a run that was cut off goes on. The last line is the JSON.
 """
 
