@@ -101,6 +101,12 @@ def plan_batches(rows: Sequence[Row], limits: Limits, prefix: Row = ()) -> Itera
         yield _pack(group, texts_of)
 
 
+def batch_of(row: Row) -> Batch:
+    """The batch of one row alone, whatever its length; its attention is not tiled."""
+    (batch,) = plan_batches([row], Limits(len(row), len(row), tiled_from=len(row) + 1))
+    return batch
+
+
 class _Group:
     """The rows of the batch in the making, sorted as sequences of ids."""
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quoit.batches import Batch, Ids, Limits, plan_batches
+from quoit.batches import Batch, Ids, batch_of
 
 LENGTHS = (16, 32, 64, 128, 256)
 """Tokens; few, since each has a captured run of its own, and a GPU has to read all weights for 16 tokens as for 128."""
@@ -81,8 +81,7 @@ class Replays:
 
     def _bind(self, length: int) -> _Bound:
         value = self._onnxruntime.OrtValue
-        (batch,) = plan_batches([np.zeros(length, np.int64)], Limits(length, length, length + 1))
-        inputs = self._inputs_of(batch)
+        inputs = self._inputs_of(batch_of(np.zeros(length, np.int64)))
         held = {name: value.ortvalue_from_numpy(array, self._device) for name, array in inputs.items() if array.ndim}
         output = self._session.get_outputs()[0]
         answer = value.ortvalue_from_shape_and_type([1, *output.shape[1:]], np.float32, self._device)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quoit.artifact import GRAPHS, Artifact, GraphName, Precision, ProviderName, Variant
-from quoit.batches import Batch, Ids, Limits, Row, plan_batches
+from quoit.batches import Batch, Ids, Row, batch_of
 from quoit.cuda import explain_absence, installed, prepare
 from quoit.errors import ArtifactError, InputError, ProviderError, brief, shown
 from quoit.replay import PROVIDER_OPTIONS, Replays, run_options
@@ -263,7 +263,7 @@ class Session:
 
     def keep(self, prefix: Row) -> Kept:
         """The keys and values of a prefix of at least one token, for rows whose attention is not tiled."""
-        (batch,) = plan_batches([prefix], Limits(len(prefix), len(prefix), len(prefix) + 1))
+        batch = batch_of(prefix)
         rows = np.arange(len(prefix), dtype=np.int64)
         found = self._session.run(self._presents, self._feed(batch) | {"kept_row": rows})
         # Copies, so that they do not hold more of the session's memory than their own.
