@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,22 +39,22 @@ from quoit_export.checkpoint import linear_shapes
 
 SHAPE = "0.6b"
 LENGTHS = (64, 128, 256, 512)
-SHARED_TOKENS = 92
+BEGUN_ALIKE_TOKENS = 92
 """Template, instruction and query of a rerank pair; see bench/rerank_06b.py."""
 QUERY_TOKENS = 16
 QUERIES = 200
 BATCH_ROWS = (32, 128)
 """Of the rival: its own default, and a larger one; the better counts."""
-CAPTURED = ", captured"
-"""Ends the names of systems for single queries, whose runs are CUDA graphs."""
+LAUNCHED = ", no CUDA graphs"
+"""Ends the names of systems that launch the kernels of single queries one by one."""
 CEILING = {"cuda": 8192, "cpu": 512}
 HALVES: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
 ON_CUDA = PREFERRED["cuda"]
 
 
 def fit(workload: Workload, vocabulary: int) -> Workload:
-    """A workload whose ids a model of another vocabulary has."""
-    return replace(workload, rows=[[token % vocabulary for token in row] for row in workload.rows])
+    """A workload whose ids a model of another vocabulary has, in arrays, as a tokenizer's stage hands them on."""
+    return replace(workload, rows=[np.array(row) % vocabulary for row in workload.rows])
 
 
 def make_workloads(tokens: int, vocabulary: int) -> tuple[Workload, ...]:
@@ -64,9 +65,9 @@ def make_workloads(tokens: int, vocabulary: int) -> tuple[Workload, ...]:
 
 
 def rerank_workload(count: int) -> Workload:
-    """Documents of 60 to 160 tokens, each behind the same SHARED_TOKENS."""
+    """Documents of 60 to 160 tokens, each behind the same BEGUN_ALIKE_TOKENS."""
     generator = np.random.default_rng(0)
-    prefix = generator.integers(0, 10_000, SHARED_TOKENS).tolist()
+    prefix = generator.integers(0, 10_000, BEGUN_ALIKE_TOKENS).tolist()
     rows = [prefix + generator.integers(0, 10_000, length).tolist() for length in generator.integers(60, 161, count)]
     return Workload(f"rerank {count}", rows)
 
@@ -149,29 +150,36 @@ def used_bytes(provider: ProviderName) -> int | None:
 
 
 def make_systems(
-    artifact: Artifact, checkpoint: Path, provider: ProviderName, rivals: bool
-) -> tuple[dict[str, Any], dict[str, int]]:
-    """Every system by name, and the memory that it took to load."""
+    artifact: Artifact, checkpoint: Path, provider: ProviderName, rivals: bool, workload: Workload
+) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
+    """Every system by name, and the memory that its model takes when loaded, and after a pass over a workload."""
     systems: dict[str, Any] = {}
-    memory: dict[str, int] = {}
-    before = used_bytes(provider)
-    for name in ON_CUDA:
-        pipeline = Embedder(artifact, precision=name, provider=provider).pipeline
-        unshared = replace(pipeline, limits=replace(pipeline.limits, share_prefixes=False))
-        systems |= {f"quoit {name}": Quoit(pipeline), f"quoit {name}, nothing shared": Quoit(unshared)}
-        after = used_bytes(provider)
-        memory[f"quoit {name}"] = (after or 0) - (before or 0)
-        before = after
-    for name in ON_CUDA if provider == "cuda" else ():
-        pipeline = Embedder(artifact, precision=name, provider=provider, cuda_graphs=True).pipeline
-        systems[f"quoit {name}{CAPTURED}"] = Quoit(pipeline)
-        before = used_bytes(provider)
-    for name, dtype in HALVES.items() if rivals else ():
+    memory: dict[str, dict[str, int]] = {}
+
+    def add(model: str, load: Callable[[], dict[str, Any]]) -> None:
+        before = used_bytes(provider) or 0
+        mine = load()
+        loaded = used_bytes(provider) or 0
+        for system in mine.values():
+            system.run(workload)
+        memory[model] = {"loaded": loaded - before, "after_a_pass": (used_bytes(provider) or 0) - before}
+        systems.update(mine)
+
+    def quoit(precision: Precision, **options: bool) -> Quoit:
+        return Quoit(Embedder(artifact, precision=precision, provider=provider, **options).pipeline)
+
+    def torch_model(dtype: torch.dtype, name: str) -> dict[str, Any]:
         model = load_model(checkpoint, dtype, provider)
-        systems |= {f"torch sdpa {name}, {rows} rows": TorchModel(model, provider, rows) for rows in BATCH_ROWS}
-        after = used_bytes(provider)
-        memory[f"torch sdpa {name}"] = (after or 0) - (before or 0)
-        before = after
+        return {f"{name}, {rows} rows": TorchModel(model, provider, rows) for rows in BATCH_ROWS}
+
+    for precision in ON_CUDA:
+        name = f"quoit {precision}"
+        add(name, lambda name=name, precision=precision: {name: quoit(precision)})
+    for precision in ON_CUDA if provider == "cuda" else ():
+        systems[f"quoit {precision}{LAUNCHED}"] = quoit(precision, cuda_graphs=False)
+    for precision, dtype in HALVES.items() if rivals else ():
+        name = f"torch sdpa {precision}"
+        add(name, lambda name=name, dtype=dtype: torch_model(dtype, name))
     return systems, memory
 
 
@@ -232,8 +240,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     artifact = export(checkpoint, checkpoint.with_name(f"{checkpoint.name}-cuda-artifact"))
     numbers = artifact.manifest.architecture
     workloads = make_workloads(options.tokens, numbers.vocab_size)
-    systems, memory = make_systems(artifact, checkpoint, options.provider, not options.no_rivals)
-    many = {name: system for name, system in systems.items() if not name.endswith(CAPTURED)}
+    systems, memory = make_systems(artifact, checkpoint, options.provider, not options.no_rivals, workloads[-3])
     ceilings = {
         name: matmul_ceiling(dtype, options.provider, CEILING[options.provider]) for name, dtype in HALVES.items()
     }
@@ -247,10 +254,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "model": artifact.manifest.source.id,
         "limits": {name: system.pipeline.limits.stream_tokens for name, system in systems.items() if "quoit" in name},
         "matmul_ceiling_flops": ceilings,
-        "load_bytes": memory,
+        "memory_bytes": memory,
         "cosine_to_first": cosines(systems, workloads[-2]),
         "latency_ms": latencies(systems, options.queries, numbers.vocab_size),
-        "throughput": summarise(interleave(many, workloads, options.rounds), workloads, numbers, ceilings["bf16"]),
+        "throughput": summarise(interleave(systems, workloads, options.rounds), workloads, numbers, ceilings["bf16"]),
     }
 
 

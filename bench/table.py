@@ -1,6 +1,6 @@
 """Prints tables from bench/results.
 
-`rerank` and `methods` are the README's, `adversaries` is bench/README's, and `quality` the model card's.
+`rerank`, `methods` and `cuda` are the README's, `adversaries` is bench/README's, and `quality` the model card's.
 """
 
 import argparse
@@ -113,6 +113,27 @@ def adversary_table(result: dict[str, Any]) -> list[str]:
     return [*titled(["cosine: mean, least", *names]), *map(row, rows)]
 
 
+def cuda_table(result: dict[str, Any]) -> list[str]:
+    """Rates on a GPU, of torch with the better number of rows, how long a query takes alone, and device memory."""
+    rates, latency, memory = result["throughput"], result["latency_ms"], result["memory_bytes"]
+    lines = titled([f"{result['device']}, thousand tokens/s", *rates, "query, ms: p50, p99", "GB"])
+    for model, taken in memory.items():
+        mine = [model] if model in latency else [system for system in latency if system.startswith(f"{model}, ")]
+        best = [max(found[system]["tokens_per_second"] for system in mine) for found in rates.values()]
+        query = min((latency[system] for system in mine), key=lambda each: each["p50"])
+        cells = [f"{rate / 1e3:.0f}" for rate in best]
+        lines.append(
+            row([model, *cells, f"{query['p50']:.1f}, {query['p99']:.1f}", f"{taken['after_a_pass'] / 1e9:.1f}"])
+        )
+    fastest = next(iter(memory))
+    torch = min(each["p50"] for system, each in latency.items() if system.startswith("torch"))
+    ratios = [f"{found[fastest]['over_best_torch']:.2f}" for found in rates.values()]
+    lines.append(row([f"{fastest} ÷ best torch", *ratios, f"{torch / latency[fastest]['p50']:.1f}", ""]))
+    shares = [f"{found[fastest]['of_ceiling']:.0%}" for found in rates.values()]
+    lines.append(row([f"{fastest}, of a product's rate", *shares, "", ""]))
+    return lines
+
+
 def short(found: dict[str, float]) -> str:
     """Mean and least."""
     return f"{found['mean']:.4f}, {found['least']:.4f}"
@@ -129,6 +150,7 @@ TABLES = {
     "methods": ("int8-methods", methods_table),
     "adversaries": ("int8-methods", adversary_table),
     "quality": ("quality", quality_tables),
+    "cuda": ("nvidia-h100-80gb-hbm3", cuda_table),
 }
 
 

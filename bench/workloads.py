@@ -1,8 +1,11 @@
 """Seeded workloads, as token ids: the same for every system."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from quoit.batches import Row
 
 END_TOKEN = 151_643
 ORDINARY_TOKENS = 100_000
@@ -18,7 +21,7 @@ class Workload:
     """
 
     name: str
-    rows: list[list[int]]
+    rows: Sequence[Row]
 
     @property
     def tokens(self) -> int:

@@ -37,6 +37,7 @@ import quoit_export
 import quoit_export.cli
 from quoit import ArtifactError, ComputeError, Embedder, InputError, ProviderError, Reranker, calibration_ranges
 from quoit.artifact import (
+    GRAPHS,
     MANIFEST,
     MAX_MANIFEST_BYTES,
     TOKENIZER,
@@ -463,6 +464,19 @@ def no_model(world: World) -> object:
 
     edit_manifest(folder, change)
     return Embedder(folder, precision="fp32", provider="cpu")
+
+
+def graph_of_another_kind(world: World) -> object:
+    """CUDA's graph where the CPU's belongs, with the right hash."""
+    folder = world.copy(world.sources.half)
+    shutil.copyfile(folder / "fp16" / GRAPHS["cuda"], folder / "fp16" / GRAPHS["cpu"])
+
+    def change(document: Document) -> None:
+        files = {Path(file["path"]).name: file for file in document["variants"]["fp16"]["files"]}
+        files[GRAPHS["cpu"]].update(files[GRAPHS["cuda"]] | {"path": files[GRAPHS["cpu"]]["path"]})
+
+    edit_manifest(folder, change)
+    return Embedder(folder, precision="fp16", provider="cpu")
 
 
 def without_onnxruntime(world: World) -> object:
@@ -1158,6 +1172,13 @@ RUNNING = [
         ArtifactError,
         "has no model.onnx, which provider 'cpu' runs",
         "export the artifact again",
+    ),
+    Case(
+        "a graph with other inputs",
+        graph_of_another_kind,
+        ArtifactError,
+        "/fp16/model.onnx takes input_ids, last_row, longest_row, rectangle, row_lengths, where attention_index, ",
+        "export the artifact again with this version",
     ),
     Case("a graph that is no model", no_model, ArtifactError, "/fp32/model.onnx", "export the artifact again"),
     Case(

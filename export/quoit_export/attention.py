@@ -63,7 +63,13 @@ class Attention:
         """
         if self._prefix is not None:
             return self._behind(self._prefix, layer, *stream)
-        return self.over([self.author.op("Gather", rows, self.inputs.attention_index) for rows in stream], norms)
+        return self.over([self.rectangle(rows) for rows in stream], norms)
+
+    def rectangle(self, rows: ir.Value) -> ir.Value:
+        """Stream rows as attention sees them: [T, ...] -> [R, S, ...]."""
+        if self.inputs.rectangle is not None:
+            return self.author.op("Reshape", rows, self.inputs.rectangle)
+        return self.author.op("Gather", rows, self.inputs.attention_index)
 
     def _behind(self, prefix: "_Prefix", layer: int, query: ir.Value, *pair: ir.Value) -> ir.Value:
         """The same, where the keys and values may begin with a kept prefix's; rows behind one are short.

@@ -1,17 +1,21 @@
 """The graph of a Qwen3 decoder over a packed token stream.
 
-Every layer but attention runs on the flat stream of real tokens [T, hidden], without padding. Attention sees
+On CPUs every layer but attention runs on the flat stream of real tokens [T, hidden], without padding. Attention sees
 the rectangle [R, S] that `attention_index` gathers from the stream; a stream row that several sequences share
-(a common prefix) is gathered several times and computed once.
+(a common prefix) is gathered several times and computed once. On CUDA the stream is the rectangle, T = R * S, with any
+ids behind a sequence's end.
 
 Inputs
-    input_ids        [T] int64     the tokens of the batch, each distinct prefix once
-    attention_index  [R, S] int64  the stream row behind each position of each sequence
+    input_ids        [T] int64     the tokens of the batch; on CPUs, each distinct prefix once
     row_lengths      [R] int32     length of each sequence minus one
-    stream_slot      [T] int64     where in the flattened [R*S] attention output a stream row's result lies
     last_row         [N] int64     the stream row of each text's last token
-    tiled_attention  [] bool       on CPUs: attention in tiles with bounded memory, instead of a full score matrix
-    longest_row      [] int32      on CUDA: S
+On CPUs
+    attention_index  [R, S] int64  the stream row behind each position of each sequence
+    stream_slot      [T] int64     where in the flattened [R*S] attention output a stream row's result lies
+    tiled_attention  [] bool       attention in tiles with bounded memory, instead of a full score matrix
+On CUDA, both in the CPU's memory
+    longest_row      [] int32      S
+    rectangle        [3] int64     R, S and -1
 Inputs for the keys and values of a prefix from an earlier run, empty by default, on CPUs
     past_key_values.{layer}.{key, value}  [P, kv_heads * head_dim] float32  keys normalised, without their positions;
                                           attention_index counts these P tokens before those of the stream
@@ -133,7 +137,8 @@ class Decoder:
             tokens, slots = inputs.input_ids, inputs.stream_slot
             if last:
                 # After attention only the texts' last tokens matter: all that follows runs on N rows.
-                tokens, slots = inputs.last_row, self.author.op("Gather", slots, inputs.last_row)
+                tokens = inputs.last_row
+                slots = tokens if slots is None else self.author.op("Gather", slots, tokens)
                 residual = self.author.op("Gather", residual, inputs.last_row)
             context = self.attention(normed, slots, layer)
             attended = self.linear(Rows(context), tokens, [f"{name}.self_attn.o_proj"])[0]
@@ -164,14 +169,15 @@ class Decoder:
         axis = author.constant("last_axis", np.array([-1], np.int64))
         return name_output(author.op("ReduceSum", author.op("Mul", state, weight), axis, keepdims=0), "score", ["N"])
 
-    def attention(self, x: ir.Value, slots: ir.Value, layer: int) -> ir.Value:
-        """[T, hidden] -> the heads' outputs for the stream rows in `slots`, [len(slots), heads * head_dim]."""
+    def attention(self, x: ir.Value, slots: ir.Value | None, layer: int) -> ir.Value:
+        """[T, hidden] -> the heads' outputs at the rectangle's `slots`, or at all, [len(slots), heads * head_dim]."""
         author, name = self.author, f"layers.{layer}.self_attn"
         norms = [self.norm_weight(f"{name}.{norm}") for norm in HEAD_NORMS] if self.target.fused_norms else []
         context = self.attending.attend(layer, self.stream(x, name), norms)
         width = self.numbers.num_attention_heads * self.numbers.head_dim
         flat_shape = author.constant("flat_heads", np.array([-1, width], np.int64))
-        return author.op("Gather", author.op("Reshape", context, flat_shape), slots)
+        flat = author.op("Reshape", context, flat_shape)
+        return flat if slots is None else author.op("Gather", flat, slots)
 
     def stream(self, x: ir.Value, name: str) -> list[ir.Value]:
         """What attention reads of every stream row: q, k and v, their heads normalised unless the target does that."""

@@ -4,6 +4,8 @@
 |-------------|-----|-------------|------|------------------------------------------------------------------------|
 | packed      | no  | yes         | yes  | CUDA's attention reads q, k and v side by side: one MatMul, one Gather |
 | fused_norms | no  | no          | yes  | only CUDA's attention normalises the heads of q and k itself           |
+| gathers     | yes | yes         | no   | CUDA's Gather moves value by value: to the rectangle and back took     |
+|             |     |             |      | 28 % of a run, more than padding does; see bench/LOG.md                |
 | tiles       | yes | yes         | no   | CUDA's attention never holds the whole score matrix                    |
 | keeps       | yes | no          | no   | CUDA's attention normalises and turns keys itself; a few tokens less   |
 |             |     |             |      | are no time there                                                      |
@@ -41,6 +43,8 @@ class Target:
     Attributes:
         packed: q, k and v come out of one product.
         fused_norms: the attention node normalises the heads of q and k.
+        gathers: the stream has no padding and each shared prefix once, and attention's rectangle is gathered from it;
+            otherwise the stream is the rectangle, padding and all.
         tiles: attention is either tiled or on the full score matrix, as an input tells.
         keeps: the keys and values of a prefix may come from an earlier run.
         emulated: nodes compute in float32, and results are rounded.
@@ -50,6 +54,7 @@ class Target:
 
     packed: bool
     fused_norms: bool
+    gathers: bool
     tiles: bool
     keeps: bool
     emulated: bool
@@ -57,10 +62,10 @@ class Target:
     weight_only: bool = False
 
 
-CPU = Target(packed=False, fused_norms=False, tiles=True, keeps=True, emulated=False)
-SATURATING = Target(packed=False, fused_norms=False, tiles=True, keeps=True, emulated=False, narrow=True)
-HALF_ON_CPU = Target(packed=True, fused_norms=False, tiles=True, keeps=False, emulated=True)
-CUDA = Target(packed=True, fused_norms=True, tiles=False, keeps=False, emulated=False)
+CPU = Target(packed=False, fused_norms=False, gathers=True, tiles=True, keeps=True, emulated=False)
+SATURATING = replace(CPU, narrow=True)
+HALF_ON_CPU = Target(packed=True, fused_norms=False, gathers=True, tiles=True, keeps=False, emulated=True)
+CUDA = Target(packed=True, fused_norms=True, gathers=False, tiles=False, keeps=False, emulated=False)
 WEIGHT_ONLY_ON_CPU = replace(HALF_ON_CPU, packed=False, weight_only=True)
 WEIGHT_ONLY = replace(CUDA, packed=False, weight_only=True)
 
@@ -72,19 +77,20 @@ def cpu_target(dtype: ir.DataType) -> Target:
 
 @dataclass(frozen=True)
 class Inputs:
-    """A graph's inputs; shapes and meanings in `graph`. Each target lacks one of `tiled_attention` and `longest_row`.
+    """A graph's inputs; shapes and meanings in `graph`. None are those that its target does not have.
 
     Attributes:
         kept: those that have a default: the kept prefix's, of targets that keep one.
     """
 
     input_ids: ir.Value
-    attention_index: ir.Value
+    attention_index: ir.Value | None
     row_lengths: ir.Value
-    stream_slot: ir.Value
+    stream_slot: ir.Value | None
     last_row: ir.Value
     tiled_attention: ir.Value | None
     longest_row: ir.Value | None
+    rectangle: ir.Value | None
     kept: "KeptInputs | None"
 
     @property
@@ -116,12 +122,13 @@ def make_inputs(target: Target, numbers: Architecture) -> Inputs:
     """The inputs of a target's graph as values."""
     return Inputs(
         input_ids=ir.val("input_ids", ir.DataType.INT64, ["T"]),
-        attention_index=ir.val("attention_index", ir.DataType.INT64, ["R", "S"]),
+        attention_index=ir.val("attention_index", ir.DataType.INT64, ["R", "S"]) if target.gathers else None,
         row_lengths=ir.val("row_lengths", ir.DataType.INT32, ["R"]),
-        stream_slot=ir.val("stream_slot", ir.DataType.INT64, ["T"]),
+        stream_slot=ir.val("stream_slot", ir.DataType.INT64, ["T"]) if target.gathers else None,
         last_row=ir.val("last_row", ir.DataType.INT64, ["N"]),
         tiled_attention=ir.val("tiled_attention", ir.DataType.BOOL, []) if target.tiles else None,
-        longest_row=None if target.tiles else ir.val("longest_row", ir.DataType.INT32, []),
+        longest_row=None if target.gathers else ir.val("longest_row", ir.DataType.INT32, []),
+        rectangle=None if target.gathers else ir.val("rectangle", ir.DataType.INT64, [3]),
         kept=make_kept_inputs(numbers) if target.keeps else None,
     )
 

@@ -38,12 +38,16 @@ class Limits:
         tiled_from: rows of at least this many tokens use tiled attention. A row's own length decides, so
             that its vector cannot depend on its batch.
         share_prefixes: whether rows share the tokens they begin with.
+        most_padding: the share of a rectangle that may be padding, unless it has at most `padded_tokens` positions.
+        padded_tokens: see there.
     """
 
     stream_tokens: int
     rectangle_tokens: int
     tiled_from: int
     share_prefixes: bool = True
+    most_padding: float = 1.0
+    padded_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,8 @@ def plan_batches(rows: Sequence[Row], limits: Limits, prefix: Row = ()) -> Itera
     """Batches that together answer every row once, longest rows first.
 
     Rows of about the same length are neighbours, and among them those that begin alike: so the rectangle has
-    little padding, and several queries' documents still meet those of their own query.
+    little padding, and several queries' documents still meet those of their own query. Where padding is
+    bounded, lengths alone decide.
 
     Args:
         rows: the token ids of each text, none empty.
@@ -89,7 +94,8 @@ def plan_batches(rows: Sequence[Row], limits: Limits, prefix: Row = ()) -> Itera
     texts_of: dict[Key, list[int]] = {}
     for position, row in enumerate(rows):
         texts_of.setdefault(_key(row), []).append(position)
-    order = sorted(texts_of, key=lambda key: (_length(key) < limits.tiled_from, -_length_class(key), key))
+    size = _length_class if limits.most_padding == 1 else _length
+    order = sorted(texts_of, key=lambda key: (_length(key) < limits.tiled_from, -size(key), key))
     kept = _key(prefix) if limits.share_prefixes else b""
     group = _Group(limits, kept)
     for key in order:
@@ -114,6 +120,7 @@ class _Group:
         self.limits = limits
         self.prefix = prefix
         self.keys: list[Key] = []
+        self.tokens = 0
         self.stream_tokens = 0
         self.longest = 0
 
@@ -126,10 +133,16 @@ class _Group:
         return (
             self.is_tiled == (_length(key) >= limits.tiled_from)
             and rectangle <= limits.rectangle_tokens
+            and self._may_pad(rectangle, rectangle - self.tokens - _length(key))
             and self.stream_tokens + self._new_tokens(key) <= limits.stream_tokens
         )
 
+    def _may_pad(self, rectangle: int, padding: int) -> bool:
+        limits = self.limits
+        return rectangle <= limits.padded_tokens or padding <= limits.most_padding * rectangle
+
     def add(self, key: Key) -> None:
+        self.tokens += _length(key)
         self.stream_tokens += self._new_tokens(key)
         self.longest = max(self.longest, _length(key))
         self.keys.insert(bisect_left(self.keys, key), key)

@@ -27,10 +27,9 @@ LIBRARIES = {
 QUERY = "nvidia-smi"
 QUERY_SECONDS = 20
 
-MOST_STREAM_TOKENS = 65_536
+MOST_STREAM_TOKENS = 32_768
+"""Twice as many are not faster on an H100, and take twice the memory; see bench/LOG.md."""
 LEAST_STREAM_TOKENS = 1_024
-PADDED = 2
-"""Positions of the attention's rectangle for each token of the stream, at most."""
 SHARE = 0.5
 """Of the free memory, for one batch's values; the rest is for the kernels' own and what the allocator holds back."""
 HALF_BYTES = 2
@@ -113,7 +112,7 @@ def free_bytes() -> int:
 
 
 def stream_tokens(numbers: Architecture, free: int) -> int:
-    """How many tokens one batch's stream may have, in whole thousands of 1,024.
+    """How many positions one batch may have, padding included, in whole thousands of 1,024.
 
     Args:
         numbers: the decoder's.
@@ -125,12 +124,11 @@ def stream_tokens(numbers: Architecture, free: int) -> int:
 
 
 def token_bytes(numbers: Architecture) -> int:
-    """Device memory that a token of the stream takes at most, at 16 bits a value.
+    """Device memory that a position of a batch takes at most, at 16 bits a value.
 
-    Within a layer there live: the residual before and after, a norm's and a linear layer's result; q, k and v in the
-    stream; in the rectangle those again, the context, and the present keys and values; or gate, up and their product.
+    Within a layer there live: the residual before and after, a norm's and a linear layer's result; q, k and v, those
+    again with their norms and positions, and the context; or gate, up and their product.
     """
     heads, kv_heads = numbers.num_attention_heads * numbers.head_dim, numbers.num_key_value_heads * numbers.head_dim
     qkv = heads + 2 * kv_heads
-    attention = qkv + PADDED * (qkv + heads + 2 * kv_heads)
-    return HALF_BYTES * (4 * numbers.hidden_size + max(attention, 3 * numbers.intermediate_size))
+    return HALF_BYTES * (4 * numbers.hidden_size + max(2 * qkv + heads, 3 * numbers.intermediate_size))

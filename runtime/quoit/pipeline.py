@@ -13,7 +13,7 @@ import numpy as np
 from quoit.ahead import ahead
 from quoit.artifact import Architecture, Artifact, Manifest, Precision, Task
 from quoit.batches import Batch, Limits, Row, plan_batches
-from quoit.cuda import PADDED, free_bytes, stream_tokens
+from quoit.cuda import free_bytes, stream_tokens
 from quoit.errors import InputError
 from quoit.kept import MOST_TOKENS, KeptPrompts
 from quoit.machine import usable_cores
@@ -27,6 +27,10 @@ CPU_LIMITS = Limits(stream_tokens=512, rectangle_tokens=2048, tiled_from=385)
 tokens; see bench/LOG.md."""
 CPU_RERANK_LIMITS = replace(CPU_LIMITS, stream_tokens=1024, rectangle_tokens=4096)
 """Rows that all begin alike gain from larger batches, since what they share is computed once in each."""
+
+MOST_PADDING = 0.1
+PADDED_TOKENS = 4096
+"""On CUDA a batch more costs about what 600 positions do, a tenth of a batch little larger than these."""
 
 LEAST_SHARED_TOKENS = 64
 """Matrix products on fewer rows than this are slow for a token."""
@@ -53,13 +57,13 @@ class RunOptions(TypedDict, total=False):
         threads: by default one for each core this process may use.
         max_tokens: longer texts are cut to this many tokens, those that surround every text included; by default
             the model's limit. What was cut is logged as a warning of the logger `quoit`.
-        batch_tokens: distinct tokens of one batch; by default what suits the provider, on CUDA up to 65,536 as memory
-            allows.
+        batch_tokens: distinct tokens of one batch; by default what suits the provider, on CUDA up to 32,768 as memory
+            allows, padding counted.
         workers: batches computed at a time, each on `threads // workers` threads; 1 by default. More of them give more
-            throughput on many texts, and one text alone takes longer.
+            throughput on many texts, and one text alone takes longer; on CUDA they gain nothing.
         cuda_graphs: on CUDA, answer a text of up to 256 tokens that comes alone by a captured run, which spares the
-            launches of its kernels. The first text of each of five lengths takes longer, and runs go one at a time;
-            off by default.
+            launches of its kernels. The first text of each of five lengths takes longer, and runs go one at a time.
+            On by default there.
         tuned: `latency` or `throughput`: threads, batch_tokens and workers that are not given are those `quoit bench`
             found best for it on this machine.
         tuning: the tuning file, instead of the one that `quoit bench` keeps; implies `throughput` without `tuned`.
@@ -71,7 +75,7 @@ class RunOptions(TypedDict, total=False):
     max_tokens: int | None
     batch_tokens: int | None
     workers: int | None
-    cuda_graphs: bool
+    cuda_graphs: bool | None
     tuned: Goal | None
     tuning: str | Path | None
 
@@ -138,7 +142,7 @@ class Pipeline:
         precision: Precision | None = None,
         provider: ProviderRequest = "auto",
         max_tokens: int | None = None,
-        cuda_graphs: bool = False,
+        cuda_graphs: bool | None = None,
         tuned: Goal | None = None,
         tuning: str | Path | None = None,
         **settings: Unpack[Settings],
@@ -166,7 +170,8 @@ class Pipeline:
         tokenizer = TextTokenizer.load(file, artifact.manifest, max_tokens=max_tokens)
         threads = check_number("threads", shares.threads, 1, MOST_THREADS) or usable_cores()
         workers = check_number("workers", shares.workers, 1, threads) or 1
-        session = Session(artifact, choice, threads=threads // workers, cuda_graphs=cuda_graphs)
+        captured = choice.provider == "cuda" if cuda_graphs is None else cuda_graphs
+        session = Session(artifact, choice, threads=threads // workers, cuda_graphs=captured)
         limits = default_limits(choice, artifact.manifest)
         if tokens is not None:
             limits = with_budget(limits, tokens)
@@ -240,9 +245,13 @@ def default_limits(choice: Choice, manifest: Manifest) -> Limits:
 
 
 def cuda_limits(numbers: Architecture, free: int) -> Limits:
-    """What one batch may hold in so many bytes of device memory; CUDA's attention needs no tiles."""
+    """What one batch may hold in so many bytes of device memory.
+
+    CUDA's attention needs no tiles. Its graph has padding in every layer, and computes a shared prefix as often as it
+    occurs.
+    """
     tokens = stream_tokens(numbers, free)
-    return Limits(stream_tokens=tokens, rectangle_tokens=PADDED * tokens, tiled_from=NEVER)
+    return Limits(tokens, tokens, NEVER, share_prefixes=False, most_padding=MOST_PADDING, padded_tokens=PADDED_TOKENS)
 
 
 def cpu_limits(task: Task) -> Limits:

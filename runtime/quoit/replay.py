@@ -19,9 +19,11 @@ from quoit.batches import Batch, Ids, batch_of
 
 LENGTHS = (16, 32, 64, 128, 256)
 """Tokens; few, since each has a captured run of its own, and a GPU has to read all weights for 16 tokens as for 128."""
-PROVIDER_OPTIONS = {"enable_cuda_graph": "1"}
+CAPTURE_OPTIONS = {"enable_cuda_graph": "1"}
 GRAPH_ID = "gpu_graph_id"
 NOT_CAPTURED = "-1"
+IN_CPU_MEMORY = ("longest_row", "rectangle", "tiled_attention")
+"""Inputs that are no values but shapes and choices; the same for all texts of one length."""
 
 Inputs = Mapping[str, NDArray[Any]]
 
@@ -52,9 +54,9 @@ class Replays:
 
         Args:
             onnxruntime: the module.
-            session: the model, loaded with PROVIDER_OPTIONS.
+            session: the model, loaded with CAPTURE_OPTIONS.
             device: where its buffers are to lie, `cuda` or `cpu`.
-            inputs_of: a batch's inputs by name; those without axes stay in the CPU's memory.
+            inputs_of: a batch's inputs by name.
         """
         self._onnxruntime = onnxruntime
         self._session = session
@@ -82,12 +84,16 @@ class Replays:
     def _bind(self, length: int) -> _Bound:
         value = self._onnxruntime.OrtValue
         inputs = self._inputs_of(batch_of(np.zeros(length, np.int64)))
-        held = {name: value.ortvalue_from_numpy(array, self._device) for name, array in inputs.items() if array.ndim}
+        held = {
+            name: value.ortvalue_from_numpy(array, self._device)
+            for name, array in inputs.items()
+            if name not in IN_CPU_MEMORY
+        }
         output = self._session.get_outputs()[0]
         answer = value.ortvalue_from_shape_and_type([1, *output.shape[1:]], np.float32, self._device)
         binding = self._session.io_binding()
         for name, array in inputs.items():
-            if array.ndim:
+            if name in held:
                 binding.bind_ortvalue_input(name, held[name])
             else:
                 binding.bind_cpu_input(name, array)

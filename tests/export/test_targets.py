@@ -116,6 +116,23 @@ def test_inputs_are_those_that_the_runtime_feeds(artifact: Artifact, precision: 
     assert int(fed["longest_row"]) == 3
 
 
+@pytest.mark.parametrize("precision", HALVES)
+def test_only_tokens_and_last_rows_are_gathered(artifact: Artifact, precision: Precision) -> None:
+    """The rows of the token table; the last rows' residual and attention."""
+    gathers = [list(node.input) for node in cuda_graph(artifact, precision).graph.node if node.op_type == "Gather"]
+    assert [indices for _, indices in gathers] == ["input_ids", "last_row", "last_row"]
+
+
+def test_cuda_is_fed_rows_side_by_side() -> None:
+    """Each with its last token repeated behind its end, and the places of the last ones."""
+    (batch,) = plan_batches([[7, 8, 9], [7, 8]], LIMITS)
+    fed = feed(batch, "cuda")
+    assert fed["input_ids"].tolist() == [7, 8, 8, 7, 8, 9]
+    assert fed["last_row"].tolist() == [1, 5]
+    assert fed["row_lengths"].tolist() == [1, 2]
+    assert fed["rectangle"].tolist() == [2, 3, -1]
+
+
 @pytest.mark.parametrize("precision", ON_CUDA)
 def test_the_graph_is_valid(artifact: Artifact, tmp_path: Path, precision: Precision) -> None:
     """onnxruntime has SimplifiedLayerNormalization in the standard domain, where onnx's checker does not know it."""

@@ -20,6 +20,8 @@ LIMITS = st.builds(
     rectangle_tokens=st.integers(1, 80) | st.just(100_000),
     tiled_from=st.integers(1, 12) | st.just(1 << 62),
     share_prefixes=st.booleans(),
+    most_padding=st.sampled_from([1.0, 1.0, 0.5, 0.1, 0.0]),
+    padded_tokens=st.integers(0, 40),
 )
 
 
@@ -89,6 +91,8 @@ def test_limits_hold_but_for_single_rows_and_a_row_is_tiled_by_its_own_length(
         if len(found) > 1:
             assert batch.attention_index.size <= limits.rectangle_tokens
             assert len(batch.input_ids) <= limits.stream_tokens
+            size = batch.attention_index.size
+            assert size <= limits.padded_tokens or size - sum(map(len, found)) <= limits.most_padding * size
         assert all((len(row) >= limits.tiled_from) == batch.tiled_attention for row in found)
         distinct = {row[:end] for row in found for end in range(1, len(row) + 1)}
         if not batch.tiled_attention:

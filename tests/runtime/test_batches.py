@@ -179,6 +179,23 @@ def test_longest_rows_come_first_by_classes_of_about_the_same_length() -> None:
     assert longer_later, "within a class, rows that begin alike come before longer ones"
 
 
+def test_padding_is_bounded_where_a_batch_is_large_enough() -> None:
+    """A batch ends where one row more would be too short for it; rows come by length, those that begin alike apart."""
+    lengths = np.random.default_rng(0).integers(1, 200, 400)
+    rows = [(number % 3, *[number] * (length - 1)) for number, length in enumerate(lengths)]
+    limits = Limits(4000, 4000, 1000, share_prefixes=False, most_padding=0.1, padded_tokens=300)
+    batches = list(plan_batches(rows, limits))
+    found = [[len(row) for row in rows_of(batch)] for batch in batches]
+    for one, other in pairwise(found):
+        assert min(one) >= max(other)
+        size, more = max(one) * (len(one) + 1), sum(one) + max(other)
+        assert size > 4000 or (size > 300 and size - more > 0.1 * size)
+    wasted = [batch.attention_index.size - sum(each) for batch, each in zip(batches, found, strict=True)]
+    assert sum(wasted) < 0.1 * sum(map(sum, found))
+    unbounded = list(plan_batches(rows, replace(limits, most_padding=1.0)))
+    assert len(unbounded) < len(batches)
+
+
 def test_documents_of_one_query_are_computed_together() -> None:
     """Of several queries, each with documents of about the same length, hardly a batch holds two."""
     generator = np.random.default_rng(0)

@@ -8,8 +8,9 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from quoit import Embedder, ProviderError
+from quoit import Embedder, ProviderError, Reranker
 from quoit.artifact import Artifact, GraphName, Precision
+from quoit.batches import plan_batches
 from quoit.cuda import (
     LEAST_STREAM_TOKENS,
     MOST_STREAM_TOKENS,
@@ -107,11 +108,16 @@ def test_a_batch_is_as_large_as_memory_allows_within_bounds() -> None:
     assert stream_tokens(LARGEST, 24 * GIB) >= 16_384
 
 
-def test_cuda_takes_larger_batches_than_a_cpu_and_no_tiles() -> None:
+def test_cuda_takes_larger_batches_than_a_cpu_without_tiles_or_much_padding() -> None:
     limits = cuda_limits(SMALLEST, 24 * GIB)
     assert limits.stream_tokens > CPU_LIMITS.stream_tokens
-    assert limits.rectangle_tokens == 2 * limits.stream_tokens
+    assert limits.rectangle_tokens == limits.stream_tokens
     assert limits.tiled_from > 40_960
+    assert not limits.share_prefixes
+    lengths = np.random.default_rng(0).lognormal(4.5, 0.7, 2000).astype(int) + 1
+    batches = list(plan_batches([[number] * length for number, length in enumerate(lengths)], limits))
+    assert sum(batch.attention_index.size for batch in batches) < 1.1 * lengths.sum()
+    assert len(batches) < 3 * lengths.sum() / limits.stream_tokens + 10
 
 
 @pytest.mark.gpu
@@ -148,8 +154,8 @@ class TestOnCuda:
 
     def test_a_captured_run_answers_as_others_do(self, half_artifact: Artifact, precision: Precision) -> None:
         """Every length twice, the second time replayed, with longer texts and batches in between."""
-        embedder = Embedder(half_artifact.folder, precision=precision, provider="cuda", cuda_graphs=True)
-        plain = self.embedder(half_artifact, precision)
+        embedder = self.embedder(half_artifact, precision)
+        plain = Embedder(half_artifact.folder, precision=precision, provider="cuda", cuda_graphs=False)
         texts = ["a " * count for count in (3, 12, 30, 60, 120, 500, 5, 50)]
         for _ in range(2):
             found = np.stack([embedder.encode(text) for text in texts])
@@ -157,12 +163,21 @@ class TestOnCuda:
             assert (embedder.encode(texts) * found).sum(axis=1).min() >= ROUNDING[precision]
 
     def test_captured_runs_are_safe_in_several_threads(self, half_artifact: Artifact, precision: Precision) -> None:
-        embedder = Embedder(half_artifact.folder, precision=precision, provider="cuda", cuda_graphs=True)
+        embedder = self.embedder(half_artifact, precision)
         texts = [f"{number} " * (1 + 9 * number) for number in range(12)]
         alone = np.stack([embedder.encode(text) for text in texts])
         with ThreadPoolExecutor(4) as pool:
             found = np.stack(list(pool.map(embedder.encode, texts)))
         assert np.array_equal(found, alone)
+
+    def test_texts_of_all_lengths_agree_whatever_is_beside_them(
+        self, half_artifact: Artifact, precision: Precision
+    ) -> None:
+        """Batches with padding behind shorter rows, and texts that begin alike."""
+        embedder = self.embedder(half_artifact, precision)
+        texts = [("a b c d e " * 60)[:length] + end for length in range(1, 300, 7) for end in ("", " x")]
+        alone = np.stack([embedder.encode(text) for text in texts])
+        assert (alone * embedder.encode(texts)).sum(axis=1).min() >= ROUNDING[precision]
 
     def test_a_long_text_fits(self, half_artifact: Artifact, precision: Precision) -> None:
         vector = self.embedder(half_artifact, precision).encode("a long text " * 500)
@@ -172,3 +187,16 @@ class TestOnCuda:
         limits = self.embedder(half_artifact, precision).pipeline.limits
         assert LEAST_STREAM_TOKENS <= limits.stream_tokens <= MOST_STREAM_TOKENS
         assert re.fullmatch(r"\d+", str(free_bytes()))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_CUDA, reason="this onnxruntime offers no CUDAExecutionProvider")
+def test_a_reranker_on_cuda_agrees_with_fp32(rerank_artifact: Artifact) -> None:
+    """In batches and alone, by captured runs."""
+    exact = Reranker(rerank_artifact.folder, precision="fp32", provider="cpu")
+    on_cuda = Reranker(rerank_artifact.folder, precision="fp16", provider="cuda")
+    pairs = [("a query", text) for text in parity_texts()[:40]]
+    expected = exact.predict(pairs)
+    np.testing.assert_allclose(on_cuda.predict(pairs), expected, atol=1 - FLOORS["fp16"]["agreement"])
+    alone = np.concatenate([on_cuda.predict([pair]) for pair in pairs])
+    np.testing.assert_allclose(alone, expected, atol=1 - FLOORS["fp16"]["agreement"])
