@@ -15,9 +15,9 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,37 +149,37 @@ def used_bytes(provider: ProviderName) -> int | None:
     return -free_bytes() if provider == "cuda" else resident_bytes()
 
 
+def load_quoit(artifact: Artifact, precision: Precision, provider: ProviderName) -> dict[str, Any]:
+    """A precision as it runs by default."""
+    return {f"quoit {precision}": Quoit(Embedder(artifact, precision=precision, provider=provider).pipeline)}
+
+
+def load_torch(checkpoint: Path, precision: Precision, provider: ProviderName) -> dict[str, Any]:
+    """The rival in one type, with as many rows as it takes by default, and more."""
+    model = load_model(checkpoint, HALVES[precision], provider)
+    return {f"torch sdpa {precision}, {rows} rows": TorchModel(model, provider, rows) for rows in BATCH_ROWS}
+
+
 def make_systems(
     artifact: Artifact, checkpoint: Path, provider: ProviderName, rivals: bool, workload: Workload
 ) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
     """Every system by name, and the memory that its model takes when loaded, and after a pass over a workload."""
+    loads = {f"quoit {precision}": partial(load_quoit, artifact, precision, provider) for precision in ON_CUDA}
+    if rivals:
+        loads |= {f"torch sdpa {name}": partial(load_torch, checkpoint, name, provider) for name in HALVES}
     systems: dict[str, Any] = {}
     memory: dict[str, dict[str, int]] = {}
-
-    def add(model: str, load: Callable[[], dict[str, Any]]) -> None:
+    for model, load in loads.items():
         before = used_bytes(provider) or 0
         mine = load()
         loaded = used_bytes(provider) or 0
         for system in mine.values():
             system.run(workload)
         memory[model] = {"loaded": loaded - before, "after_a_pass": (used_bytes(provider) or 0) - before}
-        systems.update(mine)
-
-    def quoit(precision: Precision, **options: bool) -> Quoit:
-        return Quoit(Embedder(artifact, precision=precision, provider=provider, **options).pipeline)
-
-    def torch_model(dtype: torch.dtype, name: str) -> dict[str, Any]:
-        model = load_model(checkpoint, dtype, provider)
-        return {f"{name}, {rows} rows": TorchModel(model, provider, rows) for rows in BATCH_ROWS}
-
-    for precision in ON_CUDA:
-        name = f"quoit {precision}"
-        add(name, lambda name=name, precision=precision: {name: quoit(precision)})
+        systems |= mine
     for precision in ON_CUDA if provider == "cuda" else ():
-        systems[f"quoit {precision}{LAUNCHED}"] = quoit(precision, cuda_graphs=False)
-    for precision, dtype in HALVES.items() if rivals else ():
-        name = f"torch sdpa {precision}"
-        add(name, lambda name=name, dtype=dtype: torch_model(dtype, name))
+        launched = Embedder(artifact, precision=precision, provider=provider, cuda_graphs=False)
+        systems[f"quoit {precision}{LAUNCHED}"] = Quoit(launched.pipeline)
     return systems, memory
 
 

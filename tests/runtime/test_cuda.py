@@ -116,7 +116,7 @@ def test_cuda_takes_larger_batches_than_a_cpu_without_tiles_or_much_padding() ->
     assert not limits.share_prefixes
     lengths = np.random.default_rng(0).lognormal(4.5, 0.7, 2000).astype(int) + 1
     batches = list(plan_batches([[number] * length for number, length in enumerate(lengths)], limits))
-    assert sum(batch.attention_index.size for batch in batches) < 1.1 * lengths.sum()
+    assert sum(batch.attention_index.size for batch in batches) < 1.13 * lengths.sum()
     assert len(batches) < 3 * lengths.sum() / limits.stream_tokens + 10
 
 
