@@ -6,7 +6,8 @@
 The first needs onnxruntime-gpu and a torch for CUDA; without --checkpoint it writes one with random weights, of the
 0.6B shape by default; the results of others are called <gpu>-4b.json and the like. The second is a dry run: every step
 but CUDA's own, on a machine without a GPU; its figures say nothing, and it writes no result unless --out names a file.
-Artifacts are made beside the checkpoint once, so that a run that was cut off goes on. The last line is the JSON.
+Artifacts are made beside the checkpoint once, so that a run that was cut off goes on. The result is written after every
+round, and says how many there were. The last line is the JSON.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -23,10 +25,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
+from tqdm import trange
 
 from bench.measure import SHORT_SECONDS
 from bench.record import ROOT, commit
+from bench.table import cuda_table
 from bench.torch_rival import TorchModel, device_name, load_model, matmul_ceiling
 from bench.workloads import Workload, equal, log_normal
 from quoit import Embedder
@@ -35,6 +38,7 @@ from quoit.cuda import free_bytes
 from quoit.machine import cpu_name, resident_bytes, usable_cores
 from quoit.pipeline import Pipeline
 from quoit.session import PREFERRED, onnxruntime_version
+from quoit.writers import replacing
 from quoit_export.checkpoint import linear_shapes
 
 SHAPE = "0.6b"
@@ -45,11 +49,14 @@ QUERY_TOKENS = 16
 QUERIES = 200
 BATCH_ROWS = (32, 128)
 """Of the rival: its own default, and a larger one; the better counts."""
+MIX = "mix"
 LAUNCHED = ", no CUDA graphs"
 """Ends the names of systems that launch the kernels of single queries one by one."""
 CEILING = {"cuda": 8192, "cpu": 512}
 HALVES: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
 ON_CUDA = PREFERRED["cuda"]
+
+Rates = dict[str, dict[str, float]]
 
 
 def fit(workload: Workload, vocabulary: int) -> Workload:
@@ -57,11 +64,14 @@ def fit(workload: Workload, vocabulary: int) -> Workload:
     return replace(workload, rows=[np.array(row) % vocabulary for row in workload.rows])
 
 
-def make_workloads(tokens: int, vocabulary: int) -> tuple[Workload, ...]:
-    """So many tokens of texts of each length, a mix, and 100 documents behind one rerank prefix."""
+def make_workloads(tokens: int, vocabulary: int, number: int = 0) -> tuple[Workload, ...]:
+    """So many tokens of texts of each length, a mix, and 100 documents behind one rerank prefix.
+
+    The mix is another one for every number: a stream of texts has batches of shapes that were not met before.
+    """
     fixed = [equal(max(1, tokens // length), length, seed) for seed, length in enumerate(LENGTHS)]
-    mixed = (log_normal(max(1, tokens // 128), len(LENGTHS)), rerank_workload(min(100, max(2, tokens // 128))))
-    return tuple(fit(workload, vocabulary) for workload in (*fixed, *mixed))
+    mix = replace(log_normal(max(1, tokens // 128), len(LENGTHS) + number), name=MIX)
+    return tuple(fit(each, vocabulary) for each in (*fixed, mix, rerank_workload(min(100, max(2, tokens // 128)))))
 
 
 def rerank_workload(count: int) -> Workload:
@@ -72,29 +82,18 @@ def rerank_workload(count: int) -> Workload:
     return Workload(f"rerank {count}", rows)
 
 
-def interleave(
-    systems: dict[str, Any], workloads: tuple[Workload, ...], rounds: int
-) -> dict[str, dict[str, list[float]]]:
-    """Seconds of every round, system by workload; systems take turns within a round, each round in another order."""
-    seconds: dict[str, dict[str, list[float]]] = {name: {w.name: [] for w in workloads} for name in systems}
+def interleave(systems: dict[str, Any], workloads: tuple[Workload, ...], number: int) -> Rates:
+    """Tokens/s of one round by workload and system, which take turns, each round in another order."""
     names = list(systems)
-    with tqdm(unit=" passes", disable=None) as bar:
-        for number in range(rounds + 1):
-            for workload in workloads:
-                for name in names[number % len(names) :] + names[: number % len(names)]:
-                    took = time_pass(systems[name], workload)
-                    # The first round warms up.
-                    if number:
-                        seconds[name][workload.name].append(took)
-                    bar.update()
-    return seconds
+    order = names[number % len(names) :] + names[: number % len(names)]
+    return {each.name: {name: each.tokens / time_pass(systems[name], each) for name in order} for each in workloads}
 
 
 def time_pass(system: Any, workload: Workload) -> float:
-    """Seconds of one pass over a workload; short ones are repeated for half a second and averaged."""
+    """Seconds of one pass over a workload; short ones are repeated for half a second and averaged, but for a mix."""
     start = time.perf_counter()
     passes = 0
-    while passes == 0 or time.perf_counter() - start < SHORT_SECONDS:
+    while passes == 0 or (workload.name != MIX and time.perf_counter() - start < SHORT_SECONDS):
         system.run(workload)
         passes += 1
     return (time.perf_counter() - start) / passes
@@ -206,22 +205,28 @@ def token_flops(numbers: Architecture, length: int) -> float:
 
 
 def summarise(
-    seconds: dict[str, dict[str, list[float]]], workloads: tuple[Workload, ...], numbers: Architecture, ceiling: float
+    rounds: Sequence[Rates], lengths: dict[str, float], numbers: Architecture, ceiling: float
 ) -> dict[str, dict[str, Any]]:
-    """By workload and system, tokens/s, the fraction of the ceiling, and the ratio to the best rival round by round."""
+    """By workload and system, tokens/s, the fraction of the ceiling, and the ratio to the best rival round by round.
+
+    Args:
+        rounds: what `interleave` found in each.
+        lengths: tokens of a workload's texts on average.
+        numbers: the decoder's.
+        ceiling: FLOP/s of a matrix product.
+    """
     table: dict[str, dict[str, Any]] = {}
-    for workload in workloads:
-        took = {name: np.array(by_workload[workload.name]) for name, by_workload in seconds.items()}
-        rivals = [times for name, times in took.items() if name.startswith("torch")]
-        best = min(rivals, key=lambda times: float(np.median(times)), default=None)
-        length = workload.tokens / len(workload.rows)
-        table[workload.name] = {}
-        for name, times in took.items():
-            rate = workload.tokens / float(np.median(times))
-            table[workload.name][name] = {
+    for workload, length in lengths.items():
+        rates = {name: np.array([found[workload][name] for found in rounds]) for name in rounds[0][workload]}
+        rivals = [each for name, each in rates.items() if name.startswith("torch")]
+        best = max(rivals, key=lambda each: float(np.median(each)), default=None)
+        table[workload] = {}
+        for name, each in rates.items():
+            rate = float(np.median(each))
+            table[workload][name] = {
                 "tokens_per_second": round(rate, 1),
                 "of_ceiling": round(rate * token_flops(numbers, int(length)) / ceiling, 4),
-                "over_best_torch": None if best is None else round(float(np.median(best / times)), 3),
+                "over_best_torch": None if best is None else round(float(np.median(each / best)), 3),
             }
     return table
 
@@ -234,18 +239,19 @@ def cosines(systems: dict[str, Any], workload: Workload) -> dict[str, float]:
     return {name: round(float((found * reference).sum(axis=1).min()), 6) for name, found in unit.items()}
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Everything, as the JSON has it."""
+def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The result after every round, as the JSON has it."""
     checkpoint = options.checkpoint or checkpoint_of(options.shape)
     artifact = export(checkpoint, checkpoint.with_name(f"{checkpoint.name}-cuda-artifact"))
     numbers = artifact.manifest.architecture
     workloads = make_workloads(options.tokens, numbers.vocab_size)
+    lengths = {each.name: each.tokens / len(each.rows) for each in workloads}
     systems, memory = make_systems(artifact, checkpoint, options.provider, not options.no_rivals, workloads[-3])
     many = {name: system for name, system in systems.items() if not name.endswith(LAUNCHED)}
     ceilings = {
         name: matmul_ceiling(dtype, options.provider, CEILING[options.provider]) for name, dtype in HALVES.items()
     }
-    return {
+    facts = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": {"cpu": cpu_name(), "cores": usable_cores()},
@@ -258,8 +264,24 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "memory_bytes": memory,
         "cosine_to_first": cosines(systems, workloads[-2]),
         "latency_ms": latencies(systems, options.queries, numbers.vocab_size),
-        "throughput": summarise(interleave(many, workloads, options.rounds), workloads, numbers, ceilings["bf16"]),
     }
+    rounds: list[Rates] = []
+    # The first round warms up.
+    for number in trange(options.rounds + 1, unit=" rounds", disable=None):
+        found = interleave(many, make_workloads(options.tokens, numbers.vocab_size, number), number)
+        if number:
+            rounds.append(found)
+            yield facts | {"rounds": number, "throughput": summarise(rounds, lengths, numbers, ceilings["bf16"])}
+
+
+def out_of(options: argparse.Namespace) -> Path | None:
+    """Where the result goes: by default to bench/results, by the device's and the model's names; on a CPU nowhere."""
+    if options.out is not None or options.provider == "cpu":
+        given: Path | None = options.out
+        return given
+    slug = re.sub(r"[^a-z0-9]+", "-", device_name(options.provider).lower()).strip("-")
+    model = options.checkpoint.name if options.checkpoint else options.shape
+    return ROOT / "bench" / "results" / (f"{slug}.json" if model == SHAPE else f"{slug}-{model}.json")
 
 
 def main() -> None:
@@ -270,20 +292,20 @@ def main() -> None:
     parser.add_argument("--shape", choices=("0.6b", "4b", "8b"), default=SHAPE)
     parser.add_argument("--tokens", type=int, default=1 << 18, help="of each workload")
     parser.add_argument("--queries", type=int, default=QUERIES)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="after one that warms up; 1 or more")
     parser.add_argument("--no-tests", action="store_true")
     parser.add_argument("--no-rivals", action="store_true")
     parser.add_argument("--out", type=Path, help="default: bench/results/<gpu>.json; on a CPU, nowhere")
     options = parser.parse_args()
     tests = None if options.no_tests else run_tests()
-    result = {"tests": tests} | measure(options)
-    out = options.out
-    if out is None and options.provider == "cuda":
-        slug = re.sub(r"[^a-z0-9]+", "-", result["device"].lower()).strip("-")
-        model = options.checkpoint.name if options.checkpoint else options.shape
-        out = ROOT / "bench" / "results" / (f"{slug}.json" if model == SHAPE else f"{slug}-{model}.json")
-    if out is not None:
-        out.write_text(json.dumps(result, indent=2) + "\n")
+    out = out_of(options)
+    result: dict[str, Any] = {}
+    for found in measure(options):
+        result = {"tests": tests} | found
+        if out is not None:
+            with replacing(out) as draft:
+                draft.write_text(json.dumps(result, indent=2) + "\n")
+    print("\n".join(cuda_table(result)), file=sys.stderr)
     print(json.dumps(result))
     if tests and tests["exit"] != 0:
         raise SystemExit(f"the tests failed: {tests['summary']}")

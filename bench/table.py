@@ -1,6 +1,6 @@
 """Prints tables from bench/results.
 
-`rerank`, `methods` and `cuda` are the README's, `adversaries` is bench/README's, and `quality` the model card's.
+`rerank` and `methods` are the README's, `adversaries` is bench/README's, and `quality` the model card's.
 """
 
 import argparse
@@ -150,7 +150,6 @@ TABLES = {
     "methods": ("int8-methods", methods_table),
     "adversaries": ("int8-methods", adversary_table),
     "quality": ("quality", quality_tables),
-    "cuda": ("nvidia-h100-80gb-hbm3", cuda_table),
 }
 
 

@@ -68,9 +68,7 @@ def test_the_python_examples_run(
     assert 0 < ranked["score"] < 1
 
 
-@pytest.mark.parametrize(
-    ("name", "page"), [("rerank", README), ("methods", README), ("cuda", README), ("adversaries", BENCH_README)]
-)
+@pytest.mark.parametrize(("name", "page"), [("rerank", README), ("methods", README), ("adversaries", BENCH_README)])
 def test_the_tables_are_the_measured_ones(name: str, page: str) -> None:
     """Every figure of the tables comes from bench/results."""
     table = subprocess.run(

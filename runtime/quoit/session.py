@@ -30,8 +30,15 @@ PREFERRED: dict[ProviderName, tuple[Precision, ...]] = {
     "cpu": ("int8", "int4", "fp32", "fp16", "bf16"),
     "cuda": ("fp16", "bf16", "int4"),
 }
-CUDA_OPTIONS = {"arena_extend_strategy": "kSameAsRequested"}
-"""By default onnxruntime takes twice as much from the device each time: 60 GB for 0.6B and batches of 65,536 tokens."""
+FLASH_ATTENTION, EFFICIENT_ATTENTION, UNFUSED_ATTENTION = 1, 2, 16
+"""Bits of the provider's option `sdpa_kernel`; cuDNN's attention is another."""
+CUDA_OPTIONS = {
+    "arena_extend_strategy": "kSameAsRequested",
+    "sdpa_kernel": str(FLASH_ATTENTION | EFFICIENT_ATTENTION | UNFUSED_ATTENTION),
+}
+"""By default onnxruntime takes twice as much from the device each time, 66 GB for 0.6B and batches of 65,536 tokens.
+And on newer devices it prefers cuDNN's attention, which takes 60 ms and more for each shape of a batch that it has not
+met. See bench/LOG.md."""
 ERRORS_ONLY = 3
 
 

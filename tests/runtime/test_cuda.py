@@ -22,7 +22,7 @@ from quoit.cuda import (
     token_bytes,
 )
 from quoit.pipeline import CPU_LIMITS, cuda_limits
-from quoit.session import PREFERRED, onnxruntime_version
+from quoit.session import CUDA_OPTIONS, ONNX_NAMES, PREFERRED, onnxruntime_version
 from quoit_export.parity import FLOORS, Questions, answer, held_out, parity_texts
 from random_checkpoint import SHAPES
 
@@ -178,6 +178,12 @@ class TestOnCuda:
         texts = [("a b c d e " * 60)[:length] + end for length in range(1, 300, 7) for end in ("", " x")]
         alone = np.stack([embedder.encode(text) for text in texts])
         assert (alone * embedder.encode(texts)).sum(axis=1).min() >= ROUNDING[precision]
+
+    def test_the_provider_has_taken_its_options(self, half_artifact: Artifact, precision: Precision) -> None:
+        session = self.embedder(half_artifact, precision).pipeline.session._session
+        taken = session.get_provider_options()[ONNX_NAMES["cuda"]]
+        assert {name: taken[name] for name in CUDA_OPTIONS} == CUDA_OPTIONS
+        assert taken["enable_cuda_graph"] == "1"
 
     def test_a_long_text_fits(self, half_artifact: Artifact, precision: Precision) -> None:
         vector = self.embedder(half_artifact, precision).encode("a long text " * 500)
