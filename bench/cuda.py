@@ -292,11 +292,13 @@ def main() -> None:
     parser.add_argument("--shape", choices=("0.6b", "4b", "8b"), default=SHAPE)
     parser.add_argument("--tokens", type=int, default=1 << 18, help="of each workload")
     parser.add_argument("--queries", type=int, default=QUERIES)
-    parser.add_argument("--rounds", type=int, default=5, help="after one that warms up; 1 or more")
+    parser.add_argument("--rounds", type=int, default=5, help="after one that warms up")
     parser.add_argument("--no-tests", action="store_true")
     parser.add_argument("--no-rivals", action="store_true")
     parser.add_argument("--out", type=Path, help="default: bench/results/<gpu>.json; on a CPU, nowhere")
     options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error(f"--rounds {options.rounds} must be 1 or more")
     tests = None if options.no_tests else run_tests()
     out = out_of(options)
     result: dict[str, Any] = {}

@@ -54,7 +54,7 @@ def page(result: Result, plots: dict[str, str]) -> str:
         *([f"![{title}]({file})"] for title, file in plots.items()),
     ]
     for threads in result["speed"]:
-        parts.append([f"## {threads} thread{'s' if threads != '1' else ''}", "", *speed_table(result, threads)])
+        parts.append([f"## {on(threads)}", "", *speed_table(result, threads)])
         parts.append(["Milliseconds of one query with its instruction:", "", *latency_table(result, threads)])
     parts.append(["## What else it takes", "", *cost_table(result)])
     parts.append(["## Distance from the limit", "", *limit_table(result)])
@@ -134,7 +134,7 @@ def lost(result: Result, threads: str) -> Iterator[str]:
         ours, rivals = best(figures, is_quoit), rivals_of(result, workload, figures)
         theirs = best(rivals, lambda _: True)
         if ours and theirs and ratio(figures, ours, theirs) < 1:
-            yield f"- {workload}, {threads} threads: {theirs} is {ratio(figures, theirs, ours):.2f} × as fast as {ours}"
+            yield f"- {workload}, {on(threads)}: {theirs} is {ratio(figures, theirs, ours):.2f} × as fast as {ours}"
 
 
 def rivals_of(result: Result, workload: str, figures: dict[str, Any]) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def unfaithful(result: Result, threads: str) -> Iterator[str]:
         for name in figures:
             if ours and not is_quoit(name) and name not in counted and ratio(figures, ours, name) < 1:
                 yield (
-                    f"- {workload}, {threads} threads: {name} is {ratio(figures, name, ours):.2f} × as fast as {ours}; "
+                    f"- {workload}, {on(threads)}: {name} is {ratio(figures, name, ours):.2f} × as fast as {ours}; "
                     f"cosine {closeness(result, name)}"
                 )
 
@@ -187,8 +187,14 @@ def targets(result: Result) -> Iterator[list[str]]:
 
 
 def mixed(result: Result, threads: str) -> str:
-    """The largest mix that was measured."""
-    return "mix of 1000" if "mix of 1000" in result["speed"][threads] else "mix of 200"
+    """The largest of the mixes that most systems ran."""
+    speed = result["speed"][threads]
+    return max(("mix of 200", "mix of 1000"), key=lambda name: (len(speed.get(name, {})), name == "mix of 1000"))
+
+
+def on(threads: str) -> str:
+    """So many threads, in words."""
+    return f"{threads} thread{'s' if threads != '1' else ''}"
 
 
 def installed(facts: dict[str, Any], _: str) -> float | None:
@@ -255,7 +261,7 @@ def limit_table(result: Result) -> list[str]:
     for threads, machine in result["limits"].items():
         ceilings = machine["ceilings"]
         lines.append(
-            f"With {threads} threads this machine reaches {ceilings['int8']:,.0f} int8 GOP/s, "
+            f"With {on(threads)} this machine reaches {ceilings['int8']:,.0f} int8 GOP/s, "
             f"{ceilings['fp32']:,.0f} float32 GFLOP/s and {ceilings['bandwidth']:,.0f} GB/s. `quoit.roofline` says "
             "what is counted."
         )
@@ -293,7 +299,7 @@ def side_by_side_table(result: Result) -> list[str]:
         "memory",
         "installed",
     ]
-    lines = titled([f"{threads} threads", *columns])
+    lines = titled([on(threads), *columns])
     for name, facts in result["systems"].items():
         if name not in speed.get(mix, {}):
             continue

@@ -2,7 +2,7 @@
 
 | choice      | CPU | half on CPU | CUDA | why                                                                    |
 |-------------|-----|-------------|------|------------------------------------------------------------------------|
-| packed      | no  | yes         | yes  | CUDA's attention reads q, k and v side by side: one MatMul, one Gather |
+| packed      | no  | yes         | yes  | CUDA's attention reads q, k and v side by side: one MatMul             |
 | fused_norms | no  | no          | yes  | only CUDA's attention normalises the heads of q and k itself           |
 | gathers     | yes | yes         | no   | CUDA's Gather moves value by value: to the rectangle and back took     |
 |             |     |             |      | 28 % of a run, more than padding does; see bench/LOG.md                |
