@@ -17,6 +17,7 @@ from bench.systems import System
 
 PATIENCE_SECONDS = 3600
 """After which a request counts as never answered."""
+KILLED = " (killed, as Linux does when memory runs out)"
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -77,7 +78,8 @@ class Worker:
             timer.cancel()
         if not line:
             status = self.process.wait()
-            raise UnavailableError(f"ended with status {status}: {last_words(self.log.read_text(errors='replace'))}")
+            why = f"ended with status {status}" + (KILLED if status == -signal.SIGKILL else "")
+            raise UnavailableError(f"{why}: {last_words(self.log.read_text(errors='replace'))}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise UnavailableError(" ".join(answer["error"].split())[:600])
