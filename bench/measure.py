@@ -130,18 +130,18 @@ def start(plan: Plan, store: Store, names: list[str], workers: dict[str, Worker]
             if not vectors.is_file():
                 turn(worker, plan.check, vectors, least=0)
         except UnavailableError as error:
-            give_up(store, workers, name, plan, error)
+            give_up(store, workers, name, plan.what, error)
             continue
         store.explain(name, plan.what, None)
         store.learn(name, versions=loaded["versions"])
         say(f"{name}: loaded in {loaded['seconds'][0]:.1f} s, {worker.memory()['resident'] / 1e9:.2f} GB")
 
 
-def give_up(store: Store, workers: dict[str, Worker], name: str, plan: Plan, error: UnavailableError) -> None:
-    """Stops a system that failed, and keeps the reason."""
-    say(f"{name} cannot run: {error}")
+def give_up(store: Store, workers: dict[str, Worker], name: str, what: str, error: UnavailableError) -> None:
+    """Stops a system that failed at something, and keeps the reason."""
+    say(f"{name} cannot run {what}: {error}")
     workers.pop(name).stop()
-    store.explain(name, plan.what, str(error))
+    store.explain(name, what, str(error))
 
 
 def measure(plan: Plan, store: Store, checkpoint_bytes: int) -> None:
@@ -223,13 +223,16 @@ def measure_workload(plan: Plan, store: Store, workers: dict[str, Worker], workl
 
 def attempt(plan: Plan, store: Store, turns: Turns, name: str) -> list[float]:
     """The seconds of a system's turn; none where it failed and was given up."""
+    what = f"{turns.workload.name}, {plan.threads} threads"
     try:
-        return turns.take(name)
+        spent = turns.take(name)
     except UnavailableError as error:
-        give_up(store, turns.workers, name, plan, error)
+        give_up(store, turns.workers, name, what, error)
         if name == ANCHOR:
             raise SystemExit(f"{ANCHOR} failed: {error}") from error
         return []
+    store.explain(name, what, None)
+    return spent
 
 
 def describe(workload: Workload, seconds: dict[str, list[float]]) -> str:

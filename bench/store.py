@@ -63,8 +63,11 @@ class Store:
     def explain(self, name: str, when: str, reason: str | None) -> None:
         """Keeps the reason that a system cannot run, or forgets it, now that the system can."""
         reasons = self.facts().get(name, {}).get("reasons", {})
-        others = {key: text for key, text in reasons.items() if key != when}
-        self.learn(name, reasons=others if reason is None else others | {when: reason})
+        changed = {key: text for key, text in reasons.items() if key != when}
+        if reason is not None:
+            changed[when] = reason
+        if changed != reasons:
+            self.learn(name, reasons=changed)
 
     def vectors(self, system: str) -> Path:
         """Where a system's vectors are kept."""

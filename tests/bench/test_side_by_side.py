@@ -115,7 +115,8 @@ def test_a_system_that_dies_in_a_round_is_given_up_and_the_rest_goes_on(
     assert [list(measured["seconds"]) for measured in queries] == [[ANCHOR], [ANCHOR]]
     assert [measured["beside"] for measured in queries] == [{}, {}]
     assert store.done(1, "documents", FP32)
-    (reason,) = store.facts()[FP32]["reasons"].values()
+    ((what, reason),) = store.facts()[FP32]["reasons"].items()
+    assert what == "query, 1 threads"
     assert reason.startswith("ended with status -9 (killed, as Linux does when memory runs out)")
     measure(plan_of(artifact, store), store, checkpoint_bytes=1)
     assert len(store.done(1, "query", FP32)) == 2
