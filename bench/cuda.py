@@ -143,9 +143,9 @@ def run_tests() -> dict[str, Any]:
     return {"exit": done.returncode, "summary": lines[-1] if lines else "", "lines": lines[-30:]}
 
 
-def used_bytes(provider: ProviderName) -> int | None:
-    """Memory in use: what the device lacks, or the process's peak."""
-    return -free_bytes() if provider == "cuda" else resident_bytes()
+def used_bytes(provider: ProviderName) -> int:
+    """Memory in use: what the device lacks, or the process's peak; 0 where the system does not tell."""
+    return -free_bytes() if provider == "cuda" else resident_bytes() or 0
 
 
 def load_quoit(artifact: Artifact, precision: Precision, provider: ProviderName) -> dict[str, Any]:
@@ -169,12 +169,12 @@ def make_systems(
     systems: dict[str, Any] = {}
     memory: dict[str, dict[str, int]] = {}
     for model, load in loads.items():
-        before = used_bytes(provider) or 0
+        before = used_bytes(provider)
         mine = load()
-        loaded = used_bytes(provider) or 0
+        loaded = used_bytes(provider)
         for system in mine.values():
             system.run(workload)
-        memory[model] = {"loaded": loaded - before, "after_a_pass": (used_bytes(provider) or 0) - before}
+        memory[model] = {"loaded": loaded - before, "after_a_pass": used_bytes(provider) - before}
         systems |= mine
     for precision in ON_CUDA if provider == "cuda" else ():
         launched = Embedder(artifact, precision=precision, provider=provider, cuda_graphs=False)

@@ -7,7 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from bench.report import Result, is_quoit, mixed, throughputs
+from bench.report import Result, is_quoit, mixed, on, throughputs
 
 OURS, THEIRS = "#c0392b", "#7f8c8d"
 WIDTH, HEIGHT = 9.0, 5.0
@@ -29,7 +29,7 @@ def draw(result: Result, folder: Path) -> dict[str, str]:
     for title, (name, plot) in plots.items():
         figure = Figure((WIDTH, HEIGHT), layout="constrained")
         axes = figure.add_subplot()
-        axes.set_title(f"{title} ({threads} threads)")
+        axes.set_title(f"{title} ({on(threads)})")
         if plot(result, threads, axes):
             figure.savefig(folder / name, dpi=120)
             drawn[title] = name

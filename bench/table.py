@@ -126,9 +126,10 @@ def cuda_table(result: dict[str, Any]) -> list[str]:
             row([model, *cells, f"{query['p50']:.1f}, {query['p99']:.1f}", f"{taken['after_a_pass'] / 1e9:.1f}"])
         )
     fastest = next(iter(memory))
-    torch = min(each["p50"] for system, each in latency.items() if system.startswith("torch"))
-    ratios = [f"{found[fastest]['over_best_torch']:.2f}" for found in rates.values()]
-    lines.append(row([f"{fastest} ÷ best torch", *ratios, f"{torch / latency[fastest]['p50']:.1f}", ""]))
+    rivals = [each["p50"] for system, each in latency.items() if system.startswith("torch")]
+    if rivals:
+        ratios = [f"{found[fastest]['over_best_torch']:.2f}" for found in rates.values()]
+        lines.append(row([f"{fastest} ÷ best torch", *ratios, f"{min(rivals) / latency[fastest]['p50']:.1f}", ""]))
     shares = [f"{found[fastest]['of_ceiling']:.0%}" for found in rates.values()]
     lines.append(row([f"{fastest}, of a product's rate", *shares, "", ""]))
     return lines
