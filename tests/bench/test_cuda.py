@@ -1,0 +1,71 @@
+"""What becomes of a GPU's figures, and those that the README has; measuring them needs a GPU."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.cuda import summarise, token_flops
+from bench.table import cuda_table
+from random_checkpoint import SHAPES
+
+ROOT = Path(__file__).parents[2]
+BRIEF = json.loads((ROOT / "bench" / "results" / "h100-brief.json").read_text())
+NUMBERS = SHAPES["0.6b"]
+OURS, THEIRS = "quoit fp16", "torch sdpa bf16, 128 rows"
+ROUNDS = [{"8x64": {OURS: 300.0, "torch sdpa bf16, 32 rows": 50.0, THEIRS: 100.0 + number}} for number in range(3)]
+
+
+def result(*, rivals: bool) -> dict[str, Any]:
+    """As `bench.cuda` writes it."""
+    rounds = [{"8x64": {name: rate for name, rate in one["8x64"].items() if rivals or name == OURS}} for one in ROUNDS]
+    models = [OURS, *(["torch sdpa bf16"] if rivals else [])]
+    return {
+        "device": "a GPU",
+        "throughput": summarise(rounds, {"8x64": 64.0}, NUMBERS, 1000 * token_flops(NUMBERS, 64)),
+        "latency_ms": {name: {"p50": 2.0 if name == OURS else 8.0, "p99": 9.0} for name in rounds[0]["8x64"]},
+        "memory_bytes": {model: {"loaded": 10**9, "after_a_pass": 2 * 10**9} for model in models},
+    }
+
+
+def test_a_ratio_is_to_the_better_number_of_rows() -> None:
+    found = result(rivals=True)["throughput"]["8x64"]
+    assert found[OURS] == {"tokens_per_second": 300.0, "of_ceiling": 0.3, "over_best_torch": round(300 / 101, 3)}
+    assert cuda_table(result(rivals=True))[2:] == [
+        "| quoit fp16 | 0 | 2.0, 9.0 | 2.0 |",
+        "| torch sdpa bf16 | 0 | 8.0, 9.0 | 2.0 |",
+        "| quoit fp16 ÷ best torch | 2.97 | 4.0 |  |",
+        "| quoit fp16, of a product's rate | 30% |  |  |",
+    ]
+
+
+def test_without_rivals_there_is_no_ratio() -> None:
+    found = result(rivals=False)
+    assert found["throughput"]["8x64"][OURS]["over_best_torch"] is None
+    assert [line.split(" | ")[0] for line in cuda_table(found)[2:]] == [
+        "| quoit fp16",
+        "| quoit fp16, of a product's rate",
+    ]
+
+
+def test_the_readme_has_what_the_h100_showed() -> None:
+    """The passes after each workload's first, of texts of 128 to 512 tokens where a range is named."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rates = {
+        workload: {name: float(np.median(passes[1:])) for name, passes in found.items()}
+        for workload, found in BRIEF["tokens_per_second"].items()
+    }
+    ratios = {workload: found[OURS] / found[THEIRS] for workload, found in rates.items()}
+    lengths = {"1024x128": 128, "512x256": 256, "256x512": 512}
+    ours = [rates[workload][OURS] for workload in lengths]
+    times = [ratios[workload] for workload in lengths]
+    shares = [
+        100 * rate * token_flops(NUMBERS, length) / BRIEF["matmul_ceiling_flops"]["bf16"]
+        for rate, length in zip(ours, lengths.values(), strict=True)
+    ]
+    assert f"{round(min(ours), -3):,.0f} to {round(max(ours), -3):,.0f} tokens/s" in readme
+    assert f"{min(times):.1f} to {max(times):.1f} times" in readme
+    assert f"{ratios['mix of 1024']:.1f} times on a mix" in readme
+    assert f"{min(shares):.0f} to {max(shares):.0f} % of a matrix product's rate" in readme
+    assert f"a query took {BRIEF['latency_ms'][OURS]['p50']:.1f} ms" in readme
