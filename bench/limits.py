@@ -26,7 +26,7 @@ def works(artifact: Artifact, workload: Workload) -> Work:
     """What a workload needs in all, its prompt's keys and values being kept."""
     manifest = artifact.manifest
     tokenizer = TextTokenizer.load(artifact.path(manifest.tokenizer), manifest)
-    limits = cpu_limits(manifest.task)
+    limits = cpu_limits(manifest.task, manifest.max_tokens)
     prompt, texts = rendered(artifact, workload)
     rows, prefix = tokenizer.encode(texts).ids, tokenizer.beginning(prompt)
     calls: Sequence[list[Any]] = [[row] for row in rows] if workload.apart else [rows]

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from quoit.artifact import Architecture, Artifact, Calibration, EmbeddingContract, digest
 from quoit.batches import Batch, plan_batches
-from quoit.pipeline import CPU_LIMITS
+from quoit.pipeline import row_limits
 from quoit.prompts import render, render_pairs
 from quoit.readers import read_texts
 from quoit.session import Answers, feed
@@ -136,7 +136,7 @@ def observe(model: ir.Model, rows: Sequence[Ids], others: Sequence[Batch] = ()) 
     answer = str(model.graph.outputs[0].name)
     peaks = list(_probe_outputs(model.graph))
     inputs = dict(_probe(model))
-    batches = list(plan_batches(rows, CPU_LIMITS))
+    batches = list(plan_batches(rows, row_limits(rows)))
     observers = [_Observer(batch, max(2, SAMPLED_ROWS // len(rows))) for batch in batches]
     nothing = {SAMPLED: np.empty(0, np.int64)}
     feeds = [feed(one.batch) | {SAMPLED: np.concatenate(one.picked)} for one in observers]

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from quoit.batches import Row, plan_batches
-from quoit.pipeline import CPU_LIMITS
+from quoit.pipeline import row_limits
 from quoit.session import feed
 from quoit_export.pieces import run
 from quoit_export.targets import RESIDUAL
@@ -24,7 +24,7 @@ def first_nonfinite(model: ir.Model, rows: Sequence[Row]) -> str | None:
         rows: token ids to try.
     """
     names = list(_probe(model.graph))
-    feeds = [feed(batch) for batch in plan_batches(rows, CPU_LIMITS)]
+    feeds = [feed(batch) for batch in plan_batches(rows, row_limits(rows))]
     for _, outputs in run(model, feeds, "looking for the layer"):
         for name in names:
             if name in outputs and not np.isfinite(outputs[name]).all():

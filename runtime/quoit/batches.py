@@ -6,7 +6,7 @@ ids, each is compared with its neighbour, and only its new tail joins the stream
 one row. A prefix whose keys and values were kept from an earlier run needs no computing at all. This module does not
 know what the ids mean.
 
-Lengths are in tokens. P tokens of a kept prefix, T stream rows, R sequences, S tokens in the longest of them, N = R
+Lengths are in tokens. P tokens of a kept prefix, T stream rows, R sequences, S positions of the longest of them, N = R
 distinct texts.
 """
 
@@ -26,6 +26,8 @@ Key = bytes
 
 ID_BYTES = 4
 CLASSES_PER_DOUBLING = 4
+TILED_STEP = 16
+"""Tiled attention sees a multiple of this many positions of a row; see `attended_positions`."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Limits:
         share_prefixes: whether rows share the tokens they begin with.
         most_padding: the share of a rectangle that may be padding, unless it has at most `padded_tokens` positions.
         padded_tokens: see there.
+        max_positions: positions that the graph has RoPE tables for, the model's `max_tokens`; None for no limit.
     """
 
     stream_tokens: int
@@ -48,6 +51,31 @@ class Limits:
     share_prefixes: bool = True
     most_padding: float = 1.0
     padded_tokens: int = 0
+    max_positions: int | None = None
+
+    def is_tiled(self, tokens: int) -> bool:
+        """Whether a row of so many tokens has tiled attention."""
+        return tokens >= self.tiled_from
+
+    def attended_positions(self, tokens: int) -> int:
+        """The positions that attention sees of a row of so many tokens: all of them tokens, unless it is tiled.
+
+        Tiled attention must give a token the same bits in a rectangle of any width. Two of its steps depend on more
+        than the token (`MlasFlashAttentionGQA` and what it calls in onnxruntime 1.32):
+
+        - Queries are taken in tiles. Where a tile has one row, `MlasSgemmOperation` multiplies by another kernel, which
+          rounds otherwise. So the last position of a row is always padding: no token is alone in its tile, whatever the
+          size of a tile, which follows from the CPU's caches.
+        - `MlasComputeSumExpF32Kernel` without AVX adds what a row has beyond a multiple of four after the rest. So a
+          row's positions are a multiple of TILED_STEP.
+
+        A row within TILED_STEP tokens of `max_positions` has no room for both. It has `max_positions` positions, in
+        every batch, since no rectangle is wider.
+        """
+        if not self.is_tiled(tokens):
+            return tokens
+        padded = (tokens // TILED_STEP + 1) * TILED_STEP
+        return padded if self.max_positions is None else max(min(padded, self.max_positions), tokens)
 
 
 @dataclass(frozen=True)
@@ -60,6 +88,8 @@ class Batch:
         attention_index: [R, S] int64, the token behind each position: below P one of the kept prefix, from P on one of
             the stream; padding repeats the row's last.
         row_lengths: [R] int32, length minus one.
+        attended_lengths: [R] int32, the positions that attention sees of each row, minus one; with tiled attention,
+            padding is among them.
         stream_slot: [T] int64, each stream row's place in the flattened [R * S] attention output.
         last_row: [R] int64, the stream row of each sequence's last token, which is always computed.
         tiled_attention: whether attention runs in tiles.
@@ -71,6 +101,7 @@ class Batch:
     prefix_tokens: int
     attention_index: Ids
     row_lengths: NDArray[np.int32]
+    attended_lengths: NDArray[np.int32]
     stream_slot: Ids
     last_row: Ids
     tiled_attention: bool
@@ -95,7 +126,7 @@ def plan_batches(rows: Sequence[Row], limits: Limits, prefix: Row = ()) -> Itera
     for position, row in enumerate(rows):
         texts_of.setdefault(_key(row), []).append(position)
     size = _length_class if limits.most_padding == 1 else _length
-    order = sorted(texts_of, key=lambda key: (_length(key) < limits.tiled_from, -size(key), key))
+    order = sorted(texts_of, key=lambda key: (not limits.is_tiled(_length(key)), -size(key), key))
     kept = _key(prefix) if limits.share_prefixes else b""
     group = _Group(limits, kept)
     for key in order:
@@ -129,9 +160,9 @@ class _Group:
         if not self.keys:
             return True
         limits = self.limits
-        rectangle = (len(self.keys) + 1) * max(self.longest, _length(key))
+        rectangle = (len(self.keys) + 1) * limits.attended_positions(max(self.longest, _length(key)))
         return (
-            self.is_tiled == (_length(key) >= limits.tiled_from)
+            self.is_tiled == limits.is_tiled(_length(key))
             and rectangle <= limits.rectangle_tokens
             and self._may_pad(rectangle, rectangle - self.tokens - _length(key))
             and self.stream_tokens + self._new_tokens(key) <= limits.stream_tokens
@@ -149,14 +180,19 @@ class _Group:
 
     @property
     def is_tiled(self) -> bool:
-        return self.longest >= self.limits.tiled_from
+        return self.limits.is_tiled(self.longest)
+
+    @property
+    def width(self) -> int:
+        """S, the positions of each row of the rectangle."""
+        return self.limits.attended_positions(self.longest)
 
     def kept_tokens(self, key: Key) -> int:
         """How many tokens of a row are the kept prefix's; its last is computed all the same, for its state."""
         return min(common_prefix(key, self.prefix), _length(key) - 1) if self._uses_prefix(key) else 0
 
     def _uses_prefix(self, key: Key) -> bool:
-        return bool(self.prefix) and _length(key) < self.limits.tiled_from
+        return bool(self.prefix) and not self.limits.is_tiled(_length(key))
 
     def _new_tokens(self, key: Key) -> int:
         """Tokens of a row that no row here begins with: its neighbours in order share the most."""
@@ -193,7 +229,7 @@ def _pack(group: _Group, texts_of: dict[Key, list[int]]) -> Batch:
     rows = [np.frombuffer(key, ">u4").astype(np.int64) for key in group.keys]
     kept = [group.kept_tokens(key) for key in group.keys]
     prefix_tokens = _length(group.prefix) if any(kept) else 0
-    index = np.zeros((len(rows), group.longest), np.int64)
+    index = np.zeros((len(rows), group.width), np.int64)
     ids: list[Ids] = []
     slots: list[Ids] = []
     start = prefix_tokens
@@ -208,7 +244,7 @@ def _pack(group: _Group, texts_of: dict[Key, list[int]]) -> Batch:
         tail = len(row) - shared
         index[number, shared : len(row)] = np.arange(start, start + tail)
         index[number, len(row) :] = start + tail - 1
-        slots.append(np.arange(shared, len(row)) + number * group.longest)
+        slots.append(np.arange(shared, len(row)) + number * group.width)
         ids.append(row[shared:])
         start += tail
     texts = [texts_of[key] for key in group.keys]
@@ -217,6 +253,7 @@ def _pack(group: _Group, texts_of: dict[Key, list[int]]) -> Batch:
         prefix_tokens=prefix_tokens,
         attention_index=index,
         row_lengths=np.array([len(row) - 1 for row in rows], np.int32),
+        attended_lengths=np.array([group.limits.attended_positions(len(row)) - 1 for row in rows], np.int32),
         stream_slot=np.concatenate(slots),
         last_row=index[:, -1] - prefix_tokens,
         tiled_attention=group.is_tiled,

@@ -6,13 +6,65 @@ import sys
 from pathlib import Path
 
 CPUINFO, STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
+CGROUP_NAMES, CGROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 INT8_FEATURES = ("amx_int8", "avx512_vnni", "avx_vnni", "avx512f", "avx2", "asimddp")
 """Features that decide the speed of int8, as Linux names them."""
 
 
 def usable_cores() -> int:
-    """The cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores this process may run on, no more than its cgroups' quota pays for; a part of a core does not count.
+
+    Threads that wait for each other all stop when the quota of a period is used up, so one thread too many costs more
+    than one too few.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min([cores, *(max(int(quota), 1) for quota in cgroup_quotas())])
+
+
+def cgroup_quotas() -> list[float]:
+    """The CPU quotas of this process's cgroup and of those above it, in cores; none where nothing is limited.
+
+    Version 2 has `cpu.max`, with the quota and the period in microseconds or `max`; version 1 has a file for each
+    (kernel documentation, admin-guide/cgroup-v2 and scheduler/sched-bwc).
+    """
+    quotas = []
+    for folder in _cgroup_folders():
+        words = _words(folder / "cpu.max") or [
+            *_words(folder / "cpu.cfs_quota_us"),
+            *_words(folder / "cpu.cfs_period_us"),
+        ]
+        if len(words) == len(("quota", "period")) and all(word.isdecimal() for word in words) and int(words[1]):
+            quotas.append(int(words[0]) / int(words[1]))
+    return quotas
+
+
+def _cgroup_folders() -> list[Path]:
+    """The folders of this process's cgroup for the CPU and of those above it.
+
+    A container may see its own cgroup as the root, or be told a path of the host that is not there; the folders that
+    are there are looked at all the same, up to the root.
+    """
+    try:
+        lines = CGROUP_NAMES.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    folders: list[Path] = []
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = CGROUP_ROOT / "cpu" if controllers else CGROUP_ROOT
+        inside = Path(name.lstrip("/"))
+        folders += [root / inside, *(root / above for above in inside.parents)]
+    return folders
+
+
+def _words(file: Path) -> list[str]:
+    """The words of a file; none where it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8").split()
+    except OSError:
+        return []
 
 
 def cpu_name() -> str:

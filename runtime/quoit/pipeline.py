@@ -189,6 +189,7 @@ class Pipeline:
             advance: told after each batch how many texts it answered.
             prompt: what they all begin with.
         """
+        self.session.fork_guard.check()
         encoded = map(self.tokenizer.encode, take_windows(texts))
         for rows in ahead(encoded) if self.overlapped else encoded:
             answers = self.run(rows.ids, advance, self.prompts.meet(prompt))
@@ -240,7 +241,7 @@ class Pipeline:
 def default_limits(choice: Choice, manifest: Manifest) -> Limits:
     """What one batch may hold on a provider; on CUDA, as much of a loaded model's batch as fits the free memory."""
     if choice.provider == "cpu":
-        return cpu_limits(manifest.task)
+        return cpu_limits(manifest.task, manifest.max_tokens)
     return cuda_limits(manifest.architecture, free_bytes())
 
 
@@ -254,9 +255,14 @@ def cuda_limits(numbers: Architecture, free: int) -> Limits:
     return Limits(tokens, tokens, NEVER, share_prefixes=False, most_padding=MOST_PADDING, padded_tokens=PADDED_TOKENS)
 
 
-def cpu_limits(task: Task) -> Limits:
-    """What one batch may hold on a CPU, for a task."""
-    return CPU_LIMITS if task == "embedding" else CPU_RERANK_LIMITS
+def cpu_limits(task: Task, max_tokens: int) -> Limits:
+    """What one batch may hold on a CPU, for a task and a model of so many tokens."""
+    return replace(CPU_LIMITS if task == "embedding" else CPU_RERANK_LIMITS, max_positions=max_tokens)
+
+
+def row_limits(rows: Sequence[Row]) -> Limits:
+    """What one batch may hold on a CPU of rows for a graph whose limit is not known; their lengths are within it."""
+    return replace(CPU_LIMITS, max_positions=max(map(len, rows), default=0))
 
 
 def with_budget(limits: Limits, tokens: int) -> Limits:

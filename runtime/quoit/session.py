@@ -5,6 +5,7 @@ This module does not know what the answers mean: states to be pooled, or scores.
 """
 
 import base64
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from quoit.artifact import GRAPHS, Artifact, GraphName, Precision, ProviderName,
 from quoit.batches import Batch, Ids, Row, batch_of
 from quoit.cuda import explain_absence, installed, prepare
 from quoit.errors import ArtifactError, InputError, ProviderError, brief, shown
+from quoit.fork_guard import ForkGuard, never_free_in_forks
 from quoit.replay import CAPTURE_OPTIONS, Replays, run_options
 
 ProviderRequest = Literal["cpu", "cuda", "auto"]
@@ -112,6 +114,9 @@ def onnxruntime() -> Any:
     Raises:
         ProviderError: it is not installed.
     """
+    # onnxruntime 1.32 reads this once, when it is imported. Without it, it writes a device id and a database into the
+    # user's cache folder, starts an uploader, and prints a warning where it cannot write. A value that is set stays.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime as module
     except ImportError as error:
@@ -203,6 +208,7 @@ class Session:
         """
         self.choice = choice
         self.threads = threads
+        self.fork_guard = ForkGuard()
         self._provider_options = (CUDA_OPTIONS if choice.provider == "cuda" else {}) | (
             CAPTURE_OPTIONS if cuda_graphs else {}
         )
@@ -262,6 +268,7 @@ class Session:
                 "provider='cpu'"
             ) from error
         session.disable_fallback()
+        never_free_in_forks(session)
         return session
 
     def _check_inputs(self, path: Path) -> None:
@@ -298,6 +305,7 @@ class Session:
             batch: what to answer.
             kept: the prefix that the batch was planned with.
         """
+        self.fork_guard.check()
         past = kept.past if kept is not None and batch.prefix_tokens else {}
         with self._turn:
             if self._replays is not None and self._replays.takes(batch):
@@ -323,7 +331,7 @@ def feed(batch: Batch, provider: ProviderName = "cpu") -> dict[str, NDArray[Any]
     return {
         "input_ids": batch.input_ids,
         "attention_index": batch.attention_index,
-        "row_lengths": batch.row_lengths,
+        "row_lengths": batch.attended_lengths,
         "stream_slot": batch.stream_slot,
         "last_row": batch.last_row,
         "tiled_attention": np.array(batch.tiled_attention),

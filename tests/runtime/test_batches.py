@@ -58,6 +58,8 @@ def cases() -> tuple[Case, ...]:
     for seed in range(CASES):
         generator = np.random.default_rng(seed)
         rows, limits = random_rows(generator), random_limits(generator)
+        if generator.random() < 0.5:
+            limits = replace(limits, max_positions=max(map(len, rows)) + int(generator.integers(20)))
         found.append(Case(seed, rows, limits, list(plan_batches(rows, limits))))
     return tuple(found)
 
@@ -79,6 +81,14 @@ def prefixes(rows: Sequence[Row]) -> set[Row]:
 def length_class(row: Row) -> int:
     """The class of length by which rows are ordered."""
     return round(CLASSES_PER_DOUBLING * log2(len(row)))
+
+
+def positions(tokens: int, limits: Limits) -> int:
+    """The positions of a row that attention sees."""
+    if tokens < limits.tiled_from:
+        return tokens
+    padded = next(number for number in range(tokens + 1, tokens + 17) if number % 16 == 0)
+    return padded if limits.max_positions is None else min(padded, limits.max_positions)
 
 
 def stream_size(rows: Sequence[Row], limits: Limits) -> int:
@@ -149,8 +159,8 @@ def test_a_batch_ends_only_where_the_next_row_does_not_fit() -> None:
         for batch, following in pairwise(case.batches):
             rows = rows_of(batch)
             candidate = min(rows_of(following), key=lambda row: (len(row) < tiled_from, -length_class(row), row))
-            longest = batch.attention_index.shape[1]
-            width = max(longest, len(candidate))
+            longest = max(map(len, rows))
+            width = positions(max(longest, len(candidate)), case.limits)
             assert (
                 stream_size([*rows, candidate], case.limits) > case.limits.stream_tokens
                 or (len(rows) + 1) * width > case.limits.rectangle_tokens
@@ -234,13 +244,45 @@ def test_last_row_is_the_last_token_and_padding_repeats_it() -> None:
 def test_row_lengths_are_tight() -> None:
     for case in cases():
         for batch in case.batches:
-            assert batch.attention_index.shape[1] == max(map(len, rows_of(batch))), case.seed
+            assert batch.row_lengths.max() + 1 == max(map(len, rows_of(batch))), case.seed
+
+
+def test_attention_sees_padding_of_tiled_rows_alone() -> None:
+    """At least one position, in steps of 16, up to the model's limit; a row's own length decides."""
+    padded = 0
+    for case in cases():
+        for batch in case.batches:
+            seen = [positions(len(row), case.limits) for row in rows_of(batch)]
+            assert (batch.attended_lengths + 1).tolist() == seen, case.seed
+            assert batch.attention_index.shape[1] == max(seen), case.seed
+            padded += batch.tiled_attention
+    assert padded > CASES
+
+
+@pytest.mark.parametrize(
+    ("tokens", "most", "expected"),
+    [
+        (384, 2048, 384),
+        (385, 2048, 400),
+        (399, 2048, 400),
+        (400, 2048, 416),
+        (2031, 2048, 2032),
+        (2032, 2048, 2048),
+        (2047, 2048, 2048),
+        (2048, 2048, 2048),
+        (2048, None, 2064),
+        (390, 390, 390),
+        (389, 390, 390),
+    ],
+)
+def test_the_padding_of_a_tiled_row(tokens: int, most: int | None, expected: int) -> None:
+    assert Limits(512, 2048, tiled_from=385, max_positions=most).attended_positions(tokens) == expected
 
 
 def test_the_arrays_have_the_graphs_types() -> None:
     for case in cases()[:40]:
         for batch in case.batches:
-            assert batch.row_lengths.dtype == np.int32
+            assert batch.row_lengths.dtype == batch.attended_lengths.dtype == np.int32
             arrays = (batch.input_ids, batch.attention_index, batch.stream_slot, batch.last_row)
             assert {array.dtype for array in (*arrays, batch.texts, batch.output_row)} == {np.dtype(np.int64)}
 

@@ -1,0 +1,50 @@
+"""A loaded model in a forked child: refused there with a reason, and never freed.
+
+`fork` copies memory and one thread. onnxruntime's other threads do not exist in the child, so a run waits for them for
+ever. Freeing the model there waits too: the thread that it joins may by then be one of a model that the child loaded.
+This module does not know what a model is.
+"""
+
+import ctypes
+import os
+import weakref
+from dataclasses import dataclass, field
+
+from quoit.errors import ProviderError
+
+
+@dataclass(frozen=True)
+class ForkGuard:
+    """The process that loaded a model.
+
+    Attributes:
+        process: its number.
+    """
+
+    process: int = field(default_factory=os.getpid)
+
+    def check(self) -> None:
+        """Refuse to run in another process than the one that loaded the model.
+
+        Raises:
+            ProviderError: this process is a fork of it.
+        """
+        if os.getpid() != self.process:
+            raise ProviderError(
+                f"the model was loaded in process {self.process}, and this is process {os.getpid()}, a fork of it, "
+                "where onnxruntime's threads do not exist; load the model after the fork, or start processes with "
+                "multiprocessing's 'spawn'"
+            )
+
+
+def never_free_in_forks(model: object) -> None:
+    """Keep a forked child from ever freeing a model that its parent loaded; nothing changes in the parent."""
+    reference = weakref.ref(model)
+
+    def keep() -> None:
+        found = reference()
+        if found is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(found))
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=keep)
