@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 
 import quoit
 
@@ -15,6 +16,7 @@ PUBLIC = {
     "ProviderError",
     "QuoitError",
     "Reranker",
+    "__version__",
     "calibration_ranges",
 }
 
@@ -43,6 +45,11 @@ def test_exporting_needs_no_torch() -> None:
 def test_the_public_surface_is_this() -> None:
     assert set(quoit.__all__) == PUBLIC
     assert all(hasattr(quoit, name) for name in PUBLIC)
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert quoit.__version__ == version("quoit")
+    assert modules_after("import quoit; assert '__version__' not in vars(quoit)"), "looked up when it is asked for"
 
 
 def test_every_error_is_a_quoit_error() -> None:
