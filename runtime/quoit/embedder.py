@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Never, SupportsIndex, Unpack
+from typing import Never, SupportsIndex
 
 import numpy as np
 from tqdm import tqdm
@@ -11,7 +11,7 @@ from tqdm import tqdm
 from quoit.arguments import flag, refuse_unknown
 from quoit.artifact import Artifact, EmbeddingContract, Precision, digest, open_artifact
 from quoit.pipeline import Advance, Pipeline
-from quoit.pooling import DtypeLike, Output, OutputOptions, Ranges, Vectors, finish
+from quoit.pooling import DtypeLike, Output, Ranges, Vectors, finish
 from quoit.prompts import check_text, document_prompt, query_prompt, render
 from quoit.session import ProviderRequest
 from quoit.texts import each_text, list_texts
@@ -192,26 +192,27 @@ class Embedder:
             [n, dim] for the next n texts.
         """
         refuse_unknown(Embedder, "encode_stream", unknown)
-        windows = self._windows(prompt, texts, Output(dim, normalize, dtype, ranges), lambda _: None)
-        return self._reported(windows)
+        output = Output(dim, normalize, dtype, ranges)
+        return self._reported(self._windows(prompt, texts, output, lambda _: None))
 
-    def encode_windows(
+    def encode_windows(  # noqa: PLR0913  every option is seen
         self,
         texts: Iterable[str],
         *,
         prompt: str = "",
         advance: Advance = lambda _: None,
-        **output: Unpack[OutputOptions],
+        dim: SupportsIndex | None = None,
+        normalize: bool = True,
+        dtype: DtypeLike = "float32",
+        ranges: Ranges | None = None,
+        **unknown: Never,
     ) -> Iterator[Encoded]:
         """Like `encode_stream`, with the number of tokens and what was cut beside the vectors; logs nothing.
 
-        Args:
-            texts: any iterable of strings.
-            prompt: put before each text.
-            advance: called after each batch with the number of texts it answered, for a progress bar.
-            **output: as in `encode`.
+        `advance` is called after each batch with the number of texts it answered, for a progress bar.
         """
-        return self._windows(prompt, texts, Output(**output), advance)
+        refuse_unknown(Embedder, "encode_windows", unknown)
+        return self._windows(prompt, texts, Output(dim, normalize, dtype, ranges), advance)
 
     def fingerprint(self, prompt: str) -> str:
         """A hash of all that decides a text's vector, but the text itself and the output's options."""

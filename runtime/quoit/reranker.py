@@ -248,6 +248,7 @@ class Reranker:
         instruction: str | None = None,
         separator: Separator = "\n",
         advance: Advance = lambda _: None,
+        **unknown: Never,
     ) -> Iterator[Scored]:
         """The logits of any number of pairs, some thousands at a time, in input order and bounded memory.
 
@@ -258,7 +259,9 @@ class Reranker:
             instruction: see `Scoring`.
             separator: see `Scoring`.
             advance: called after each batch with the number of pairs it answered, for a progress bar.
+            **unknown: no option has another name.
         """
+        refuse_unknown(Reranker, "score_windows", unknown)
         instruction = self.contract.instruction if instruction is None else instruction
         prompt = rerank_prompt(instruction, separator)
         return self._run(render_pairs(each_pair(pairs), instruction, separator), prompt, advance)

@@ -33,7 +33,7 @@ def test_nothing_else_is_an_integer(value: Any) -> None:
 def test_every_number_may_be_numpys(byte_artifact: Artifact, embedder: Embedder) -> None:
     texts = ["a text", "another"]
     numbers: dict[str, Any] = {"threads": 2, "workers": 2, "batch_tokens": 64, "max_tokens": 100}
-    given = {name: np.int64(value) for name, value in numbers.items()}
+    given: dict[str, Any] = {name: np.int64(value) for name, value in numbers.items()}
     found = Embedder(byte_artifact, precision="fp32", provider="cpu", **given)
     assert (found.pipeline.workers, found.pipeline.session.threads) == (2, 1)
     assert type(found.pipeline.workers) is type(found.pipeline.tokenizer.max_tokens) is int
@@ -141,6 +141,8 @@ def test_every_flag_is_checked(byte_artifact: Artifact, embedder: Embedder, valu
         (Reranker, "predict", "apply_softmax", "use activation="),
         (Reranker, "predict", "activation_fn", "use activation="),
         (Reranker, "predict", "prompt", "use instruction="),
+        (Embedder, "encode_windows", "instruction", "use prompt="),
+        (Reranker, "score_windows", "show_progress", r"use show_progress= of Reranker.rank\(\)"),
         (Reranker, "predict", "seperator", r"use separator=; it takes instruction, separator, activation, show"),
         (
             Reranker,
@@ -152,11 +154,11 @@ def test_every_flag_is_checked(byte_artifact: Artifact, embedder: Embedder, valu
 )
 def test_an_unknown_option_is_told_its_counterpart(owner: type, method: str, name: str, message: str) -> None:
     """By the public method; the model need not be there to be asked, since it is the first that is looked at."""
-    arguments = {"__init__": (), "rank": ("q", []), "predict": ([],)}.get(method, ([],))
-    nobody = owner.__new__(owner)
-    call: Any = getattr(nobody, method)
+    positional: dict[str, tuple[Any, ...]] = {"__init__": (Path("nowhere"),), "rank": ("query", [])}
+    kind: Any = owner
+    call = getattr(kind.__new__(kind), method)
     with pytest.raises(TypeError, match=message) as caught:
-        call(*(arguments or (Path("nowhere"),)), **{name: None})
+        call(*positional.get(method, ([],)), **{name: None})
     for internal in ("Output", "Scoring", "Shares", "Pipeline", "__init__"):
         assert internal not in str(caught.value)
 

@@ -163,12 +163,14 @@ def models(byte_artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) ->
 def methods(models: Models) -> dict[str, Answer]:
     """Every public method that takes texts, as a function of what holds them."""
     embedder, reranker = models
+    judge: Any = reranker.predict
     return {
         "encode": embedder.encode,
         "encode_query": lambda texts: embedder.encode_query(texts, instruction="Find"),
         "encode_document": embedder.encode_document,
         "encode_stream": lambda texts: np.concatenate(list(embedder.encode_stream(texts))),
         "rank": lambda texts: reranker.rank(QUERY, texts, return_documents=True),
+        "predict": judge,
     }
 
 
@@ -218,10 +220,12 @@ def test_one_pair_gives_one_score(models: Models, make: Any) -> None:
 
 def test_no_texts_in_any_container_are_no_answers(models: Models) -> None:
     embedder, reranker = models
-    for empty in ([], (), iter([]), np.array([], "U1"), pd.Series([], dtype="string"), pa.array([], pa.string())):
+    texts: list[Any] = [(), iter([]), np.array([], "U1"), pd.Series([], dtype="string"), pa.array([], pa.string())]
+    for empty in [[], *texts]:
         assert embedder.encode(empty).shape == (0, 96)
-    for none in ([], iter([]), np.empty((0, 2), "U1"), {}.items()):
-        assert reranker.predict(none).shape == (0,)
+    pairs: list[Any] = [(), iter([]), np.empty((0, 2), "U1"), {}.items()]
+    for empty in [[], *pairs]:
+        assert reranker.predict(empty).shape == (0,)
     assert reranker.rank(QUERY, iter([])) == []
 
 
@@ -229,7 +233,7 @@ def test_no_texts_in_any_container_are_no_answers(models: Models) -> None:
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_does_not_hold_texts_in_an_order_is_refused(models: Models, method: str, kind: str) -> None:
     container, message = REFUSED[kind]
-    answer = models[1].predict if method == "predict" else methods(models)[method]
+    answer = methods(models)[method]
     with pytest.raises(TypeError, match=message):
         answer(container)
 
@@ -257,7 +261,7 @@ def test_one_string_is_a_text_and_no_container(models: Models, text: str) -> Non
     with pytest.raises(TypeError, match=r"documents is one string, .*'abc'.*; put it into a list"):
         reranker.rank(QUERY, text)
     with pytest.raises(TypeError, match=r"pairs is one string, .*'abc'.*; make it \[\(query, document\), ...\]"):
-        reranker.predict(text)  # type: ignore[call-overload]
+        reranker.predict(text)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -297,10 +301,10 @@ def test_an_invalid_item_is_found_before_anything_is_computed(models: Models, mo
 
 def test_an_option_is_refused_before_an_iterator_is_read(models: Models) -> None:
     embedder, reranker = models
-    texts, pairs, wrong = iter(["a"]), iter([("a", "b")]), {"dim": 5000}
+    texts, pairs = iter(["a"]), iter([("a", "b")])
     calls: list[Callable[[], object]] = [
-        lambda: embedder.encode(texts, **wrong),
-        lambda: embedder.encode_stream(texts, **wrong),
+        lambda: embedder.encode(texts, dim=5000),
+        lambda: embedder.encode_stream(texts, dim=5000),
         lambda: embedder.encode(texts, normalize=None),  # type: ignore[arg-type]
         lambda: reranker.rank(QUERY, texts, top_k=0),
         lambda: reranker.predict(pairs, activation="softmax"),  # type: ignore[call-overload]
@@ -349,7 +353,8 @@ def test_an_error_of_an_iterator_goes_on_to_the_caller(models: Models) -> None:
         yield "a"
         raise TypeError("the source broke")
 
-    for answer in methods(models).values():
+    for method in METHODS:
+        answer = methods(models)[method]
         with pytest.raises(TypeError, match=r"^the source broke$"):
             answer(texts())
 
