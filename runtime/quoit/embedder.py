@@ -195,7 +195,7 @@ class Embedder:
         output = Output(dim, normalize, dtype, ranges)
         return self._reported(self._windows(prompt, texts, output, lambda _: None))
 
-    def encode_windows(  # noqa: PLR0913  every option is seen
+    def encode_windows(
         self,
         texts: Iterable[str],
         *,
