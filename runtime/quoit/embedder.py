@@ -112,7 +112,8 @@ class Embedder:
             texts: the texts; one string gives one vector.
             dim: keep the first `dim` values, then normalise; None keeps all.
             normalize: scale each vector to unit length.
-            dtype: type of the values, see `quoit.pooling.Output`.
+            dtype: `float32`, `float16`, `int8`, `uint8`, `binary` or `ubinary`, see `quoit.pooling.Output`; numpy's own
+                types are taken too.
             ranges: [2, dim], for `int8` and `uint8`; see `quoit.calibration_ranges`.
             show_progress: draw a progress bar on standard error.
             **unknown: no option has another name; the error says which one is meant.
