@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 
 import quoit
 
 HEAVY = ("torch", "transformers", "onnx", "onnx_ir", "onnxruntime", "safetensors", "huggingface_hub", "quoit_export")
+COLUMNS = ("pandas", "polars", "pyarrow")
 PUBLIC = {
     "ArtifactError",
     "ComputeError",
@@ -15,6 +17,7 @@ PUBLIC = {
     "ProviderError",
     "QuoitError",
     "Reranker",
+    "__version__",
     "calibration_ranges",
 }
 
@@ -27,7 +30,7 @@ def modules_after(statement: str) -> set[str]:
 
 
 def test_import_quoit_loads_nothing_heavy() -> None:
-    assert not modules_after("import quoit") & set(HEAVY)
+    assert not modules_after("import quoit") & {*HEAVY, *COLUMNS}
 
 
 def test_the_command_line_loads_nothing_heavy_before_it_runs() -> None:
@@ -43,6 +46,11 @@ def test_exporting_needs_no_torch() -> None:
 def test_the_public_surface_is_this() -> None:
     assert set(quoit.__all__) == PUBLIC
     assert all(hasattr(quoit, name) for name in PUBLIC)
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert quoit.__version__ == version("quoit")
+    assert modules_after("import quoit; assert '__version__' not in vars(quoit)"), "looked up when it is asked for"
 
 
 def test_every_error_is_a_quoit_error() -> None:

@@ -110,7 +110,9 @@ class Questions:
     def plan(cls, artifact: Artifact, sample: Sample) -> "Questions":
         """What is asked of the model that an artifact is of."""
         rows = parity_rows(artifact, sample)
-        return cls(sample, rows, list(plan_batches(rows, cpu_limits(artifact.manifest.task, artifact.manifest.max_tokens))))
+        return cls(
+            sample, rows, list(plan_batches(rows, cpu_limits(artifact.manifest.task, artifact.manifest.max_tokens)))
+        )
 
     def collect(self, found: Sequence[Answers], task: Task) -> Answers:
         """A graph's answers to the batches as unit vectors [n, hidden], or as logits [QUERIES, documents].

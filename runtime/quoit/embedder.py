@@ -1,18 +1,22 @@
 """Texts to vectors: prompts, tokens, batches, session and pooling in a row."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import Never, SupportsIndex
 
 import numpy as np
 from tqdm import tqdm
 
-from quoit.artifact import Artifact, EmbeddingContract, digest, open_artifact
-from quoit.pipeline import Advance, Pipeline, RunOptions
-from quoit.pooling import Output, OutputOptions, Vectors, finish
+from quoit.arguments import flag, refuse_unknown
+from quoit.artifact import Artifact, EmbeddingContract, Precision, digest, open_artifact
+from quoit.pipeline import Advance, Pipeline
+from quoit.pooling import DtypeLike, Output, Ranges, Vectors, finish
 from quoit.prompts import check_text, document_prompt, query_prompt, render
+from quoit.session import ProviderRequest
+from quoit.texts import each_text, list_texts
 from quoit.tokens import Truncation
+from quoit.tuning import Goal
 
 
 @dataclass(frozen=True)
@@ -40,24 +44,51 @@ class Embedder:
 
     The vector of a text depends on the text alone: not on the texts beside it, their order, or the batch size, nor on
     what was kept of its prompt from earlier calls (see `quoit.kept`). One embedder may be used from several threads.
+
+    Texts may be in a list, a tuple, a numpy array of one dimension, a column of pandas, Arrow or Polars, an iterator,
+    or a view of a dictionary. Sets, mappings and tables are refused, and so are missing values.
     """
 
-    def __init__(self, path: str | Path | Artifact, **options: Unpack[RunOptions]) -> None:
+    def __init__(  # noqa: PLR0913  every option is seen
+        self,
+        path: str | Path | Artifact,
+        *,
+        precision: Precision | None = None,
+        provider: ProviderRequest = "auto",
+        threads: SupportsIndex | None = None,
+        max_tokens: SupportsIndex | None = None,
+        batch_tokens: SupportsIndex | None = None,
+        workers: SupportsIndex | None = None,
+        cuda_graphs: bool | None = None,
+        tuned: Goal | None = None,
+        tuning: str | Path | None = None,
+        **unknown: Never,
+    ) -> None:
         """Loads an artifact that `quoit-export` wrote.
 
-        Args:
-            path: the artifact folder.
-            **options: `precision`, `provider`, `threads`, `max_tokens`, `batch_tokens`, `workers`, `cuda_graphs`,
-                `tuned` and `tuning`, see `quoit.pipeline.RunOptions`.
+        `path` is its folder; how it runs is said by the options of `quoit.pipeline.RunOptions`.
 
         Raises:
             ArtifactError: the artifact is absent, damaged, for reranking, or rejected by its parity gate.
             ProviderError: onnxruntime or the provider asked for cannot run here.
             InputError: an argument is out of bounds.
+            TypeError: there is no option of a name.
         """
+        refuse_unknown(Embedder, "__init__", unknown)
         artifact = open_artifact(path)
         self.contract = artifact.contract(EmbeddingContract)
-        self.pipeline = Pipeline.load(artifact, **options)
+        self.pipeline = Pipeline.load(
+            artifact,
+            precision=precision,
+            provider=provider,
+            max_tokens=max_tokens,
+            cuda_graphs=cuda_graphs,
+            tuned=tuned,
+            tuning=tuning,
+            threads=threads,
+            batch_tokens=batch_tokens,
+            workers=workers,
+        )
 
     @property
     def dim(self) -> int:
@@ -65,62 +96,105 @@ class Embedder:
         return self.pipeline.artifact.manifest.architecture.hidden_size
 
     def encode(
-        self, texts: str | Sequence[str], *, show_progress: bool = False, **output: Unpack[OutputOptions]
+        self,
+        texts: str | Iterable[str],
+        *,
+        dim: SupportsIndex | None = None,
+        normalize: bool = True,
+        dtype: DtypeLike = "float32",
+        ranges: Ranges | None = None,
+        show_progress: bool = False,
+        **unknown: Never,
     ) -> Vectors:
         """The vectors of texts, without a prompt.
 
         Args:
             texts: the texts; one string gives one vector.
+            dim: keep the first `dim` values, then normalise; None keeps all.
+            normalize: scale each vector to unit length.
+            dtype: `float32`, `float16`, `int8`, `uint8`, `binary` or `ubinary`, see `quoit.pooling.Output`; numpy's own
+                types are taken too.
+            ranges: [2, dim], for `int8` and `uint8`; see `quoit.calibration_ranges`.
             show_progress: draw a progress bar on standard error.
-            **output: `dim`, `normalize`, `dtype` and `ranges`, see `quoit.pooling.Output`.
+            **unknown: no option has another name; the error says which one is meant.
 
         Returns:
-            [n, dim] in the order of the texts, float32 with unit rows unless `output` says otherwise; [dim] for
+            [n, dim] in the order of the texts, float32 with unit rows unless the options say otherwise; [dim] for
             one string.
 
         Raises:
-            TypeError: an item is not a string; its index is named.
-            InputError: an output option cannot be met, or a text cannot be encoded.
+            TypeError: an item is not a string, with its index; what holds the texts has no order; or there is no
+                option of a name.
+            InputError: an option cannot be met, or a text cannot be encoded.
             ComputeError: the model gave values that are not finite.
         """
-        return self._encode("", texts, show_progress, Output(**output))
+        refuse_unknown(Embedder, "encode", unknown)
+        return self._encode("", texts, show_progress, Output(dim, normalize, dtype, ranges))
 
     def encode_document(
-        self, texts: str | Sequence[str], *, show_progress: bool = False, **output: Unpack[OutputOptions]
+        self,
+        texts: str | Iterable[str],
+        *,
+        dim: SupportsIndex | None = None,
+        normalize: bool = True,
+        dtype: DtypeLike = "float32",
+        ranges: Ranges | None = None,
+        show_progress: bool = False,
+        **unknown: Never,
     ) -> Vectors:
         """Like `encode`, behind the checkpoint's document prompt (empty for Qwen3-Embedding)."""
-        return self._encode(document_prompt(self.contract.prompts), texts, show_progress, Output(**output))
+        refuse_unknown(Embedder, "encode_document", unknown)
+        prompt = document_prompt(self.contract.prompts)
+        return self._encode(prompt, texts, show_progress, Output(dim, normalize, dtype, ranges))
 
     def encode_query(
         self,
-        texts: str | Sequence[str],
+        texts: str | Iterable[str],
         *,
         instruction: str | None = None,
+        dim: SupportsIndex | None = None,
+        normalize: bool = True,
+        dtype: DtypeLike = "float32",
+        ranges: Ranges | None = None,
         show_progress: bool = False,
-        **output: Unpack[OutputOptions],
+        **unknown: Never,
     ) -> Vectors:
         r"""Like `encode`, behind the checkpoint's query prompt, or `Instruct: {instruction}\nQuery:`."""
+        refuse_unknown(Embedder, "encode_query", unknown)
         prompt = query_prompt(self.contract.prompts, instruction)
-        return self._encode(prompt, texts, show_progress, Output(**output))
+        return self._encode(prompt, texts, show_progress, Output(dim, normalize, dtype, ranges))
 
     def encode_stream(
-        self, texts: Iterable[str], *, prompt: str = "", **output: Unpack[OutputOptions]
+        self,
+        texts: Iterable[str],
+        *,
+        prompt: str = "",
+        dim: SupportsIndex | None = None,
+        normalize: bool = True,
+        dtype: DtypeLike = "float32",
+        ranges: Ranges | None = None,
+        **unknown: Never,
     ) -> Iterator[Vectors]:
         """The vectors of any number of texts, some thousands at a time, in input order and bounded memory.
 
-        Where the iterable raises, the texts before that are answered first.
+        The options are checked at the call, each text when its turn comes. Where the iterable raises, or an item is
+        no text, the texts before that are answered first.
 
         Args:
-            texts: any iterable of strings.
+            texts: any iterable of strings, not one string.
             prompt: put before each text.
-            **output: as in `encode`.
+            dim: as in `encode`, and so are the others.
+            normalize: as in `encode`.
+            dtype: as in `encode`.
+            ranges: as in `encode`.
+            **unknown: as in `encode`.
 
         Yields:
             [n, dim] for the next n texts.
         """
-        for encoded in self.encode_windows(texts, prompt=prompt, **output):
-            self.pipeline.report(encoded.truncation, len(encoded.vectors))
-            yield encoded.vectors
+        refuse_unknown(Embedder, "encode_stream", unknown)
+        output = Output(dim, normalize, dtype, ranges)
+        return self._reported(self._windows(prompt, texts, output, lambda _: None))
 
     def encode_windows(
         self,
@@ -128,17 +202,18 @@ class Embedder:
         *,
         prompt: str = "",
         advance: Advance = lambda _: None,
-        **output: Unpack[OutputOptions],
+        dim: SupportsIndex | None = None,
+        normalize: bool = True,
+        dtype: DtypeLike = "float32",
+        ranges: Ranges | None = None,
+        **unknown: Never,
     ) -> Iterator[Encoded]:
         """Like `encode_stream`, with the number of tokens and what was cut beside the vectors; logs nothing.
 
-        Args:
-            texts: any iterable of strings.
-            prompt: put before each text.
-            advance: called after each batch with the number of texts it answered, for a progress bar.
-            **output: as in `encode`.
+        `advance` is called after each batch with the number of texts it answered, for a progress bar.
         """
-        return self._run(prompt, texts, Output(**output), advance)
+        refuse_unknown(Embedder, "encode_windows", unknown)
+        return self._windows(prompt, texts, Output(dim, normalize, dtype, ranges), advance)
 
     def fingerprint(self, prompt: str) -> str:
         """A hash of all that decides a text's vector, but the text itself and the output's options."""
@@ -147,21 +222,31 @@ class Embedder:
         files = (manifest.tokenizer, *manifest.variants[choice.precision].files)
         return digest([file.sha256 for file in files], choice.provider, prompt, pipeline.tokenizer.max_tokens)
 
-    def _encode(self, prompt: str, texts: str | Sequence[str], show_progress: bool, output: Output) -> Vectors:
+    def _encode(self, prompt: str, texts: str | Iterable[str], show_progress: bool, output: Output) -> Vectors:
+        output = output.check(min_dim=self.contract.min_dim, hidden_size=self.dim)
+        shows = flag("show_progress", show_progress)
         if isinstance(texts, str):
-            one: Vectors = self._encode(prompt, [texts], show_progress, output)[0]
+            one: Vectors = self._encode(prompt, [texts], shows, output)[0]
             return one
-        for index, text in enumerate(texts):
-            check_text(text, f"text {index}")
-        with tqdm(total=len(texts), unit=" texts", disable=not show_progress) as bar:
-            windows = list(self._run(prompt, texts, output, bar.update))
-        self.pipeline.report(sum((encoded.truncation for encoded in windows), Truncation()), len(texts))
+        listed = list_texts(texts)
+        with tqdm(total=len(listed), unit=" texts", disable=not shows) as bar:
+            windows = list(self._run(prompt, listed, output, bar.update))
+        self.pipeline.report(sum((encoded.truncation for encoded in windows), Truncation()), len(listed))
         if not windows:
             return finish(np.empty((0, self.dim), np.float32), output)
         return np.concatenate([encoded.vectors for encoded in windows])
 
+    def _windows(self, prompt: str, texts: Iterable[str], output: Output, advance: Advance) -> Iterator[Encoded]:
+        """What a stream gives; all but its items is checked before the first of them is asked for."""
+        output = output.check(min_dim=self.contract.min_dim, hidden_size=self.dim)
+        return self._run(check_text(prompt, "prompt"), each_text(texts), output, advance)
+
     def _run(self, prompt: str, texts: Iterable[str], output: Output, advance: Advance) -> Iterator[Encoded]:
         """The pipeline: prompts, tokens, batches and session, pooling."""
-        output.check(min_dim=self.contract.min_dim, hidden_size=self.dim)
         for window in self.pipeline.windows(render(prompt, texts), advance, prompt):
             yield Encoded(finish(window.answers, output), window.tokens, window.truncation)
+
+    def _reported(self, windows: Iterable[Encoded]) -> Iterator[Vectors]:
+        for encoded in windows:
+            self.pipeline.report(encoded.truncation, len(encoded.vectors))
+            yield encoded.vectors

@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self, TypedDict, Unpack
+from typing import Self, SupportsIndex, TypedDict, Unpack
 
 import numpy as np
 
 from quoit.ahead import ahead
+from quoit.arguments import flag, integer
 from quoit.artifact import Architecture, Artifact, Manifest, Precision, Task
 from quoit.batches import Batch, Limits, Row, plan_batches
 from quoit.cuda import free_bytes, stream_tokens
-from quoit.errors import InputError
+from quoit.errors import InputError, shown
 from quoit.kept import MOST_TOKENS, KeptPrompts
 from quoit.machine import usable_cores
 from quoit.session import Answers, Choice, Kept, ProviderRequest, Session, choose
@@ -83,18 +84,18 @@ class RunOptions(TypedDict, total=False):
 class Settings(TypedDict, total=False):
     """Those of `RunOptions` that a tuning can decide."""
 
-    threads: int | None
-    batch_tokens: int | None
-    workers: int | None
+    threads: SupportsIndex | None
+    batch_tokens: SupportsIndex | None
+    workers: SupportsIndex | None
 
 
 @dataclass(frozen=True)
 class Shares:
     """`Settings` as they are given; an option of another name is a TypeError."""
 
-    threads: int | None = None
-    batch_tokens: int | None = None
-    workers: int | None = None
+    threads: SupportsIndex | None = None
+    batch_tokens: SupportsIndex | None = None
+    workers: SupportsIndex | None = None
 
     def filled_in(self, tuned: Setting) -> "Shares":
         """The same, what is not given taken from a tuning; its workers do not fit another number of threads."""
@@ -141,7 +142,7 @@ class Pipeline:
         *,
         precision: Precision | None = None,
         provider: ProviderRequest = "auto",
-        max_tokens: int | None = None,
+        max_tokens: SupportsIndex | None = None,
         cuda_graphs: bool | None = None,
         tuned: Goal | None = None,
         tuning: str | Path | None = None,
@@ -156,7 +157,7 @@ class Pipeline:
         """
         shares = Shares(**settings)
         choice = choose(artifact, provider, precision)
-        if cuda_graphs and choice.provider != "cuda":
+        if cuda_graphs is not None and flag("cuda_graphs", cuda_graphs) and choice.provider != "cuda":
             raise InputError(
                 f"cuda_graphs {cuda_graphs!r} needs CUDA, and the provider here is {choice.provider!r} "
                 f"({choice.provider_reason}); leave it out, or use provider='cuda'"
@@ -276,14 +277,15 @@ def take_windows(texts: Iterable[str]) -> Iterator[list[str]]:
     return take_chunks(texts, most_texts=WINDOW_TEXTS, most_characters=WINDOW_CHARACTERS)
 
 
-def check_number(name: str, value: int | None, least: int, most: int) -> int | None:
-    """The value itself, when it is None or a whole number within bounds.
+def check_number(name: str, value: object, least: int, most: int) -> int | None:
+    """The value as an int, when it is a whole number within bounds; None stays None.
 
     Raises:
         InputError: it is not.
     """
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InputError(f"{name} {value!r} must be a whole number from {least} to {most}")
-    return value
+    number = integer(value)
+    if number is None or not least <= number <= most:
+        raise InputError(f"{name} {shown(value)} must be a whole number from {least} to {most}")
+    return number

@@ -6,16 +6,20 @@ with the meanings of sentence-transformers' `quantize_embeddings`. This module d
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, SupportsIndex, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quoit.arguments import flag, integer
 from quoit.errors import ComputeError, InputError, brief, shown
 
 Vectors = NDArray[Any]
 Float32 = NDArray[np.float32]
 Dtype = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
+DtypeLike = Dtype | type[np.number[Any]] | np.dtype[Any]
+"""A type of values by its name, or as numpy's own."""
+Ranges = NDArray[np.floating[Any]]
 
 LEVELS = 255
 """Steps of an 8-bit output over its calibration range."""
@@ -27,7 +31,7 @@ class OutputOptions(TypedDict, total=False):
     dim: int | None
     normalize: bool
     dtype: Dtype
-    ranges: NDArray[np.floating[Any]] | None
+    ranges: Ranges | None
 
 
 @dataclass(frozen=True)
@@ -43,48 +47,77 @@ class Output:
             sample of your own vectors with `calibration_ranges`. Values outside are clipped.
     """
 
-    dim: int | None = None
+    dim: SupportsIndex | None = None
     normalize: bool = True
-    dtype: Dtype = "float32"
-    ranges: NDArray[np.floating[Any]] | None = None
+    dtype: DtypeLike = "float32"
+    ranges: Ranges | None = None
 
-    def check(self, *, min_dim: int, hidden_size: int) -> None:
-        """Refuses what cannot be given.
+    def check(self, *, min_dim: int, hidden_size: int) -> "Output":
+        """The same in types of Python: an int, a bool and a name, where a model's vectors can look so.
 
         Raises:
             InputError: an unknown dtype, a dim outside the model's range, or ranges absent or ill-shaped.
+            TypeError: `normalize` is neither True nor False.
         """
-        dim = hidden_size if self.dim is None else self.dim
-        if self.dtype not in get_args(Dtype):
-            raise InputError(f"dtype {shown(self.dtype)} is unknown; choose one of {', '.join(get_args(Dtype))}")
-        if isinstance(dim, bool) or not isinstance(dim, int) or not min(min_dim, hidden_size) <= dim <= hidden_size:
-            raise InputError(f"dim {dim!r} is outside this model's {min_dim} to {hidden_size}; choose one inside")
-        if self.dtype not in ("int8", "uint8"):
-            return
-        if self.ranges is None:
+        dtype = dtype_name(self.dtype)
+        dim = hidden_size if self.dim is None else integer(self.dim)
+        if dim is None or not min(min_dim, hidden_size) <= dim <= hidden_size:
             raise InputError(
-                f"dtype {self.dtype!r} needs ranges; pass ranges=calibration_ranges(sample) with float32 vectors "
-                f"of dim {dim} from your own texts"
+                f"dim {shown(self.dim)} is outside this model's {min_dim} to {hidden_size}; choose one inside"
             )
-        try:
-            with np.errstate(all="ignore"):
-                ranges = np.asarray(self.ranges, np.float32)
-                steps = (ranges[1:] - ranges[:1]) / LEVELS
-        except (TypeError, ValueError, OverflowError, IndexError) as error:
-            raise InputError(
-                f"ranges are no numbers ({brief(error)}); make them with calibration_ranges(sample)"
-            ) from error
-        where = ""
-        if ranges.shape == (2, dim):
-            wrong = np.flatnonzero(~(np.isfinite(ranges).all(axis=0) & (steps[0] > 0) & (steps[0] < np.inf)))
-            if not len(wrong):
-                return
-            low, high = ranges[:, wrong[0]]
-            where = f", but dimension {wrong[0]} goes from {low} to {high}"
+        if dtype in ("int8", "uint8"):
+            check_ranges(self.ranges, dtype, dim)
+        return Output(dim, flag("normalize", self.normalize), dtype, self.ranges)
+
+
+def dtype_name(dtype: DtypeLike) -> Dtype:
+    """The name of a type of values, which may be given as numpy's own.
+
+    Raises:
+        InputError: vectors cannot have it.
+    """
+    name: object = dtype
+    if isinstance(dtype, type) and issubclass(dtype, np.generic):
+        name = dtype.__name__
+    elif isinstance(dtype, np.dtype) and dtype.isnative:
+        name = dtype.name
+    known: Dtype
+    for known in get_args(Dtype):
+        if isinstance(name, str) and name == known:
+            return known
+    raise InputError(f"dtype {shown(dtype)} is unknown; choose one of {', '.join(get_args(Dtype))}")
+
+
+def check_ranges(given: Ranges | None, dtype: Dtype, dim: int) -> None:
+    """Refuses ranges that no 8-bit type can be made with.
+
+    Raises:
+        InputError: they are absent, no numbers, not [2, dim], not finite, or do not rise from row 0 to row 1.
+    """
+    if given is None:
         raise InputError(
-            f"ranges of shape {ranges.shape} must be finite, [2, {dim}], and rise from row 0 to row 1{where}; make "
-            "them with calibration_ranges(sample)"
+            f"dtype {dtype!r} needs ranges; pass ranges=calibration_ranges(sample) with float32 vectors "
+            f"of dim {dim} from your own texts"
         )
+    try:
+        with np.errstate(all="ignore"):
+            ranges = np.asarray(given, np.float32)
+            steps = (ranges[1:] - ranges[:1]) / LEVELS
+    except (TypeError, ValueError, OverflowError, IndexError) as error:
+        raise InputError(
+            f"ranges are no numbers ({brief(error)}); make them with calibration_ranges(sample)"
+        ) from error
+    where = ""
+    if ranges.shape == (2, dim):
+        wrong = np.flatnonzero(~(np.isfinite(ranges).all(axis=0) & (steps[0] > 0) & (steps[0] < np.inf)))
+        if not len(wrong):
+            return
+        low, high = ranges[:, wrong[0]]
+        where = f", but dimension {wrong[0]} goes from {low} to {high}"
+    raise InputError(
+        f"ranges of shape {ranges.shape} must be finite, [2, {dim}], and rise from row 0 to row 1{where}; make "
+        "them with calibration_ranges(sample)"
+    )
 
 
 def calibration_ranges(vectors: NDArray[np.floating[Any]]) -> Float32:

@@ -10,6 +10,8 @@ Qwen/Qwen3-Reranker-0.6B). This module does not know about tokens.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, get_args
 
+import numpy as np
+
 from quoit.errors import InputError, shown
 
 DEFAULT_TASK = "Given a web search query, retrieve relevant passages that answer the query"
@@ -69,26 +71,52 @@ def render_pairs(pairs: Iterable[Pair], instruction: str, separator: Separator) 
     """
     prompt = rerank_prompt(instruction, separator)
     for index, pair in enumerate(pairs):
-        if not isinstance(pair, (tuple, list)) or len(pair) != PAIR:
-            raise TypeError(f"pair {index} is {type(pair).__name__} {shown(pair)}; make it (query, document)")
-        query, document = (
-            check_text(text, f"the {name} of pair {index}") for text, name in zip(pair, FIELDS, strict=True)
-        )
+        query, document = check_pair(pair, index)
         yield f"{prompt}{query}{separator}<Document>: {document}"
 
 
-FIELDS = ("query", "document")
+def check_pair(pair: object, index: int) -> Pair:
+    """A pair as a tuple of plain str, when it is a tuple or list of two texts.
+
+    Raises:
+        TypeError: it is no pair of strings; its index is named.
+        InputError: a string has a lone surrogate.
+    """
+    if not isinstance(pair, (tuple, list)) or len(pair) != PAIR:
+        raise TypeError(f"pair {index} is {type(pair).__name__} {shown(pair)}; make it (query, document)")
+    query, document = pair
+    return check_text(query, f"the query of pair {index}"), check_text(document, f"the document of pair {index}")
 
 
 def check_text(text: object, name: str) -> str:
-    """The text itself, when it is a string that UTF-8 can represent."""
-    if not isinstance(text, str):
-        raise TypeError(f"{name} is {type(text).__name__} {shown(text)}, not str; convert it to a string first")
+    """The text as a plain str, when it is a string that UTF-8 can represent, or an Arrow scalar that holds one.
+
+    Raises:
+        TypeError: it is no string; a missing value is told from a wrong one.
+        InputError: it has a lone surrogate.
+    """
+    held = text
+    if not isinstance(text, str) and hasattr(type(text), "as_py"):
+        held = text.as_py()  # type: ignore[attr-defined]
+    if not isinstance(held, str):
+        step = "leave out missing values, or replace them by ''" if is_missing(held) else "convert it to a string first"
+        raise TypeError(f"{name} is {type(text).__name__} {shown(text)}, not str; {step}")
     try:
-        text.encode()
+        held.encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            f"{name} has the lone surrogate {text[error.start]!a} at position {error.start}; read it with "
+            f"{name} has the lone surrogate {held[error.start]!a} at position {error.start}; read it with "
             'errors="replace"'
         ) from error
-    return text
+    return str.__str__(held)  # numpy.str_ and other subclasses too
+
+
+def is_missing(value: object) -> bool:
+    """Whether something stands for a value that is absent: None, NaN, or what pandas and numpy.ma have for it."""
+    if isinstance(value, (float, np.floating)):
+        return bool(np.isnan(value))
+    return value is None or type(value).__name__ in MISSING_TYPES
+
+
+MISSING_TYPES = ("NAType", "NaTType", "MaskedConstant")
+"""The names of the types of pandas.NA, pandas.NaT and numpy.ma.masked."""

@@ -1,19 +1,22 @@
 """Pairs of query and document to scores: the embedder's stages, with a template and a score for a vector."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NotRequired, TypedDict, Unpack
+from typing import Never, NotRequired, SupportsIndex, TypedDict, overload
 
 import numpy as np
 from tqdm import tqdm
 
-from quoit.artifact import Artifact, RerankContract, open_artifact
-from quoit.errors import shown
-from quoit.pipeline import Advance, Pipeline, RunOptions
+from quoit.arguments import flag, refuse_unknown
+from quoit.artifact import Artifact, Precision, RerankContract, open_artifact
+from quoit.pipeline import Advance, Pipeline
 from quoit.prompts import Pair, Separator, check_text, render_pairs, rerank_prompt
 from quoit.scoring import Activation, Scores, activate, best_first, check_activation, check_finite, check_top_k
+from quoit.session import ProviderRequest
+from quoit.texts import Pairs, each_pair, each_text, list_pairs
 from quoit.tokens import Truncation
+from quoit.tuning import Goal
 
 
 class Ranked(TypedDict):
@@ -24,10 +27,11 @@ class Ranked(TypedDict):
     text: NotRequired[str]
 
 
-class ScoreOptions(TypedDict, total=False):
+@dataclass(frozen=True)
+class Scoring:
     r"""How pairs are scored.
 
-    Keys:
+    Attributes:
         instruction: what the model is to judge by; by default the artifact's, which is the official one.
         separator: between instruction, query and document: `"\n"`, the default, or `"\n\n"`, with which the
             published results of Qwen3-Reranker were made.
@@ -35,20 +39,21 @@ class ScoreOptions(TypedDict, total=False):
         show_progress: draw a progress bar on standard error.
     """
 
-    instruction: str | None
-    separator: Separator
-    activation: Activation
-    show_progress: bool
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """`ScoreOptions` with their defaults."""
-
     instruction: str | None = None
     separator: Separator = "\n"
     activation: Activation = "sigmoid"
     show_progress: bool = False
+
+    def check(self) -> None:
+        """Refuses what pairs cannot be scored by.
+
+        Raises:
+            InputError: an unknown separator or activation.
+            TypeError: the instruction is no string, or `show_progress` neither True nor False.
+        """
+        check_activation(self.activation)
+        rerank_prompt("" if self.instruction is None else self.instruction, self.separator)
+        flag("show_progress", self.show_progress)
 
 
 @dataclass(frozen=True)
@@ -82,83 +87,168 @@ class Reranker:
     reranker may be used from several threads.
     """
 
-    def __init__(self, path: str | Path | Artifact, **options: Unpack[RunOptions]) -> None:
+    def __init__(  # noqa: PLR0913  every option is seen
+        self,
+        path: str | Path | Artifact,
+        *,
+        precision: Precision | None = None,
+        provider: ProviderRequest = "auto",
+        threads: SupportsIndex | None = None,
+        max_tokens: SupportsIndex | None = None,
+        batch_tokens: SupportsIndex | None = None,
+        workers: SupportsIndex | None = None,
+        cuda_graphs: bool | None = None,
+        tuned: Goal | None = None,
+        tuning: str | Path | None = None,
+        **unknown: Never,
+    ) -> None:
         """Loads an artifact that `quoit-export` wrote.
 
-        Args:
-            path: the artifact folder.
-            **options: `precision`, `provider`, `threads`, `max_tokens`, `batch_tokens`, `workers`, `cuda_graphs`,
-                `tuned` and `tuning`, see `quoit.pipeline.RunOptions`.
+        `path` is its folder; how it runs is said by the options of `quoit.pipeline.RunOptions`.
 
         Raises:
             ArtifactError: the artifact is absent, damaged, for embedding, or rejected by its parity gate.
             ProviderError: onnxruntime or the provider asked for cannot run here.
             InputError: an argument is out of bounds.
+            TypeError: there is no option of a name.
         """
+        refuse_unknown(Reranker, "__init__", unknown)
         artifact = open_artifact(path)
         self.contract = artifact.contract(RerankContract)
-        self.pipeline = Pipeline.load(artifact, **options)
+        self.pipeline = Pipeline.load(
+            artifact,
+            precision=precision,
+            provider=provider,
+            max_tokens=max_tokens,
+            cuda_graphs=cuda_graphs,
+            tuned=tuned,
+            tuning=tuning,
+            threads=threads,
+            batch_tokens=batch_tokens,
+            workers=workers,
+        )
 
     def rank(
         self,
         query: str,
-        documents: Sequence[str],
+        documents: Iterable[str],
         *,
-        top_k: int | None = None,
+        top_k: SupportsIndex | None = None,
         return_documents: bool = False,
-        **options: Unpack[ScoreOptions],
+        instruction: str | None = None,
+        separator: Separator = "\n",
+        activation: Activation = "sigmoid",
+        show_progress: bool = False,
+        **unknown: Never,
     ) -> list[Ranked]:
         """The documents by how well they answer a query, best first; equals keep their order.
 
         Args:
             query: the query.
-            documents: the documents.
+            documents: the documents, in whatever `Embedder.encode` takes; one string is refused.
             top_k: how many to return; all by default.
             return_documents: return the texts too.
-            **options: see `ScoreOptions`.
+            instruction: see `Scoring`, which has the rest too.
+            separator: see `Scoring`.
+            activation: see `Scoring`.
+            show_progress: see `Scoring`.
+            **unknown: no option has another name; the error says which one is meant.
+
+        Returns:
+            The index of each document, from 0 in the order they came, its score, and its text if asked for.
 
         Raises:
-            TypeError: the query or a document is not a string; its index is named.
+            TypeError: the query or a document is not a string, with its index; what holds the documents has no
+                order; or there is no option of a name.
             InputError: an option is out of bounds, or a text cannot be encoded.
             ComputeError: the model gave a score that is not finite.
         """
+        refuse_unknown(Reranker, "rank", unknown)
         check_text(query, "query")
-        if isinstance(documents, str):
-            raise TypeError(f"documents is one string, {shown(documents)}; put it into a list")
-        check_top_k(top_k)
-        scoring = Scoring(**options)
-        logits = self._score([(query, document) for document in documents], scoring)
-        scores = activate(logits, scoring.activation)
+        scoring = Scoring(instruction, separator, activation, show_progress)
+        most, texts_too = check_top_k(top_k), flag("return_documents", return_documents)
+        scoring.check()
+        pairs, _ = list_pairs([(query, document) for document in each_text(documents, "documents")])
+        logits = self._score(pairs, scoring)
+        scores = activate(logits, activation)
         ranking: list[Ranked] = []
-        for index in best_first(logits, top_k).tolist():
+        for index in best_first(logits, most).tolist():
             ranked: Ranked = {"index": index, "score": float(scores[index])}
-            if return_documents:
-                ranked["text"] = documents[index]
+            if texts_too:
+                ranked["text"] = pairs[index][1]
             ranking.append(ranked)
         return ranking
 
-    def predict(self, pairs: Sequence[Pair], **options: Unpack[ScoreOptions]) -> Scores:
+    @overload
+    def predict(
+        self,
+        pairs: Pairs,
+        *,
+        instruction: str | None = None,
+        separator: Separator = "\n",
+        activation: Activation = "sigmoid",
+        show_progress: bool = False,
+        **unknown: Never,
+    ) -> Scores: ...
+
+    @overload
+    def predict(
+        self,
+        pairs: Pair | list[str],
+        *,
+        instruction: str | None = None,
+        separator: Separator = "\n",
+        activation: Activation = "sigmoid",
+        show_progress: bool = False,
+        **unknown: Never,
+    ) -> np.float32: ...
+
+    def predict(
+        self,
+        pairs: Pairs | Pair | list[str],
+        *,
+        instruction: str | None = None,
+        separator: Separator = "\n",
+        activation: Activation = "sigmoid",
+        show_progress: bool = False,
+        **unknown: Never,
+    ) -> Scores | np.float32:
         """The scores of pairs (query, document), [n] float32 in the order of the pairs.
 
         Args:
-            pairs: the pairs; any queries, in any order. Those with a query in common are computed together.
-            **options: see `ScoreOptions`.
+            pairs: the pairs; any queries, in any order. Those with a query in common are computed together. They may
+                be tuples or lists, in a list, an array [n, 2], a zip or any other iterable that has an order. Two
+                strings are one pair.
+            instruction: see `Scoring`, which has the rest too.
+            separator: see `Scoring`.
+            activation: see `Scoring`.
+            show_progress: see `Scoring`.
+            **unknown: no option has another name; the error says which one is meant.
+
+        Returns:
+            [n] float32; for one pair alone its score, as the `CrossEncoder.predict` of sentence-transformers gives it.
 
         Raises:
-            TypeError: an item is no pair of strings; its index is named.
+            TypeError: an item is no pair of strings, with its index; what holds the pairs has no order; or there is
+                no option of a name.
             InputError: an option is out of bounds, or a text cannot be encoded.
             ComputeError: the model gave a score that is not finite.
         """
-        scoring = Scoring(**options)
-        return activate(self._score(pairs, scoring), scoring.activation)
+        refuse_unknown(Reranker, "predict", unknown)
+        scoring = Scoring(instruction, separator, activation, show_progress)
+        scoring.check()
+        found, single = list_pairs(pairs)
+        scores = activate(self._score(found, scoring), activation)
+        return np.float32(scores[0]) if single else scores
 
     def score_windows(
         self,
-        pairs: Iterable[Pair],
+        pairs: Pairs,
         *,
         instruction: str | None = None,
         separator: Separator = "\n",
         advance: Advance = lambda _: None,
+        **unknown: Never,
     ) -> Iterator[Scored]:
         """The logits of any number of pairs, some thousands at a time, in input order and bounded memory.
 
@@ -166,19 +256,21 @@ class Reranker:
 
         Args:
             pairs: any iterable of (query, document).
-            instruction: see `ScoreOptions`.
-            separator: see `ScoreOptions`.
+            instruction: see `Scoring`.
+            separator: see `Scoring`.
             advance: called after each batch with the number of pairs it answered, for a progress bar.
+            **unknown: no option has another name.
         """
+        refuse_unknown(Reranker, "score_windows", unknown)
         instruction = self.contract.instruction if instruction is None else instruction
-        texts, prompt = render_pairs(pairs, instruction, separator), rerank_prompt(instruction, separator)
+        prompt = rerank_prompt(instruction, separator)
+        return self._run(render_pairs(each_pair(pairs), instruction, separator), prompt, advance)
+
+    def _run(self, texts: Iterable[str], prompt: str, advance: Advance) -> Iterator[Scored]:
         for window in self.pipeline.windows(texts, advance, prompt):
             yield Scored(check_finite(window.answers), window.tokens, window.truncation)
 
-    def _score(self, pairs: Sequence[Pair], scoring: Scoring) -> Scores:
-        check_activation(scoring.activation)
-        for _ in render_pairs(pairs, "", scoring.separator):
-            pass  # a pair that is none is refused before any is computed
+    def _score(self, pairs: list[Pair], scoring: Scoring) -> Scores:
         with tqdm(total=len(pairs), unit=" pairs", disable=not scoring.show_progress) as bar:
             windows = self.score_windows(
                 pairs, instruction=scoring.instruction, separator=scoring.separator, advance=bar.update

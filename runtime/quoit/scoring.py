@@ -4,12 +4,13 @@ The graph gives logit(yes) - logit(no). Over those two answers, softmax is the s
 (model card, Qwen/Qwen3-Reranker-0.6B). This module does not know about texts.
 """
 
-from typing import Literal, get_args
+from typing import Literal, SupportsIndex, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quoit.errors import ComputeError, InputError
+from quoit.arguments import integer
+from quoit.errors import ComputeError, InputError, shown
 
 Scores = NDArray[np.float32]
 Activation = Literal["sigmoid", "logit"]
@@ -21,8 +22,8 @@ def check_activation(activation: Activation) -> None:
     Raises:
         InputError: it is neither `sigmoid` nor `logit`.
     """
-    if activation not in get_args(Activation):
-        raise InputError(f"activation {activation!r} is unknown; choose one of {', '.join(get_args(Activation))}")
+    if not isinstance(activation, str) or activation not in get_args(Activation):
+        raise InputError(f"activation {shown(activation)} is unknown; choose one of {', '.join(get_args(Activation))}")
 
 
 def check_finite(logits: Scores) -> Scores:
@@ -53,18 +54,21 @@ def sigmoid(logits: NDArray[np.floating]) -> NDArray[np.float64]:
     return probabilities
 
 
-def check_top_k(top_k: int | None) -> None:
-    """Refuses a number of results that is none.
+def check_top_k(top_k: SupportsIndex | None) -> int | None:
+    """A number of results as an int; None stands for all.
 
     Raises:
         InputError: it is no whole number from 1 on.
     """
-    if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
-        raise InputError(f"top_k {top_k!r} must be a whole number from 1 on, or None for all")
+    if top_k is None:
+        return None
+    number = integer(top_k)
+    if number is None or number < 1:
+        raise InputError(f"top_k {shown(top_k)} must be a whole number from 1 on, or None for all")
+    return number
 
 
-def best_first(scores: NDArray[np.floating], top_k: int | None) -> NDArray[np.int64]:
+def best_first(scores: NDArray[np.floating], top_k: SupportsIndex | None) -> NDArray[np.int64]:
     """The positions of the `top_k` highest scores, best first; equals keep their order."""
-    check_top_k(top_k)
-    order: NDArray[np.int64] = np.argsort(-scores, kind="stable")[:top_k]
+    order: NDArray[np.int64] = np.argsort(-scores, kind="stable")[: check_top_k(top_k)]
     return order

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from quoit.arguments import integer
 from quoit.artifact import Contract, EmbeddingContract, Manifest
 from quoit.errors import ArtifactError, InputError, QuoitError, brief, shown
 
@@ -76,7 +77,7 @@ class TextTokenizer:
     max_characters: int
 
     @classmethod
-    def load(cls, file: Path, manifest: Manifest, *, max_tokens: int | None = None) -> Self:
+    def load(cls, file: Path, manifest: Manifest, *, max_tokens: SupportsIndex | None = None) -> Self:
         """Reads a tokenizer.json and checks that it belongs to the model.
 
         Args:
@@ -104,12 +105,12 @@ class TextTokenizer:
                 "export the artifact again"
             )
         tokenizer.encode_special_tokens = True
-        longest = manifest.max_tokens if max_tokens is None else max_tokens
+        longest = manifest.max_tokens if max_tokens is None else integer(max_tokens)
         least = len(before) + len(after) + 1
-        if isinstance(longest, bool) or not isinstance(longest, int) or not least <= longest <= manifest.max_tokens:
+        if longest is None or not least <= longest <= manifest.max_tokens:
             raise InputError(
-                f"max_tokens {longest!r} must be a whole number from {least} to {manifest.max_tokens}; {least - 1} of "
-                "them surround every text"
+                f"max_tokens {shown(max_tokens if longest is None else longest)} must be a whole number from {least} "
+                f"to {manifest.max_tokens}; {least - 1} of them surround every text"
             )
         return cls(tokenizer, longest, before, after, longest * max(map(len, vocabulary), default=1))
 

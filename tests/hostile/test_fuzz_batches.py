@@ -115,7 +115,11 @@ def test_every_stream_row_has_one_place_with_its_own_past(case: tuple[list[Row],
         attended = batch.attended_lengths + 1
         assert longest == attended.max()
         for seen, tokens in zip(attended.tolist(), lengths.tolist(), strict=True):
-            assert seen == tokens if not batch.tiled_attention else (seen > tokens and seen % 16 == 0 and seen <= tokens + 16)
+            assert (
+                seen == tokens
+                if not batch.tiled_attention
+                else (seen > tokens and seen % 16 == 0 and seen <= tokens + 16)
+            )
         assert len(set(batch.stream_slot.tolist())) == len(batch.stream_slot) == len(batch.input_ids)
         sequence, position = np.divmod(batch.stream_slot, longest)
         assert (position < lengths[sequence]).all()

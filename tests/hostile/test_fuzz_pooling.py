@@ -33,7 +33,7 @@ OUTPUTS = st.builds(
 @given(OUTPUTS, arrays(np.float32, (3, HIDDEN), elements=NUMBERS))
 def test_options_are_refused_or_met(output: Any, states: np.ndarray) -> None:
     try:
-        output.check(min_dim=LEAST, hidden_size=HIDDEN)
+        output = output.check(min_dim=LEAST, hidden_size=HIDDEN)
     except InputError as error:
         assert len(str(error)) < 1000  # noqa: PT017  a message, not the whole of what was given
         return

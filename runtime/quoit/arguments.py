@@ -1,0 +1,102 @@
+"""Keyword arguments: whole numbers, true or false, and names that a method does not have."""
+
+import inspect
+import operator
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+
+import numpy as np
+
+from quoit.errors import shown
+
+COUNTERPARTS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("truncate_dim", "dimensions", "output_dim", "output_dimension"), ("dim",)),
+    **dict.fromkeys(("show_progress_bar", "progress_bar", "use_tqdm", "verbose"), ("show_progress",)),
+    **dict.fromkeys(("normalize_embeddings", "norm"), ("normalize",)),
+    **dict.fromkeys(("batch_size", "chunk_size"), ("batch_tokens",)),
+    **dict.fromkeys(("device", "providers", "execution_provider", "backend"), ("provider",)),
+    **dict.fromkeys(("precision", "output_dtype", "embedding_type"), ("dtype", "precision")),
+    **dict.fromkeys(("dtype", "torch_dtype", "quantization", "use_fp16"), ("dtype", "precision")),
+    **dict.fromkeys(("max_length", "max_seq_length", "model_max_length", "max_len"), ("max_tokens",)),
+    **dict.fromkeys(("num_threads", "n_threads", "intra_op_num_threads"), ("threads",)),
+    **dict.fromkeys(("num_workers", "parallel", "n_jobs", "pool"), ("workers",)),
+    **dict.fromkeys(("instruction", "prompt", "prompt_name", "task", "task_type"), ("instruction", "prompt")),
+    **dict.fromkeys(("top_n", "k", "limit"), ("top_k",)),
+    **dict.fromkeys(("return_text", "return_texts", "return_docs"), ("return_documents",)),
+    **dict.fromkeys(("apply_softmax", "apply_sigmoid", "raw_scores"), ("activation",)),
+    **dict.fromkeys(("activation_fn", "activation_fct", "function_to_apply"), ("activation",)),
+}
+"""Names that other libraries give to an option, and those it has here, the likeliest first."""
+
+NOTES: Mapping[str, str] = {
+    "convert_to_numpy": "results are numpy arrays already, so leave it out",
+    "convert_to_tensor": "results are numpy arrays; torch.from_numpy makes tensors of them",
+    "output_value": "every text gives one vector, so leave it out",
+    **dict.fromkeys(("cache_folder", "cache_dir"), "a model is an artifact folder; pass its path, and leave this out"),
+    **dict.fromkeys(("trust_remote_code", "model_kwargs"), "an artifact has no code that could run; leave it out"),
+    **dict.fromkeys(("revision", "token", "local_files_only"), "an artifact is a folder on this machine; leave it out"),
+}
+"""Names that other libraries have and nothing here corresponds to, and what to do instead."""
+
+
+def integer(value: object) -> int | None:
+    """The value as an int, where it is an integer of Python or numpy; None where it is a bool or anything else."""
+    if isinstance(value, (bool, np.bool_)):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
+def flag(name: str, value: object) -> bool:
+    """The value as a bool.
+
+    Raises:
+        TypeError: it is neither True nor False; None, 0 and 1 are not.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {type(value).__name__} {shown(value)}; make it True or False")
+    return bool(value)
+
+
+def refuse_unknown(owner: type, method: str, unknown: Mapping[str, object]) -> None:
+    """Refuses keyword arguments that a public method does not have.
+
+    Raises:
+        TypeError: there is one; the message names the option that does what it does elsewhere, or those there are.
+    """
+    if unknown:
+        name = next(iter(unknown))
+        raise TypeError(f"{called(owner, method)} has no option {shown(name)}; {advice(owner, method, name)}")
+
+
+def advice(owner: type, method: str, name: str) -> str:
+    """What to write instead of an option of a name that a method does not have."""
+    if name in NOTES:
+        return NOTES[name]
+    own = options(getattr(owner, method))
+    candidates = COUNTERPARTS.get(name, (name,))
+    for option in candidates:
+        if option in own:
+            return f"use {option}="
+    others = ["__init__", *(other for other in vars(owner) if not other.startswith("_"))]
+    for option in candidates:
+        for other in others:
+            if option in options(getattr(owner, other)):
+                return f"use {option}= of {called(owner, other)}"
+    close = "".join(f"use {option}=; " for option in get_close_matches(name, own, 1))
+    return f"{close}it takes {', '.join(own)}"
+
+
+def options(method: Callable[..., object]) -> list[str]:
+    """The names of a method's keyword-only parameters; none for what is no method."""
+    if not callable(method):
+        return []
+    parameters = inspect.signature(method).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+
+
+def called(owner: type, method: str) -> str:
+    """A method as its caller writes it."""
+    return f"{owner.__name__}()" if method == "__init__" else f"{owner.__name__}.{method}()"
