@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from quoit.artifact import GRAPHS, Artifact, GraphName, Precision, ProviderName, Variant
+from quoit.artifact import GRAPHS, Artifact, FileRecord, GraphName, Precision, ProviderName, Variant
 from quoit.batches import Batch, Ids, Row, batch_of
 from quoit.cuda import explain_absence, installed, prepare
 from quoit.errors import ArtifactError, InputError, ProviderError, brief, shown
@@ -220,14 +220,26 @@ class Session:
                 f"the {choice.precision} variant of {artifact.folder} has no {GRAPHS[self.graph]}, which "
                 f"provider {choice.provider!r} runs; export the artifact again"
             )
-        others = [record for record in variant.files if record is not graph]
         path = artifact.verify(graph)
+        self._session = self._load_checked(artifact, path, [file for file in variant.files if file is not graph])
+        self._check_inputs(path)
+        self._answer, *self._presents = (output.name for output in self._session.get_outputs())
+        self._turn: AbstractContextManager[object] = nullcontext()
+        self._replays, self._options = None, None
+        if cuda_graphs:
+            # While one thread captures, no other may take memory on the device.
+            self._turn = Lock()
+            self._replays = Replays(onnxruntime(), self._session, choice.provider, self._feed)
+            self._options = run_options(onnxruntime())
+
+    def _load_checked(self, artifact: Artifact, path: Path, others: list[FileRecord]) -> Any:
+        """A session of a graph, loaded while the hashes of the variant's other files are checked in another thread."""
         for record in others:
             artifact.path(record)
         with ThreadPoolExecutor(1) as pool:
             checks = [pool.submit(artifact.verify, record) for record in others]
             try:
-                self._session = self._load(str(path))
+                session = self._load(str(path))
             except Exception as error:
                 for check in checks:
                     check.result()
@@ -238,15 +250,7 @@ class Session:
                 ) from error
             for check in checks:
                 check.result()
-        self._check_inputs(path)
-        self._answer, *self._presents = (output.name for output in self._session.get_outputs())
-        self._turn: AbstractContextManager[object] = nullcontext()
-        self._replays, self._options = None, None
-        if cuda_graphs:
-            # While one thread captures, no other may take memory on the device.
-            self._turn = Lock()
-            self._replays = Replays(onnxruntime(), self._session, choice.provider, self._feed)
-            self._options = run_options(onnxruntime())
+        return session
 
     def _load(self, path: str) -> Any:
         module = onnxruntime()
