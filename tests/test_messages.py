@@ -829,7 +829,7 @@ FILES = [
     Case("an output that is a folder", write_over_a_folder, InputError, "/ranking.jsonl is a folder", "name a file"),
     Case(
         "an output in no folder",
-        lambda world: write_records(world.folder / "absent/ranking.jsonl", []),
+        lambda world: write_records(world.folder / "absent/ranking.jsonl", [], {}),
         InputError,
         "/absent is no folder",
         "make it, or name another",
@@ -924,7 +924,7 @@ FILES = [
         "name another",
     ),
     Case("a line that is no JSON", read("texts.jsonl", '"a"\n{\n'), InputError, ".jsonl, line 2", "correct it"),
-    Case("a line of JSON too deep", read("texts.jsonl", "[" * 100_000), InputError, ".jsonl, line 1", "correct it"),
+    Case("a line of JSON too deep", read("texts.jsonl", '{"a":' * 100_000), InputError, ".jsonl, line 1", "correct it"),
     Case(
         "no such column of a CSV file",
         read("texts.csv", "id,body\n1,a\n"),

@@ -70,7 +70,8 @@ def test_the_column_names_the_key(tmp_path: Path) -> None:
         ('"a\\ud800"', r"has the lone surrogate '\\ud800' at position 1 of its text; correct the escape"),
         ('{"text": "a", "n": 1', "is not JSON: Expecting ',' delimiter at column 21; correct it"),
         ('{"text": 5}', "has no text in 'text', but 5"),
-        pytest.param("[" * 100_000, "", id="deep"),
+        pytest.param("[" * 100_000, "begins an array", id="deep array"),
+        pytest.param('{"text":' * 100_000, "is not JSON: it is nested too deep; correct it", id="deep object"),
     ],
 )
 def test_a_bad_line_of_jsonl_is_named(tmp_path: Path, line: str, message: str) -> None:
@@ -208,7 +209,7 @@ def test_standard_input_is_read_as_utf8(monkeypatch: pytest.MonkeyPatch, kind: s
 
 def test_standard_input_that_is_not_utf8_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     set_stdin(monkeypatch, b"good\n\xff\n")
-    with pytest.raises(InputError, match="^standard input, line 2 is not UTF-8: byte 0xff, invalid start byte"):
+    with pytest.raises(InputError, match=r"^standard input, line 2 is not UTF-8: byte 0xff, invalid start byte"):
         list(read_texts("-"))
 
 

@@ -44,7 +44,7 @@ def json_decoder(source: Source) -> json.JSONDecoder:
 def json_fault(error: ValueError | RecursionError) -> str:
     """What is wrong, in words; the line is known to the caller."""
     if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg} at column {error.colno}"
+        return f"{error.msg.removesuffix(' at')} at column {error.colno}"
     return "it is nested too deep" if isinstance(error, RecursionError) else brief(error)
 
 
