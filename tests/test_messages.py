@@ -867,6 +867,7 @@ FILES = [
     Case(
         "an empty folder", lambda world: read_texts(str(world.folder)), InputError, " is a folder without", "end in one"
     ),
+    Case("a name that is empty", lambda _: read_texts(""), InputError, "'' names no file", "name a file or a folder"),
     Case(
         "a folder that is closed", read_a_folder_that_is_closed, InputError, "cannot be listed: Permission", "check its"
     ),

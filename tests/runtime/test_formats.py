@@ -415,6 +415,25 @@ def test_links_to_files_are_read_and_links_to_folders_are_not(tmp_path: Path) ->
     (folder / "broken.txt").symlink_to(tmp_path / "absent")
     with pytest.raises(InputError, match=r"broken\.txt is no file"):
         read_texts(str(folder))
+    (folder / "broken.txt").unlink()
+    (folder / "loop.txt").symlink_to(folder / "loop.txt")
+    with pytest.raises(InputError, match=r"loop\.txt is no file"):
+        read_texts(str(folder))
+
+
+def test_an_empty_name_is_not_the_folder_one_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a shell's variable that is not set gives it."""
+    (tmp_path / "a.txt").write_text("a\n")
+    monkeypatch.chdir(tmp_path)
+    assert list(read_texts(".")) == ["a"]
+    with pytest.raises(InputError, match="^'' names no file; name a file or a folder, or use - for standard input"):
+        read_texts("")
+
+
+def test_a_file_without_a_suffix_is_of_no_kind_wherever_it_lies(tmp_path: Path) -> None:
+    for file in (tmp_path / "texts", Path("/dev/shm/absent"), Path("/proc/self/status")):
+        with pytest.raises(InputError, match="has the unknown kind ''; name one of .* with --input-format"):
+            kind_of(str(file))
 
 
 @pytest.mark.parametrize("name", [None, ".hidden.txt", "code.py", "sub/none"])

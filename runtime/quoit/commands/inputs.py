@@ -1,11 +1,11 @@
 """The texts of the files and folders that a command is given, each with the place where it stands."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 
 from quoit.errors import InputError
 from quoit.readers import Record, Skipped, files_of, kind_of, present, read_records
@@ -82,10 +82,10 @@ def _files(options: argparse.Namespace, sources: Sequence[str]) -> list[str]:
     Raises:
         InputError: a file cannot be told or found, or is the output.
     """
-    output = None if options.output is None else options.output.resolve()
+    output = None if options.output is None else os.path.realpath(options.output)
     files: list[str] = []
     for source in sources:
-        others = [file for file in files_of(source, options.input_format) if Path(file).resolve() != output]
+        others = [file for file in files_of(source, options.input_format) if os.path.realpath(file) != output]
         if not others:
             raise InputError(f"{options.output} is the output, and the one file to read; name another with -o")
         files += others

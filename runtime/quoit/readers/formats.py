@@ -10,7 +10,7 @@ from quoit.readers.folders import files_in
 from quoit.readers.json_array import read_json
 from quoit.readers.jsonl import read_jsonl
 from quoit.readers.markdown import read_markdown
-from quoit.readers.records import STANDARD_INPUT, Record, Source, present, with_column
+from quoit.readers.records import STANDARD_INPUT, Record, Skipped, Source, present, with_column
 from quoit.readers.streams import GZIP_SUFFIX
 from quoit.readers.txt import read_txt
 
@@ -24,18 +24,31 @@ READERS: dict[str, Callable[[Source], Iterator[Record]]] = {
     "parquet": read_parquet,
 }
 KINDS = tuple(READERS)
+DESCRIPTORS = ("/dev/fd/", "/proc/self/fd/")
 
 
 def read_texts(
-    path: str, *, kind: str | None = None, column: str = "text", delimiter: str | None = None
+    path: str,
+    *,
+    kind: str | None = None,
+    column: str = "text",
+    delimiter: str | None = None,
+    skipped: Skipped | None = None,
 ) -> Iterator[str]:
-    """The texts of a file or a folder's files, in order; the arguments are those of `read_records`.
+    """The texts of a file or a folder's files, in order.
+
+    Args:
+        path: the file or folder.
+        kind: as in `read_records`.
+        column: as in `read_records`.
+        delimiter: as in `read_records`.
+        skipped: takes the records without a text; None refuses the first of them.
 
     Raises:
-        InputError: as for `files_of` and `read_records`, or a record has no text; its place is named.
+        InputError: as for `files_of`, `read_records` and `present`; the place is named.
     """
     files = [read_records(file, kind=kind, column=column, delimiter=delimiter) for file in files_of(path, kind)]
-    return (text for records in files for _, text in present(records))
+    return (text for records in files for _, text in present(records, skipped))
 
 
 def read_records(
@@ -85,7 +98,7 @@ def suffix_of(path: str) -> str:
 
 def is_stream(path: str) -> bool:
     """Whether a path is standard input, a pipe or a device, or leads to an open descriptor."""
-    if path == STANDARD_INPUT or path.startswith(("/dev/", "/proc/self/fd/")):
+    if path.startswith(DESCRIPTORS) or path in (STANDARD_INPUT, "/dev/stdin"):
         return True
     file = Path(path)
     return file.is_fifo() or file.is_char_device()
@@ -97,8 +110,10 @@ def files_of(path: str, kind: str | None = None) -> list[str]:
     Their order and what is left out are those of `quoit.readers.folders.files_in`.
 
     Raises:
-        InputError: the folder has no such file.
+        InputError: the name is empty, or the folder has no such file.
     """
+    if not path:
+        raise InputError("'' names no file; name a file or a folder, or use - for standard input")
     if path == STANDARD_INPUT or not Path(path).is_dir():
         return [path]
     files = files_in(path, lambda file: kind is not None or suffix_of(file) in KINDS)

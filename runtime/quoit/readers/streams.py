@@ -56,7 +56,9 @@ def whole_text(source: Source) -> str:
                     f"{source.name} has more than {WHOLE_BYTES:,} bytes, and {source.kind} is read whole; convert it "
                     "to jsonl, which is read by the line, or split it"
                 )
-    return _decoded(bytes(content.removeprefix(BOM_UTF8)), source, 1)
+    if content.startswith(BOM_UTF8):
+        del content[: len(BOM_UTF8)]
+    return _decoded(content, source, 1)
 
 
 def _byte_lines(source: Source) -> Iterator[bytes]:
@@ -69,7 +71,7 @@ def _byte_lines(source: Source) -> Iterator[bytes]:
             yield line
 
 
-def _decoded(content: bytes, source: Source, number: int) -> str:
+def _decoded(content: bytes | bytearray, source: Source, number: int) -> str:
     """The text of bytes that begin in a line of this number."""
     try:
         return content.decode()
