@@ -426,13 +426,13 @@ def test_an_empty_name_is_not_the_folder_one_is_in(tmp_path: Path, monkeypatch: 
     (tmp_path / "a.txt").write_text("a\n")
     monkeypatch.chdir(tmp_path)
     assert list(read_texts(".")) == ["a"]
-    with pytest.raises(InputError, match="^'' names no file; name a file or a folder, or use - for standard input"):
+    with pytest.raises(InputError, match=r"^'' names no file; name a file or a folder, or use - for standard input"):
         read_texts("")
 
 
 def test_a_file_without_a_suffix_is_of_no_kind_wherever_it_lies(tmp_path: Path) -> None:
     for file in (tmp_path / "texts", Path("/dev/shm/absent"), Path("/proc/self/status")):
-        with pytest.raises(InputError, match="has the unknown kind ''; name one of .* with --input-format"):
+        with pytest.raises(InputError, match=r"has the unknown kind ''; name one of .* with --input-format"):
             kind_of(str(file))
 
 
