@@ -388,9 +388,9 @@ def test_a_ranges_file_that_is_no_array_of_numbers_is_one_line(
 
 
 def test_an_error_in_a_process_is_one_line_without_a_traceback(model: list[str], tmp_path: Path) -> None:
-    code, printed, report = run_process("embed", "-o", tmp_path / "v.npy", *model, stdin=b"good\n\xff\xfe\n")
+    code, printed, report = run_process("embed", "-o", tmp_path / "v.npy", *model, stdin=b"\xff\xfe\ngood\n")
     assert (code, printed) == (2, "")
-    assert re.fullmatch(r"quoit: standard input, line 2 is not UTF-8: .*; convert it first\n", report)
+    assert re.fullmatch(r"quoit: standard input, line 1 is not UTF-8: .*; convert it first\n", report)
     assert list(tmp_path.iterdir()) == []
 
 
