@@ -4,7 +4,10 @@ A case makes the real thing happen. The last test reads the source, and fails wh
 """
 
 import ast
+import errno
+import gzip
 import json
+import os
 import re
 import resource
 import shutil
@@ -17,7 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 import msgspec
 import numpy as np
@@ -49,7 +52,7 @@ from quoit.artifact import (
 )
 from quoit.cuda import free_bytes
 from quoit.drafts import PROGRESS, ROWS, Draft, drafting
-from quoit.readers import read_texts
+from quoit.readers import Skipped, present, read_records, read_texts
 from quoit.session import choose
 from quoit.tokens import TextTokenizer, Truncation
 from quoit.tuning import TUNING_FORMAT, Place, Setting, Tuning
@@ -395,7 +398,7 @@ def export_while_another_does(world: World) -> object:
 
 def write_over_a_folder(world: World) -> None:
     (world.folder / "ranking.jsonl").mkdir()
-    write_records(world.folder / "ranking.jsonl", [])
+    write_records(world.folder / "ranking.jsonl", [], {})
 
 
 def read_parquet_without_pyarrow(world: World) -> object:
@@ -421,10 +424,60 @@ def read_damaged_parquet(world: World) -> object:
 def read_csv_beyond_the_limit(content: str) -> Trigger:
     def trigger(world: World) -> object:
         # The csv module refuses nothing but a field beyond the limit, which is a gibibyte.
-        world.patch.setattr("quoit.readers.CSV_FIELD_LIMIT", 100)
+        world.patch.setattr("quoit.readers.delimited.FIELD_CHARACTERS", 100)
         return list(read_texts(world.write("texts.csv", content)))
 
     return trigger
+
+
+def read_beyond_a_limit(limit: str, name: str) -> Trigger:
+    def trigger(world: World) -> object:
+        world.patch.setattr(f"quoit.readers.streams.{limit}", 10)  # the limits are hundreds of megabytes
+        return list(read_texts(world.write(name, '["a", "b", "c"]')))
+
+    return trigger
+
+
+def read_a_file_that_went_away(world: World) -> object:
+    texts = read_texts(world.write("texts.txt", "a\n"))
+    (world.folder / "texts.txt").unlink()
+    return list(texts)
+
+
+def read_closed_standard_input(world: World) -> object:
+    world.patch.setattr("sys.stdin", None)  # as Python has it after `<&-`
+    return list(read_texts("-"))
+
+
+def read_a_folder_that_is_closed(world: World) -> object:
+    # An import block of the system's own function: root, who may run the tests, can list every folder.
+    def scandir(path: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    world.patch.setattr("os.scandir", scandir)
+    return read_texts(str(world.folder))
+
+
+def read_two_columns_of_one_name(world: World) -> object:
+    table = pyarrow.Table.from_arrays([pyarrow.array(["a"]), pyarrow.array(["b"])], names=["text", "text"])
+    parquet.write_table(table, world.folder / "texts.parquet")
+    return list(read_texts(str(world.folder / "texts.parquet")))
+
+
+def all_lack_the_column(world: World) -> object:
+    records = read_records(world.write("texts.jsonl", '{"body": "a"}\n{"id": 2}\n'))
+    return list(present(records, Skipped()))
+
+
+def embed_without_ids(world: World) -> list[str]:
+    world.write("texts.txt", "a\n")
+    model = ["-m", str(world.sources.artifact)]
+    return ["embed", str(world.folder / "texts.txt"), "-o", str(world.folder / "out.npy"), "--skip-missing", *model]
+
+
+def embed_onto_its_input(world: World) -> list[str]:
+    file = world.write("texts.jsonl", '"a"\n')
+    return ["embed", file, "-o", file, "-m", str(world.sources.artifact)]
 
 
 def falling_ranges(world: World) -> object:
@@ -776,7 +829,7 @@ FILES = [
     Case("an output that is a folder", write_over_a_folder, InputError, "/ranking.jsonl is a folder", "name a file"),
     Case(
         "an output in no folder",
-        lambda world: write_records(world.folder / "absent/ranking.jsonl", []),
+        lambda world: write_records(world.folder / "absent/ranking.jsonl", [], {}),
         InputError,
         "/absent is no folder",
         "make it, or name another",
@@ -810,9 +863,69 @@ FILES = [
         "parquet cannot be read from standard input",
         "name a file",
     ),
+    Case("parquet in gzip", read("texts.parquet.gz", b"\x1f\x8b"), InputError, "/texts.parquet.gz is", "with gunzip"),
+    Case(
+        "an empty folder", lambda world: read_texts(str(world.folder)), InputError, " is a folder without", "end in one"
+    ),
+    Case("a name that is empty", lambda _: read_texts(""), InputError, "'' names no file", "name a file or a folder"),
+    Case(
+        "a folder that is closed", read_a_folder_that_is_closed, InputError, "cannot be listed: Permission", "check its"
+    ),
+    Case("a file that went away", read_a_file_that_went_away, InputError, "/texts.txt cannot be read: No", "check it"),
+    Case("standard input that is closed", read_closed_standard_input, InputError, "standard input is closed", "name a"),
     Case("texts in Latin-1", read("texts.txt", b"caf\xe9\n"), InputError, "byte 0xe9", "convert it first"),
+    Case(
+        "half a gzip file",
+        read("a.txt.gz", gzip.compress(b"a\n")[:-9]),
+        InputError,
+        "/a.txt.gz is a damaged",
+        "make it",
+    ),
+    Case("no gzip file", read("a.txt.gz", "text\n"), InputError, "/a.txt.gz ends in .gz and is no", "rename it"),
+    Case(
+        "a line too long", read_beyond_a_limit("LINE_BYTES", "a.txt"), InputError, "/a.txt, line 1 has", "break it up"
+    ),
+    Case("a file too long", read_beyond_a_limit("WHOLE_BYTES", "a.json"), InputError, "/a.json has more", "convert it"),
+    Case("no array", read("a.json", '{"text": ["a"]}'), InputError, """begins '{"text": ["a"]}'""", "make it an array"),
+    Case("no JSON array", read("a.json", '["a",\n'), InputError, "a.json, line 2 is not JSON", "correct it"),
+    Case("an array without a comma", read("a.json", '["a"\n "b"]'), InputError, "line 2 has neither", "correct it"),
+    Case("two arrays", read("a.json", '["a"]\n["b"]'), InputError, "line 2 has more behind the array", "correct it"),
+    Case("an array in a line", read("a.jsonl", '["a"]\n'), InputError, "line 1 begins an array", "--input-format json"),
+    Case(
+        "a key twice",
+        read("a.jsonl", '{"text": "a", "text": "b"}'),
+        InputError,
+        "the key 'text' more",
+        "remove all but",
+    ),
+    Case(
+        "half a character in JSON",
+        read("a.jsonl", '"a\\ud800"'),
+        InputError,
+        "line 1 has the lone",
+        "correct the escape",
+    ),
+    Case("all without the column", all_lack_the_column, InputError, "line 1 has no text in 'text'", "with --column"),
+    Case("a row too long", read("a.csv", "text\na,b\n"), InputError, "a.csv, line 2 has 2 fields", "in quotes"),
+    Case("a quote not closed", read("a.csv", 'text\n"a\nb\n'), InputError, "a.csv, line 2 has a quote", "close it"),
+    Case("a CSV column twice", read("a.csv", "text,text\n"), InputError, "line 1 names the column 'text' 2", "rename"),
+    Case("columns of one name", read_two_columns_of_one_name, InputError, "has 2 columns 'text'", "rename"),
+    Case(
+        "a long delimiter", read("a.csv", "text\n", delimiter="ab"), InputError, "--delimiter 'ab'", "use one such as"
+    ),
+    Case("a delimiter for txt", read("a.txt", "a\n", delimiter=";"), InputError, "not for txt", "leave it out"),
+    Case(
+        "rows left out of npy", Command("quoit", embed_without_ids), InputError, "/out.npy has no ids", "write .jsonl"
+    ),
+    Case(
+        "its own input",
+        Command("quoit", embed_onto_its_input),
+        InputError,
+        "/texts.jsonl is the output",
+        "name another",
+    ),
     Case("a line that is no JSON", read("texts.jsonl", '"a"\n{\n'), InputError, ".jsonl, line 2", "correct it"),
-    Case("a line of JSON too deep", read("texts.jsonl", "[" * 100_000), InputError, ".jsonl, line 1", "correct it"),
+    Case("a line of JSON too deep", read("texts.jsonl", '{"a":' * 100_000), InputError, ".jsonl, line 1", "correct it"),
     Case(
         "no such column of a CSV file",
         read("texts.csv", "id,body\n1,a\n"),
@@ -863,12 +976,19 @@ FILES = [
         "/texts.parquet cannot be read after row 0",
         "check it",
     ),
-    Case("a row without a text", read_table(text=["a", None]), InputError, "row 2 has no text", "with --column"),
+    Case("a row without a text", read_table(text=["a", None]), InputError, "row 2 has no text", "with --skip-missing"),
     Case(
         "a record without a text",
         read("texts.jsonl", '{"body": "a"}\n'),
         InputError,
-        "{'body': 'a'}",
+        "no text in 'text', but the keys ['body']",
+        "name another with --column",
+    ),
+    Case(
+        "a record with a number",
+        read("texts.jsonl", '{"text": 5}\n'),
+        InputError,
+        "no text in 'text', but 5",
         "name another with --column, or correct it",
     ),
 ]

@@ -18,7 +18,7 @@ from quoit.artifact import Architecture, Artifact, Calibration, EmbeddingContrac
 from quoit.batches import Batch, plan_batches
 from quoit.pipeline import row_limits
 from quoit.prompts import render, render_pairs
-from quoit.readers import read_texts
+from quoit.readers import Skipped, read_texts
 from quoit.session import Answers, feed
 from quoit.tokens import Ids, TextTokenizer
 from quoit_export.errors import ExportError
@@ -95,13 +95,15 @@ def built_in_texts() -> CalibrationTexts:
 
 
 def read_calibration_texts(file: Path) -> CalibrationTexts:
-    """The first MOST_TEXTS different texts of a file, of a kind that `quoit embed` reads.
+    """The first MOST_TEXTS different texts of a file or folder, of a kind that `quoit embed` reads.
+
+    Empty and missing texts are left out.
 
     Raises:
         InputError: the file cannot be read.
         ExportError: it has fewer than LEAST_TEXTS different texts.
     """
-    distinct = dict.fromkeys(text for text in read_texts(str(file)) if text.strip())
+    distinct = dict.fromkeys(text for text in read_texts(str(file), skipped=Skipped()) if text.strip())
     texts = tuple(islice(distinct, MOST_TEXTS))
     if len(texts) < LEAST_TEXTS:
         raise ExportError(f"{file} has {len(texts)} different texts, calibration needs {LEAST_TEXTS}; add some")

@@ -11,7 +11,7 @@ texts become vectors.
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -89,6 +89,7 @@ class Draft:
         self.like = like
         self.hash = TextHash()
         self.resumed = progress
+        self.left_out: Sequence[int] = ()  # numbers that rows of vectors do not get as ids, ascending
         self.file: IO[bytes] = (folder / ROWS).open("r+b" if progress.rows else "w+b")
         self._write_header()
         self.file.seek(0, os.SEEK_END)
@@ -139,7 +140,8 @@ class Draft:
             rows.replace(destination)
         else:
             whole = self.folder / f"whole{destination.suffix}"
-            VECTOR_WRITERS[destination.suffix](whole, np.load(rows, mmap_mode="r"))
+            ids = np.delete(np.arange(self.progress.rows + len(self.left_out), dtype=np.int64), self.left_out)
+            VECTOR_WRITERS[destination.suffix](whole, np.load(rows, mmap_mode="r"), ids)
             whole.replace(destination)
         shutil.rmtree(self.folder)
 

@@ -14,11 +14,14 @@ from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 from quoit.errors import InputError, QuoitError
 from quoit.pooling import Vectors
 
 ROWS_AT_A_TIME = 8192
+
+Ids = NDArray[np.int64]
 
 
 @contextmanager
@@ -73,8 +76,14 @@ def check_destination(destination: Path, suffixes: Sequence[str]) -> None:
         raise InputError(f"{destination.parent} is no folder that can be written; make it, or name another")
 
 
-def write_records(destination: Path, records: Sequence[Mapping[str, object]]) -> None:
-    """Writes objects with the same keys as `.jsonl`, one a line, or as the columns of a `.parquet` file."""
+def write_records(destination: Path, records: Sequence[Mapping[str, object]], columns: Mapping[str, type]) -> None:
+    """Writes objects with the same keys as `.jsonl`, one a line, or as the columns of a `.parquet` file.
+
+    Args:
+        destination: the file.
+        records: the objects; where there are none, a parquet file has the columns all the same.
+        columns: their keys, and whether each has int, float or str.
+    """
     check_destination(destination, RECORD_SUFFIXES)
     with replacing(destination) as draft:
         if destination.suffix == ".jsonl":
@@ -84,16 +93,18 @@ def write_records(destination: Path, records: Sequence[Mapping[str, object]]) ->
             parquet = pyarrow_parquet()
             import pyarrow
 
-            parquet.write_table(pyarrow.Table.from_pylist([dict(record) for record in records]), draft)
+            types = {int: pyarrow.int64(), float: pyarrow.float64(), str: pyarrow.string()}
+            schema = pyarrow.schema({name: types[kind] for name, kind in columns.items()})
+            parquet.write_table(pyarrow.Table.from_pylist([dict(record) for record in records], schema), draft)
 
 
-def _write_jsonl(path: Path, vectors: Vectors) -> None:
+def _write_jsonl(path: Path, vectors: Vectors, ids: Ids) -> None:
     with path.open("w", encoding="utf-8") as file:
-        for row, vector in enumerate(vectors):
-            file.write(json.dumps({"id": row, "vector": vector.tolist()}) + "\n")
+        for row, vector in zip(ids, vectors, strict=True):
+            file.write(json.dumps({"id": int(row), "vector": vector.tolist()}) + "\n")
 
 
-def _write_parquet(path: Path, vectors: Vectors) -> None:
+def _write_parquet(path: Path, vectors: Vectors, ids: Ids) -> None:
     parquet = pyarrow_parquet()
     import pyarrow
 
@@ -103,8 +114,8 @@ def _write_parquet(path: Path, vectors: Vectors) -> None:
         for start in range(0, len(vectors), ROWS_AT_A_TIME):
             some = np.ascontiguousarray(vectors[start : start + ROWS_AT_A_TIME])
             values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(some.ravel()), vectors.shape[1])
-            ids = pyarrow.array(range(start, start + len(some)), pyarrow.int64())
-            writer.write_table(pyarrow.Table.from_arrays([ids, values], schema=schema))
+            rows = pyarrow.array(ids[start : start + len(some)], pyarrow.int64())
+            writer.write_table(pyarrow.Table.from_arrays([rows, values], schema=schema))
 
 
 def pyarrow_parquet() -> Any:
@@ -122,5 +133,5 @@ def pyarrow_parquet() -> Any:
     return parquet
 
 
-VECTOR_WRITERS: dict[str, Callable[[Path, Vectors], None]] = {".jsonl": _write_jsonl, ".parquet": _write_parquet}
+VECTOR_WRITERS: dict[str, Callable[[Path, Vectors, Ids], None]] = {".jsonl": _write_jsonl, ".parquet": _write_parquet}
 RECORD_SUFFIXES = (".jsonl", ".parquet")

@@ -1,5 +1,7 @@
 """What linear layers read: all tokens' maxima, some tokens' rows, and nothing left behind."""
 
+import gzip
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,16 @@ def test_texts_are_read_from_a_file_once_each(tmp_path: Path) -> None:
     assert found.source == "mine.txt"
     assert len(found.texts) == MOST_TEXTS
     assert found.texts[:3] == ("a", "b", "text 0")
+
+
+def test_texts_are_read_from_every_kind_of_file_and_from_folders(tmp_path: Path) -> None:
+    """Those that are missing are left out as empty ones are."""
+    texts = [f"text {number}" for number in range(LEAST_TEXTS)]
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in [None, *texts[1:], ""])
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "a.txt").write_text(texts[0])
+    found = read_calibration_texts(tmp_path)
+    assert found.texts == tuple(texts)
 
 
 def test_too_few_texts_are_refused(tmp_path: Path) -> None:

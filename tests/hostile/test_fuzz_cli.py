@@ -1,5 +1,6 @@
 """Any command line: exit code 0, 1 or 2, at most one line of error, and never a traceback."""
 
+import gzip
 import io
 import re
 import shutil
@@ -21,6 +22,7 @@ UNDECODABLE = "caf\udce9.txt"
 
 VALUES = [
     *("artifact", "artifact/quoit.json", "empty", "nowhere", "checkpoint", "damaged", ""),
+    *("docs", "docs/c.csv.gz", "e.json", "f.tsv", ";", "\\t", "json", "/dev/null"),
     *("a.txt", "b.jsonl", "c.csv", "d.parquet", "garbage.parquet", "none.txt", "latin1.txt", UNDECODABLE, "-", "--"),
     *("out.npy", "out.jsonl", "out.parquet", "out.zip", ".npy", "no/such/out.npy", "empty/", "/proc/out.npy"),
     *("ranges.npy", "garbage.npy", "0", "1", "2", "-1", "64", "99999999999999999999", "1e3", "nan", "0x10", " 7 "),
@@ -87,6 +89,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory, byte_artifact: Artifact, by
     (folder / "b.jsonl").write_text('"one"\n{"text": "two", "other": 5}\n{"text": "\\ud800"}\n')
     (folder / "c.csv").write_text("text,other\none,1\ntwo\n")
     parquet.write_table(pyarrow.table({"text": ["one", "two"], "other": [1, 2]}), folder / "d.parquet")
+    (folder / "e.json").write_text('["one", {"text": "two"}, null, {"text": null}]')
+    (folder / "f.tsv").write_text("text\tother\none\t1\ntwo\t2\n")
+    (folder / "docs").mkdir()
+    (folder / "docs" / "a.txt").write_text("three\n\n")
+    (folder / "docs" / "c.csv.gz").write_bytes(gzip.compress(b"text;other\none;1\n"))
     (folder / "garbage.parquet").write_bytes(b"PAR1 garbage PAR1")
     (folder / "none.txt").touch()
     (folder / "latin1.txt").write_bytes("café".encode("latin-1"))

@@ -1,6 +1,8 @@
 """Any bytes as a text file: texts or an InputError; and what was written comes back."""
 
+import codecs
 import csv
+import gzip
 import io
 import json
 from pathlib import Path
@@ -66,11 +68,9 @@ def read(file: Path, content: bytes, column: str = "text") -> list[str] | None:
 
 
 def decoded(content: bytes) -> str | None:
-    """The text of a file, None where it is no UTF-8; to Python, the beginning of a byte order mark alone is nothing."""
-    if content in (b"\xef", b"\xef\xbb"):
-        return ""
+    """The text of a file, None where it is no UTF-8."""
     try:
-        return content.decode("utf-8-sig")
+        return content.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError:
         return None
 
@@ -105,21 +105,45 @@ def test_csv_gives_texts_or_is_refused(folder: Path, content: bytes) -> None:
 
 
 @fuzz(500)
+@given(CONTENTS | CONTENTS.map(lambda content: b"[" + content + b"]"))
+def test_json_gives_texts_or_is_refused(folder: Path, content: bytes) -> None:
+    found = read(folder / "a.json", content)
+    if found is not None:
+        values = json.loads(decoded(content) or "")
+        assert found == [value["text"] if isinstance(value, dict) else value for value in values]
+
+
+TEXT_BYTES = "".join(f"text {number} é中\n" for number in range(60)).encode()
+
+
+@fuzz(500)
+@given(damaged(gzip.compress(TEXT_BYTES)) | damaged(gzip.compress(TEXT_BYTES, 0)))
+def test_a_damaged_gzip_file_gives_what_was_packed_or_is_refused(folder: Path, content: bytes) -> None:
+    """The checksum is at the end, so that nothing else can pass."""
+    found = read(folder / "a.txt.gz", content)
+    assert found in (None, TEXT_BYTES.decode().splitlines(), [])
+
+
+@fuzz(500)
 @given(st.lists(JSON_VALUES | TEXTS | st.builds(lambda text: {"text": text}, JSON_VALUES | TEXTS), max_size=4))
 def test_any_json_values_are_texts_or_refused(folder: Path, values: list[Any]) -> None:
     found = read(folder / "a.jsonl", "".join(json.dumps(value) + "\n" for value in values).encode())
     texts = [value.get("text") if isinstance(value, dict) else value for value in values]
-    assert found == (texts if all(isinstance(text, str) for text in texts) else None)
+    expected = texts if all(isinstance(text, str) for text in texts) else None
+    assert found == expected
+    assert read(folder / "a.json", json.dumps(values, indent=1).encode()) == expected
 
 
 @fuzz(400)
 @given(st.lists(ANY_STRINGS, max_size=6), COLUMNS, st.booleans())
 def test_jsonl_gives_back_what_was_written(folder: Path, texts: list[str], column: str, escaped: bool) -> None:
-    """Even lone surrogates, where they are escaped; they are refused later, by the text's index."""
+    """But not lone surrogates, which only an escape can write; and an array of the same gives the same."""
     if not escaped:
         texts = [text.encode(errors="replace").decode() for text in texts]
-    lines = "".join(json.dumps({column: text}, ensure_ascii=escaped) + "\n" for text in texts)
-    assert read(folder / "a.jsonl", lines.encode(), column) == texts
+    lines = [json.dumps({column: text}, ensure_ascii=escaped) for text in texts]
+    expected = None if any("\ud800" <= character <= "\udfff" for character in "".join(texts)) else texts
+    assert read(folder / "a.jsonl", "".join(f"{line}\n" for line in lines).encode(), column) == expected
+    assert read(folder / "a.json", f"[{', '.join(lines)}]".encode(), column) == expected
 
 
 @fuzz(400)
@@ -129,6 +153,7 @@ def test_csv_gives_back_what_was_written(folder: Path, texts: list[str], column:
     writer = csv.writer(content, quoting=csv.QUOTE_ALL)
     writer.writerows([[column, column + "2"], *([text, "x"] for text in texts)])
     assert read(folder / "a.csv", content.getvalue().encode("utf-8-sig"), column) == texts
+    assert read(folder / "a.csv.gz", gzip.compress(content.getvalue().encode()), column) == texts
 
 
 @fuzz(300)

@@ -197,6 +197,8 @@ def parse_table(printed: str) -> list[tuple[int, float, int, str]]:
 def test_similarity_ranks_by_the_embedders_scores(
     quoit: Quoit, model: list[str], embedder: Embedder, texts_file: Path
 ) -> None:
+    texts_file = texts_file.with_suffix(".jsonl")
+    texts_file.write_text("".join(json.dumps(text) + "\n" for text in TEXTS))
     code, printed, report = quoit("similarity", "What is gravity?", texts_file, *model)
     assert code == 0
     assert re.fullmatch(r"5 texts in [\d.]+ s\n", report)
@@ -336,7 +338,7 @@ ERRORS = {
     "bad threads": (["embed", "{texts}", "-o", "{tmp}/v.npy", "--threads", "-1", "{model}"], "threads -1 must"),
     "unknown suffix": (["embed", "{texts}", "-o", "{tmp}/v.txt", "{model}"], "v.txt has the unknown suffix"),
     "missing folder": (["embed", "{texts}", "-o", "{tmp}/no/v.npy", "{model}"], "no is no folder that can be written"),
-    "unknown kind": (["embed", "{tmp}", "-o", "{tmp}/v.npy", "{model}"], "has the unknown kind"),
+    "unknown kind": (["embed", "/proc/self/status", "-o", "{tmp}/v.npy", "{model}"], "has the unknown kind ''"),
     "similarity of a missing file": (["similarity", "a", "{tmp}/absent.txt", "{model}"], "absent.txt is no file"),
     "similarity without a model": (["similarity", "a", "{texts}"], "no artifact was named"),
     "info of nothing": (["info", "{tmp}/absent"], "absent is not a folder"),
@@ -386,9 +388,9 @@ def test_a_ranges_file_that_is_no_array_of_numbers_is_one_line(
 
 
 def test_an_error_in_a_process_is_one_line_without_a_traceback(model: list[str], tmp_path: Path) -> None:
-    code, printed, report = run_process("embed", "-o", tmp_path / "v.npy", *model, stdin=b"good\n\xff\xfe\n")
+    code, printed, report = run_process("embed", "-o", tmp_path / "v.npy", *model, stdin=b"\xff\xfe\ngood\n")
     assert (code, printed) == (2, "")
-    assert re.fullmatch(r"quoit: - is not UTF-8: .*; convert it first\n", report)
+    assert re.fullmatch(r"quoit: standard input, line 1 is not UTF-8: .*; convert it first\n", report)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -80,13 +80,15 @@ def reranker(rerankers: Rerankers) -> Reranker:
 
 
 def write_texts(file: Path, texts: list[str]) -> Path:
-    file.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    """A file of texts; in .jsonl an empty one is a text, and in .txt a blank line."""
+    lines = map(json.dumps, texts) if file.suffix == ".jsonl" else texts
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return file
 
 
 @pytest.fixture
 def texts_file(tmp_path: Path) -> Path:
-    return write_texts(tmp_path / "texts.txt", TEXTS)
+    return write_texts(tmp_path / "texts.jsonl", TEXTS)
 
 
 @pytest.fixture
@@ -222,7 +224,7 @@ def test_top_bounds_what_is_shown_and_written(
 def test_ten_are_shown_and_all_are_written(
     quoit: Quoit, model: list[str], judge: list[str], tmp_path: Path, command: str
 ) -> None:
-    file, out = write_texts(tmp_path / "texts.txt", TEXTS * 3), tmp_path / "ranking.jsonl"
+    file, out = write_texts(tmp_path / "texts.jsonl", TEXTS * 3), tmp_path / "ranking.jsonl"
     arguments = ["rerank", file, "--query", QUERY, *judge] if command == "rerank" else [command, QUERY, file, *model]
     code, printed, _ = quoit(*arguments, "-o", out)
     assert code == 0
@@ -385,7 +387,7 @@ def test_a_cache_that_is_no_folder_is_refused_in_one_line(quoit: Quoit, model: l
     assert report.startswith("quoit: ")
     assert report.count("\n") == 1
     assert str(texts_file) in report
-    assert texts_file.read_text().startswith(TEXTS[0])
+    assert json.loads(texts_file.read_text().splitlines()[0]) == TEXTS[0]
 
 
 @pytest.mark.parametrize("top", [[], ["--top", "3"]], ids=["all", "top"])
@@ -521,7 +523,8 @@ def test_texts_come_from_standard_input(model: list[str], judge: list[str], tmp_
     assert code == 0, report
     found = read_jsonl(out)
     assert {record["file"] for record in found} == {"-"}
-    assert {record["index"]: record["text"] for record in found} == dict(enumerate(TEXTS))
+    expected = {index: text for index, text in enumerate(TEXTS) if text}
+    assert {record["index"]: record["text"] for record in found} == expected
 
 
 def test_the_environment_names_the_artifacts(
@@ -632,7 +635,7 @@ def test_an_error_is_one_line_and_exit_code_2(
 def test_an_error_in_a_process_is_one_line_without_a_traceback(judge: list[str]) -> None:
     code, printed, report = run_process("rerank", "-", "--query", "a", *judge, stdin=b"good\n\xff\xfe\n")
     assert (code, printed) == (2, "")
-    assert re.fullmatch(r"quoit: - is not UTF-8: .*; convert it first\n", report)
+    assert re.fullmatch(r"quoit: standard input, line 2 is not UTF-8: .*; convert it first\n", report)
 
 
 @pytest.mark.parametrize(

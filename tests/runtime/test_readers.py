@@ -61,12 +61,17 @@ def test_the_column_names_the_key(tmp_path: Path) -> None:
         ("bare words", "is not JSON"),
         ('"a" "b"', "is not JSON"),
         ("5", "has no text in 'text', but 5; name another with --column"),
-        ("null", "has no text in 'text', but None"),
-        ('["a"]', "has no text in 'text'"),
-        ('{"body": "a"}', "has no text in 'text', but {'body': 'a'}"),
-        ('{"text": null}', "has no text in 'text', but None"),
+        ("null", "has no text in 'text', but null; correct it, name another with --column, or leave such records out"),
+        ('["a"]', r"begins an array, .*; read a file that is one array with --input-format json"),
+        ("  [", r"begins an array, '\['; read a file that is one array with --input-format json"),
+        ('{"body": "a"}', r"has no text in 'text', but the keys \['body'\]; correct it"),
+        ('{"text": null}', "has no text in 'text', but null"),
+        ('{"text": "a", "n": 1, "text": "b"}', "has the key 'text' more than once; remove all but one"),
+        ('"a\\ud800"', r"has the lone surrogate '\\ud800' at position 1 of its text; correct the escape"),
+        ('{"text": "a", "n": 1', "is not JSON: Expecting ',' delimiter at column 21; correct it"),
         ('{"text": 5}', "has no text in 'text', but 5"),
-        pytest.param("[" * 100_000, "", id="deep"),
+        pytest.param("[" * 100_000, "begins an array", id="deep array"),
+        pytest.param('{"text":' * 100_000, "is not JSON: it is nested too deep; correct it", id="deep object"),
     ],
 )
 def test_a_bad_line_of_jsonl_is_named(tmp_path: Path, line: str, message: str) -> None:
@@ -92,15 +97,16 @@ def test_csv_gives_back_what_pythons_writer_wrote(tmp_path: Path) -> None:
     assert read(tmp_path / "texts.csv", target.getvalue(), column="body") == texts
 
 
-@pytest.mark.parametrize("content", ["", "id,body\n1,a\n"])
+@pytest.mark.parametrize("content", ["", "\n\n", "id,body\n1,a\n"])
 def test_a_missing_csv_column_names_those_that_are_there(tmp_path: Path, content: str) -> None:
-    with pytest.raises(InputError, match=r"texts.csv has no column 'text', but (None|\['id', 'body'\]); name one"):
+    with pytest.raises(InputError, match=r"csv, line 1 has no column 'text', but \[('id', 'body')?\]; name one"):
         read(tmp_path / "texts.csv", content)
 
 
 def test_a_short_csv_row_is_named_by_its_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="line 4 has no text in 'text', but None"):
+    with pytest.raises(InputError, match="line 4 has no text in 'text', but 1 of 2 fields"):
         read(tmp_path / "texts.csv", 'id,text\n1,"a\nb"\n2\n')
+    assert read(tmp_path / "texts.csv", "text,id\na,1\nb\n") == ["a", "b"], "the text is there"
 
 
 def write_table(file: Path, **columns: list[Any]) -> Path:
@@ -124,7 +130,7 @@ def test_a_missing_parquet_column_names_those_that_are_there(tmp_path: Path) -> 
 
 def test_a_bad_parquet_row_is_named(tmp_path: Path) -> None:
     file = write_table(tmp_path / "texts.parquet", text=["a", "b", None])
-    with pytest.raises(InputError, match="row 3 has no text in 'text', but None"):
+    with pytest.raises(InputError, match=r"texts\.parquet, row 3 has no text in 'text', but null"):
         list(read_texts(str(file)))
     file = write_table(tmp_path / "numbers.parquet", text=[1, 2])
     with pytest.raises(InputError, match="row 1 has no text in 'text', but 1"):
@@ -152,13 +158,15 @@ def test_parquet_with_damaged_pages_is_refused(tmp_path: Path, part: float) -> N
 @pytest.mark.parametrize("name", ["texts.txt", "texts.jsonl", "texts.csv", "texts.md"])
 def test_what_is_not_utf8_is_refused(tmp_path: Path, name: str) -> None:
     content = 'text\n"caf\u00e9"\n'.encode("latin-1") if name != "texts.jsonl" else b'"caf\xe9"\n'
-    with pytest.raises(InputError, match=f"{name} is not UTF-8: .*; convert it first"):
+    line = 1 if name == "texts.jsonl" else 2
+    with pytest.raises(InputError, match=f"{name}, line {line} is not UTF-8: byte 0xe9, .*; convert it first"):
         read(tmp_path / name, content)
 
 
-@pytest.mark.parametrize("name", ["texts.docx", "texts", "texts.TXT2", "texts.json"])
+@pytest.mark.parametrize("name", ["texts.docx", "texts", "texts.TXT2", "texts.gz", "texts.docx.gz"])
 def test_an_unknown_kind_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match=f"{name} has the unknown kind .*; name one of txt, jsonl, csv, md, parquet"):
+    kinds = "txt, jsonl, json, csv, tsv, md, parquet"
+    with pytest.raises(InputError, match=f"{name} has the unknown kind .*; name one of {kinds} with --input-format"):
         read(tmp_path / name, "a\n")
 
 
@@ -172,9 +180,11 @@ def test_a_named_kind_comes_before_the_suffix(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_a_missing_file_is_refused(tmp_path: Path, kind: str) -> None:
-    for path in (tmp_path / f"absent.{kind}", tmp_path):
-        with pytest.raises(InputError, match=f"^{re.escape(str(path))} is no file; check the path"):
-            list(read_texts(str(path), kind=kind))
+    path = tmp_path / f"absent.{kind}"
+    with pytest.raises(InputError, match=f"^{re.escape(str(path))} is no file; check the path"):
+        read_texts(str(path), kind=kind)
+    with pytest.raises(InputError, match=f"^{re.escape(str(tmp_path))} is a folder without a file of texts"):
+        read_texts(str(tmp_path), kind=kind)
 
 
 def set_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
@@ -188,6 +198,8 @@ def set_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
         ("txt", "a\n\n日本語\n"),
         ("jsonl", '"a"\n""\n"日本語"'),
         ("csv", "text,n\na,1\n,2\n日本語,3\n"),
+        ("tsv", "text\tn\na\t1\n\t2\n日本語\t3\n"),
+        ("json", '["a", "", "日本語"]'),
     ],
 )
 def test_standard_input_is_read_as_utf8(monkeypatch: pytest.MonkeyPatch, kind: str | None, content: str) -> None:
@@ -197,13 +209,13 @@ def test_standard_input_is_read_as_utf8(monkeypatch: pytest.MonkeyPatch, kind: s
 
 def test_standard_input_that_is_not_utf8_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     set_stdin(monkeypatch, b"good\n\xff\n")
-    with pytest.raises(InputError, match="- is not UTF-8"):
+    with pytest.raises(InputError, match=r"^standard input, line 2 is not UTF-8: byte 0xff, invalid start byte"):
         list(read_texts("-"))
 
 
 def test_parquet_is_not_read_from_standard_input() -> None:
     with pytest.raises(InputError, match="parquet cannot be read from standard input; name a file"):
-        list(read_texts("-", kind="parquet"))
+        read_texts("-", kind="parquet")
 
 
 def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +226,7 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_every_kind_that_is_offered_is_tested() -> None:
-    assert sorted(KINDS) == ["csv", "jsonl", "md", "parquet", "txt"]
+    assert sorted(KINDS) == ["csv", "json", "jsonl", "md", "parquet", "tsv", "txt"]
     assert STANDARD_INPUT == "-"
 
 

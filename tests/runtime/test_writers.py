@@ -12,6 +12,7 @@ from quoit.drafts import SUFFIXES
 from quoit.writers import RECORD_SUFFIXES, check_destination, replacing, write_records
 
 RECORDS = [{"rank": 1, "text": "日本語 \u2028 a\nb", "score": 0.5}, {"rank": 2, "text": "", "score": 0.25}]
+COLUMNS = {"rank": int, "text": str, "score": float}
 
 
 @pytest.mark.parametrize("name", ["vectors.txt", "vectors", "vectors.npz", ".npy"])
@@ -42,7 +43,7 @@ def test_without_pyarrow_parquet_is_refused_before_any_work(tmp_path: Path, monk
 
 def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
     for suffix in RECORD_SUFFIXES:
-        write_records(tmp_path / f"records{suffix}", RECORDS)
+        write_records(tmp_path / f"records{suffix}", RECORDS, COLUMNS)
     lines = (tmp_path / "records.jsonl").read_text(encoding="utf-8").split("\n")
     assert [json.loads(line) for line in lines if line] == RECORDS
     assert parquet.read_table(tmp_path / "records.parquet").to_pylist() == RECORDS
@@ -51,9 +52,15 @@ def test_records_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", RECORD_SUFFIXES)
 def test_no_records_make_a_readable_file(tmp_path: Path, suffix: str) -> None:
-    file = tmp_path / f"none{suffix}"
-    write_records(file, [])
-    assert (parquet.read_table(file).num_rows if suffix == ".parquet" else len(file.read_bytes())) == 0
+    file, filled = tmp_path / f"none{suffix}", tmp_path / f"some{suffix}"
+    write_records(file, [], COLUMNS)
+    write_records(filled, RECORDS, COLUMNS)
+    if suffix == ".jsonl":
+        assert file.read_bytes() == b""
+        return
+    assert parquet.read_table(file).num_rows == 0
+    assert parquet.read_schema(file).names == ["rank", "text", "score"]
+    assert parquet.read_schema(file).equals(parquet.read_schema(filled))
 
 
 def test_a_file_that_fails_halfway_leaves_what_was_there(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from quoit.artifact import Artifact, EmbeddingContract, Precision, read_artifact
-from quoit.commands.options import add_input, texts_of
+from quoit.commands.inputs import load
+from quoit.commands.options import add_input
 from quoit.errors import InputError
 from quoit.prompts import document_prompt, query_prompt, render, render_pairs, rerank_prompt
 from quoit.session import ProviderRequest
@@ -57,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     if options.output is not None:
         check_destination(options.output, (".json",))
     artifact = read_artifact(options.artifact)
-    many = made_texts() if options.texts is None else texts_of(options, options.texts)
+    many = made_texts() if options.texts is None else own_texts(options)
     if len(many) < FEWEST_TEXTS:
         raise InputError(f"{options.texts} has {len(many)} texts, {FEWEST_TEXTS} are needed; name a longer file")
     with tqdm(bar_format="{desc} ({elapsed})", leave=False, disable=None) as bar:
@@ -84,6 +85,13 @@ def made_texts() -> list[str]:
     generator = np.random.default_rng(0)
     lengths = np.clip(generator.lognormal(np.log(MEDIAN_WORDS), SIGMA, MADE_TEXTS), SHORTEST, LONGEST).astype(int)
     return [" ".join(generator.choice(WORDS, length)) for length in lengths]
+
+
+def own_texts(options: argparse.Namespace) -> list[str]:
+    """The texts of --texts."""
+    inputs = load(options, [options.texts])
+    inputs.report()
+    return [item.text for item in inputs.items]
 
 
 def rendered(artifact: Artifact, many: Sequence[str]) -> Texts:

@@ -11,14 +11,15 @@ import numpy as np
 from tqdm import tqdm
 
 from quoit.artifact import digest
+from quoit.commands.inputs import report_skipped, stream
 from quoit.commands.options import MODEL_VARIABLE, add_input, add_model, model_of, run_options
-from quoit.drafts import SUFFIXES, Draft, drafting
+from quoit.drafts import NPY, SUFFIXES, Draft, drafting
 from quoit.embedder import Embedder
 from quoit.errors import InputError
 from quoit.machine import usable_cores
 from quoit.pooling import Dtype, OutputOptions
 from quoit.prompts import document_prompt, query_prompt
-from quoit.readers import STANDARD_INPUT, read_texts
+from quoit.readers import STANDARD_INPUT, Skipped
 from quoit.writers import check_destination
 
 if TYPE_CHECKING:
@@ -30,7 +31,12 @@ MOST_WORKERS = 8
 def add_to(commands: "Commands") -> None:
     """Adds the command."""
     embed = commands.add_parser("embed", help="turn the texts of a file into vectors")
-    embed.add_argument("file", nargs="?", default=STANDARD_INPUT, help="texts to embed (default: standard input)")
+    embed.add_argument(
+        "file",
+        nargs="?",
+        default=STANDARD_INPUT,
+        help="texts to embed: a file, or a folder's files in the order of their paths (default: standard input)",
+    )
     embed.add_argument("-o", "--output", type=Path, required=True, help="a .npy, .parquet or .jsonl file")
     embed.add_argument(
         "--resume", action="store_true", help="go on where the same command was interrupted; without it, start anew"
@@ -56,7 +62,12 @@ def add_to(commands: "Commands") -> None:
 def run(options: argparse.Namespace) -> int:
     """Embeds, and says what it did."""
     check_destination(options.output, SUFFIXES)
-    texts = read_texts(options.file, kind=options.input_format, column=options.column)
+    if options.skip_missing and options.output.suffix == NPY:
+        raise InputError(
+            f"--skip-missing leaves rows out, and {options.output} has no ids that say which; write .jsonl or .parquet"
+        )
+    skipped = Skipped()
+    texts = stream(options, options.file, skipped)
     settings = run_options(options)
     settings["workers"] = options.workers
     if options.workers is None and not options.tuned and options.tuning is None:
@@ -80,7 +91,8 @@ def run(options: argparse.Namespace) -> int:
             if draft.progress.rows:
                 error.add_note(f"{draft.progress.rows:,} texts are done, and the same command with --resume goes on")
             raise
-    _report(draft, embedder, options.output, time.perf_counter() - start)
+        draft.left_out = skipped.rows
+    _report(draft, embedder, options.output, time.perf_counter() - start, skipped)
     return 0
 
 
@@ -91,7 +103,7 @@ def _fill(draft: Draft, embedder: Embedder, texts: Iterable[str], prompt: str, o
             draft.write(encoded.vectors, encoded.tokens, encoded.truncation)
 
 
-def _report(draft: Draft, embedder: Embedder, output: Path, seconds: float) -> None:
+def _report(draft: Draft, embedder: Embedder, output: Path, seconds: float, skipped: Skipped) -> None:
     """What the whole run did; the speed is that of this part of it."""
     done, choice = draft.progress, embedder.pipeline.session.choice
     resumed = f", {draft.resumed.rows:,} of them before" if draft.resumed.rows else ""
@@ -102,6 +114,7 @@ def _report(draft: Draft, embedder: Embedder, output: Path, seconds: float) -> N
         f"{choice.precision} on {choice.provider}){cut and ', '}{cut}",
         file=sys.stderr,
     )
+    report_skipped(skipped)
 
 
 def _prompt(embedder: Embedder, options: argparse.Namespace) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 from quoit.artifact import Precision
 from quoit.errors import InputError
 from quoit.pipeline import RunOptions
-from quoit.readers import KINDS, read_texts
+from quoit.readers import KINDS
 from quoit.session import ProviderRequest
 
 if TYPE_CHECKING:
@@ -19,8 +19,14 @@ RERANKER_VARIABLE = "QUOIT_RERANKER"
 
 def add_input(parser: argparse.ArgumentParser) -> None:
     """How a file of texts is read."""
-    parser.add_argument("--input-format", choices=KINDS, help="default: the file's suffix, txt for -")
-    parser.add_argument("--column", default="text", help="the text's column or key (default: text)")
+    parser.add_argument(
+        "--input-format", choices=KINDS, help="default: the file's suffix before .gz, txt for - and pipes"
+    )
+    parser.add_argument(
+        "--column", default="text", help="the text's column or key, a.b for the key b of the object a (default: text)"
+    )
+    parser.add_argument("--delimiter", help=r"between the fields of csv and tsv (default: a comma and \t)")
+    parser.add_argument("--skip-missing", action="store_true", help="leave out records without a text, such as null")
 
 
 def add_model(parser: argparse.ArgumentParser, variable: str) -> None:
@@ -66,8 +72,3 @@ def run_options(options: argparse.Namespace) -> RunOptions:
         tuned="throughput" if options.tuned else None,
         tuning=options.tuning,
     )
-
-
-def texts_of(options: argparse.Namespace, file: str) -> list[str]:
-    """All texts of a file."""
-    return list(read_texts(file, kind=options.input_format, column=options.column))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
+from quoit.commands.inputs import Inputs, Item, load
 from quoit.commands.options import (
     MODEL_VARIABLE,
     RERANKER_VARIABLE,
@@ -18,7 +19,6 @@ from quoit.commands.options import (
     add_model,
     model_of,
     run_options,
-    texts_of,
 )
 from quoit.embedder import Embedder
 from quoit.errors import InputError
@@ -44,12 +44,12 @@ def add_to(commands: "Commands") -> None:
     """Adds the commands."""
     similarity = commands.add_parser("similarity", help="rank the texts of a file by similarity to a query")
     similarity.add_argument("query")
-    similarity.add_argument("file", help="texts to rank, or - for standard input")
+    similarity.add_argument("file", help="texts to rank: a file, a folder, or - for standard input")
     similarity.set_defaults(run=run_similarity)
 
     search = commands.add_parser("search", help="find texts in files: nearest vectors, cached, then a reranker")
     search.add_argument("query")
-    search.add_argument("file", nargs="+", help="texts to search in, or - for standard input")
+    search.add_argument("file", nargs="+", help="texts to search in: files, folders, or - for standard input")
     search.add_argument("--rerank", metavar="ARTIFACT", help="a rerank artifact that judges the nearest texts")
     search.add_argument(
         "--candidates", type=int, default=CANDIDATES, help=f"how many it judges (default: {CANDIDATES})"
@@ -59,7 +59,7 @@ def add_to(commands: "Commands") -> None:
     search.set_defaults(run=run_search)
 
     judge = commands.add_parser("rerank", help="rank the texts of a file by how well they answer a query")
-    judge.add_argument("file", help="texts to rank, or - for standard input")
+    judge.add_argument("file", help="texts to rank: a file, a folder, or - for standard input")
     judge.add_argument("--query", required=True)
     judge.add_argument(
         "--separator",
@@ -80,27 +80,27 @@ def add_to(commands: "Commands") -> None:
 
 @dataclass(frozen=True)
 class Place:
-    """A text in the ranking: where it stands, and its figures by their names."""
+    """A text in the ranking, and its figures by their names."""
 
-    file: str
-    index: int
-    text: str
+    item: Item
     figures: dict[str, float]
 
 
 def run_similarity(options: argparse.Namespace) -> int:
     """`quoit similarity`."""
     check(options)
-    texts = texts_of(options, options.file)
+    inputs = load(options, [options.file])
+    items = inputs.items
     embedder = Embedder(model_of(options), **run_options(options))
     start = time.perf_counter()
-    documents = embedder.encode_document(texts, show_progress=sys.stderr.isatty())
+    documents = embedder.encode_document([item.text for item in items], show_progress=sys.stderr.isatty())
     query = embedder.encode_query(options.query, instruction=options.instruction)
     hits = nearest(query, documents, options.top)
     seconds = time.perf_counter() - start
-    places = [Place(options.file, hit.index, texts[hit.index], {COSINE: hit.cosine}) for hit in hits]
-    publish(places, [COSINE], options)
-    print(f"{len(texts)} texts in {seconds:.2f} s", file=sys.stderr)
+    places = [Place(items[hit.index], {COSINE: hit.cosine}) for hit in hits]
+    publish(places, [COSINE], options, inputs)
+    print(f"{len(items)} texts in {seconds:.2f} s", file=sys.stderr)
+    inputs.report()
     return 0
 
 
@@ -111,13 +111,14 @@ def run_search(options: argparse.Namespace) -> int:
         raise InputError(f"--candidates {options.candidates} finds nothing; use a number from 1 on")
     if options.cache is not None and options.cache.exists() and not options.cache.is_dir():
         raise InputError(f"--cache {options.cache} is a file; name a folder, or use --no-cache")
-    files = {file: texts_of(options, file) for file in options.file}
-    origins = [(file, index) for file, texts in files.items() for index in range(len(texts))]
-    texts = [text for found in files.values() for text in found]
+    inputs = load(options, options.file)
+    items = inputs.items
+    texts = [item.text for item in items]
     embedder = Embedder(model_of(options), **run_options(options))
     reranker = open_judge(options) if options.rerank else None
     start = time.perf_counter()
-    documents = np.concatenate([vectors_of(embedder, found, options) for found in files.values()])
+    files = ([item.text for item in found] for found in inputs.files.values())
+    documents = np.concatenate([vectors_of(embedder, found, options) for found in files])
     query = embedder.encode_query(options.query, instruction=options.instruction)
     top = options.top or SHOWN
     hits = nearest(query, documents, top if reranker is None else max(options.candidates, top))
@@ -127,9 +128,10 @@ def run_search(options: argparse.Namespace) -> int:
     places = []
     for hit in hits:
         judged = {} if hit.score is None else {P_YES: hit.score}
-        places.append(Place(*origins[hit.index], texts[hit.index], {**judged, COSINE: hit.cosine}))
-    publish(places, [COSINE] if reranker is None else [P_YES, COSINE], options)
-    print(f"{len(texts)} texts of {len(files)} files in {seconds:.2f} s", file=sys.stderr)
+        places.append(Place(items[hit.index], {**judged, COSINE: hit.cosine}))
+    publish(places, [COSINE] if reranker is None else [P_YES, COSINE], options, inputs)
+    print(f"{len(texts)} texts of {len(inputs.files)} files in {seconds:.2f} s", file=sys.stderr)
+    inputs.report()
     return 0
 
 
@@ -152,12 +154,13 @@ def vectors_of(embedder: Embedder, texts: list[str], options: argparse.Namespace
 def run_rerank(options: argparse.Namespace) -> int:
     """`quoit rerank`."""
     check(options)
-    texts = texts_of(options, options.file)
+    inputs = load(options, [options.file])
+    items = inputs.items
     reranker = Reranker(model_of(options), **run_options(options))
     start = time.perf_counter()
-    with tqdm(total=len(texts), unit=" pairs", disable=None) as bar:
+    with tqdm(total=len(items), unit=" pairs", disable=None) as bar:
         windows = reranker.score_windows(
-            ((options.query, text) for text in texts),
+            ((options.query, item.text) for item in items),
             instruction=options.instruction,
             separator=SEPARATORS[options.separator],
             advance=bar.update,
@@ -168,16 +171,17 @@ def run_rerank(options: argparse.Namespace) -> int:
     name = LOGIT if options.logit else P_YES
     scores = logits if options.logit else activate(logits, "sigmoid")
     order = best_first(logits, options.top).tolist()
-    places = [Place(options.file, index, texts[index], {name: float(scores[index])}) for index in order]
-    publish(places, [name], options)
+    places = [Place(items[index], {name: float(scores[index])}) for index in order]
+    publish(places, [name], options, inputs)
     tokens = sum(window.tokens for window in scored)
     cut = sum((window.truncation for window in scored), Truncation()).describe(reranker.pipeline.tokenizer.max_tokens)
     choice = reranker.pipeline.session.choice
     print(
-        f"{len(texts)} texts, {tokens} tokens with the query, in {seconds:.2f} s ({tokens / seconds:,.0f} tokens/s, "
+        f"{len(items)} texts, {tokens} tokens with the query, in {seconds:.2f} s ({tokens / seconds:,.0f} tokens/s, "
         f"{choice.precision} on {choice.provider}){cut and ', '}{cut}",
         file=sys.stderr,
     )
+    inputs.report()
     return 0
 
 
@@ -193,20 +197,27 @@ def check(options: argparse.Namespace) -> None:
         check_destination(options.output, RECORD_SUFFIXES)
 
 
-def publish(places: Sequence[Place], names: Sequence[str], options: argparse.Namespace) -> None:
+def publish(places: Sequence[Place], names: Sequence[str], options: argparse.Namespace, inputs: Inputs) -> None:
     """Prints the first of a ranking as a table with the named figures, and writes all of it to --output."""
-    several = isinstance(options.file, list) and len(set(options.file)) > 1
+    several = inputs.several
     print("  ".join(["rank", *(f"{name:>7}" for name in names), *(["file"] if several else []), "item", "text"]))
     for rank, place in enumerate(places[: options.top or SHOWN], 1):
         figures = [f"{place.figures[name]:7.3f}" for name in names]
-        where = [printable(place.file)] if several else []
-        print("  ".join([f"{rank:4}", *figures, *where, f"{place.index + 1:4}", one_line(place.text)]))
+        where = [printable(place.item.file)] if several else []
+        print("  ".join([f"{rank:4}", *figures, *where, f"{place.item.index + 1:4}", one_line(place.item.text)]))
     if options.output is not None:
         records = [
-            {"rank": rank, "file": printable(place.file), "index": place.index, **place.figures, "text": place.text}
+            {
+                "rank": rank,
+                "file": printable(place.item.file),
+                "index": place.item.index,
+                **place.figures,
+                "text": place.item.text,
+            }
             for rank, place in enumerate(places, 1)
         ]
-        write_records(options.output, records)
+        columns = {"rank": int, "file": str, "index": int, **dict.fromkeys(names, float), "text": str}
+        write_records(options.output, records, columns)
         print(f"{options.output}: {len(records)} lines", file=sys.stderr)
 
 

@@ -1,0 +1,20 @@
+"""Files of texts in, for the command line: one record at a time, with the place where it stands.
+
+`quoit.readers.formats` has the table of formats, one module reads each of them. This package does not know what the
+texts are for.
+"""
+
+from quoit.readers.formats import KINDS, files_of, kind_of, read_records, read_texts
+from quoit.readers.records import STANDARD_INPUT, Record, Skipped, present
+
+__all__ = [
+    "KINDS",
+    "STANDARD_INPUT",
+    "Record",
+    "Skipped",
+    "files_of",
+    "kind_of",
+    "present",
+    "read_records",
+    "read_texts",
+]
