@@ -5,6 +5,7 @@ against what onnxruntime's own node does here. `test_embedder` and `test_reranke
 """
 
 import os
+import platform
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +40,8 @@ MAX_TOKENS = 1_136
 """A limit near the longest text, so that the last tile before the limit is among those that are tried."""
 BATCH_TOKENS = (None, 2_048, 4_096)
 QUERY = "water"
+X86 = ("x86_64", "AMD64")
+"""Where onnxruntime has another kernel for products of one row."""
 FLOAT, INT32 = ir.DataType.FLOAT, ir.DataType.INT32
 
 
@@ -173,7 +176,9 @@ def differences(subject: Subject, lengths: Sequence[int], longer_by: Sequence[in
 def test_a_tile_has_one_query_where_the_formula_says_so() -> None:
     """What the padding of tiled rows is for. Where this fails, onnxruntime has changed: see `attended_positions`."""
     tile = tile_rows(SMALL_HEAD_DIM)
-    assert lone_lengths(SMALL_HEAD_DIM) == tuple(n for n in range(SHORTEST, LONGEST + 1) if n % tile == 1)
+    alone = {n for n in range(SHORTEST, LONGEST + 1) if n % tile == 1}
+    found = set(lone_lengths(SMALL_HEAD_DIM))
+    assert found == alone if platform.machine() in X86 else found <= alone
 
 
 @pytest.mark.parametrize(("batch_tokens", "longest"), [(None, 520), (BATCH_TOKENS[-1], LONGEST)])
