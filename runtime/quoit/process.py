@@ -1,0 +1,163 @@
+"""What both programs need of their process: standard streams, Ctrl-C, errors as one line, exit codes.
+
+It imports nothing heavy, so that `start` guards a program before the program's own imports begin. This module does
+not know what a program does.
+"""
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
+
+
+def start(program: str, module: str) -> int:
+    """Runs a program in a process of its own.
+
+    Ctrl-C while the module is imported ends the process at once: an interrupt that is raised inside the import of an
+    extension may be lost or become another error. Once `main` has returned, Ctrl-C finds nothing left to stop, though
+    Python still waits for its threads.
+
+    Args:
+        program: the name for messages.
+        module: the name of the module that has the program's `main`.
+
+    Returns:
+        The exit code.
+    """
+    interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if interruptible:
+        signal.signal(signal.SIGINT, lambda *_: leave(program))
+    accept_any_character()
+    sys.unraisablehook = keep_interrupt
+    try:
+        main: Callable[[], int] = import_module(module).main
+        if interruptible:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        code = main()
+    except SystemExit as stop:  # argparse, after --help and after wrong usage
+        code = stop.code if isinstance(stop.code, int) else USAGE_ERROR
+    except KeyboardInterrupt:  # a second one, while `main` answered the first
+        code = INTERRUPTED
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return flush_output(program, code)
+
+
+def guarded(program: str, work: Callable[[], int], interrupted: str = "interrupted") -> int:
+    """The exit code of some work; its errors and Ctrl-C are one line on standard error.
+
+    Args:
+        program: the name for messages.
+        work: what the program does.
+        interrupted: the message after Ctrl-C.
+    """
+    from quoit.errors import QuoitError  # not before `start` guards the process
+
+    try:
+        return work()
+    except BaseException as error:
+        if is_interrupt(error):
+            report(program, interrupted, error)
+            return INTERRUPTED
+        if isinstance(error, (QuoitError, OSError)):
+            report(program, str(error), error)
+            return USAGE_ERROR
+        raise
+
+
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C ended the run.
+
+    One that arrives while `threading.Condition.wait` gives its lock away surfaces as the RuntimeError of a lock that
+    was not held, and one inside the import of an extension as that module's ImportError.
+    """
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def report(program: str, message: str, error: BaseException) -> None:
+    """Prints an error as one line, with what was noted on its way."""
+    line = "; ".join([f"{program}: {message}", *getattr(error, "__notes__", [])])
+    tell(" ".join(line.splitlines()))
+
+
+def show(line: str, *, flush: bool = False) -> None:
+    """Prints a line of a result; where its reader has gone, the command goes on and nothing more is shown."""
+    try:
+        print(line, flush=flush)
+    except BrokenPipeError:
+        silence(STANDARD_OUTPUT)
+
+
+def tell(line: str) -> None:
+    """Prints a line about the run to standard error, or nowhere where that cannot be written."""
+    try:
+        print(line, file=sys.stderr)
+    except OSError:
+        silence(STANDARD_ERROR)
+
+
+def flush_output(program: str, code: int) -> int:
+    """Writes what is left of standard output; returns the exit code, another one where that fails.
+
+    A reader that has gone is no failure: it has seen all it wanted.
+    """
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        silence(STANDARD_OUTPUT)
+    except OSError as error:
+        silence(STANDARD_OUTPUT)
+        report(program, f"standard output cannot be written: {error}", error)
+        return code or USAGE_ERROR
+    return code
+
+
+def silence(descriptor: int) -> None:
+    """Sends the rest of a standard stream to the null device, also what Python still has to write when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def accept_any_character() -> None:
+    """Makes standard output replace what its encoding lacks; standard error does so from the beginning."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def leave(program: str) -> None:
+    """Ends the process after Ctrl-C, before it has begun anything."""
+    os.write(STANDARD_ERROR, f"{program}: interrupted\n".encode())
+    os._exit(INTERRUPTED)
+
+
+def keep_interrupt(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Repeats a Ctrl-C that arrived where Python cannot raise it, such as in a finalizer."""
+    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
+        return
+    from threading import Thread
+
+    # Another thread, since here it would be lost again.
+    Thread(target=os.kill, args=(os.getpid(), signal.SIGINT), daemon=True).start()
+
+
+def version_of(program: str) -> str:
+    """The line that `--version` prints."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"{program} {version('quoit')}"
+    except PackageNotFoundError:
+        return f"{program}, from sources that are not installed"
