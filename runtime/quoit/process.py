@@ -8,12 +8,15 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
+REPEAT_SECONDS = 0.05
+"""How long after a Ctrl-C that Python could not raise it is sent again."""
 
 
 def start(program: str, module: str) -> int:
@@ -91,11 +94,13 @@ def report(program: str, message: str, error: BaseException) -> None:
 
 
 def show(line: str, *, flush: bool = False) -> None:
-    """Prints a line of a result; where its reader has gone, the command goes on and nothing more is shown."""
-    try:
+    """Prints a line of a result; where its reader has gone, the command goes on and nothing more is shown.
+
+    Raises:
+        OSError: standard output cannot be written for another reason, such as a full disk.
+    """
+    with writing_output():
         print(line, flush=flush)
-    except BrokenPipeError:
-        silence(STANDARD_OUTPUT)
 
 
 def tell(line: str) -> None:
@@ -112,15 +117,25 @@ def flush_output(program: str, code: int) -> int:
     A reader that has gone is no failure: it has seen all it wanted.
     """
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        silence(STANDARD_OUTPUT)
+        with writing_output():
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except OSError as error:
-        silence(STANDARD_OUTPUT)
-        report(program, f"standard output cannot be written: {error}", error)
+        report(program, str(error), error)
         return code or USAGE_ERROR
     return code
+
+
+@contextmanager
+def writing_output() -> Iterator[None]:
+    """Passes over a reader of standard output that has gone, and names standard output in any other error."""
+    try:
+        yield
+    except OSError as error:
+        silence(STANDARD_OUTPUT)
+        if not isinstance(error, BrokenPipeError):
+            error.filename = "standard output"
+            raise
 
 
 def silence(descriptor: int) -> None:
@@ -147,10 +162,12 @@ def keep_interrupt(unraisable: "sys.UnraisableHookArgs") -> None:
     if not isinstance(unraisable.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)
         return
-    from threading import Thread
+    from threading import Timer
 
-    # Another thread, since here it would be lost again.
-    Thread(target=os.kill, args=(os.getpid(), signal.SIGINT), daemon=True).start()
+    # After this function has returned, since here it would be lost again.
+    timer = Timer(REPEAT_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
+    timer.daemon = True
+    timer.start()
 
 
 def version_of(program: str) -> str:

@@ -145,6 +145,17 @@ def test_embed_says_how_many_texts_were_cut(
     assert report.endswith(f"), 1 cut to 6 tokens, by {tokens - 6} at most and {tokens - 6} in all\n")
 
 
+def test_what_a_text_lost_that_was_not_read_to_its_end_is_said_to_be_more(model: list[str], tmp_path: Path) -> None:
+    """Of 10,000 words the first 512 characters are read: no four tokens of this vocabulary have more."""
+    (tmp_path / "texts.txt").write_text("word " * 10_000)
+    arguments = [tmp_path / "texts.txt", "-o", tmp_path / "vectors.npy", "--max-tokens", "4", *model]
+    code, _, report = run_process("embed", *arguments)
+    assert code == 0
+    found = re.search(r"1 cut to 4 tokens, the longest by at least (\d+) and all by at least (\d+)\n$", report)
+    assert found is not None, report
+    assert 90 < int(found[1]) == int(found[2]) < 120
+
+
 def test_embed_reads_standard_input_and_draws_no_bar_in_a_pipe(
     model: list[str], embedder: Embedder, tmp_path: Path
 ) -> None:

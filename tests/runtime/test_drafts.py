@@ -244,7 +244,7 @@ def test_other_texts_are_not_taken_for_those_of_the_draft(tmp_path: Path, texts:
 def test_a_draft_of_another_job_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "vectors.npy"
     stop(file)
-    with pytest.raises(InputError, match="with another model or other options .*; use --restart"):
+    with pytest.raises(InputError, match=r"with another model or other options .*; use --restart"):
         run(file, resume=True, job="another job")
 
 

@@ -146,6 +146,8 @@ def test_a_text_too_long_to_be_read_whole_has_the_ids_of_its_beginning(
     text = "word " * 10_000
     assert len(text) > short.max_characters
     assert ids(short, [text]) == [[*ids(text_tokenizer, [text])[0][:3], END]]
+    assert short.encode([text]).truncation.partly_read
+    assert not short.encode([text[: short.max_characters]]).truncation.partly_read
 
 
 @pytest.mark.parametrize("max_tokens", [1, 0, -1, 32_769, True, 5.0])
