@@ -36,7 +36,7 @@ def start(program: str, module: str) -> int:
     interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if interruptible:
         signal.signal(signal.SIGINT, lambda *_: leave(program))
-    accept_any_character()
+    prepare_streams()
     sys.unraisablehook = keep_interrupt
     try:
         main: Callable[[], int] = import_module(module).main
@@ -118,8 +118,7 @@ def flush_output(program: str, code: int) -> int:
     """
     try:
         with writing_output():
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            sys.stdout.flush()
     except OSError as error:
         report(program, str(error), error)
         return code or USAGE_ERROR
@@ -145,8 +144,15 @@ def silence(descriptor: int) -> None:
     os.close(nowhere)
 
 
-def accept_any_character() -> None:
-    """Makes standard output replace what its encoding lacks; standard error does so from the beginning."""
+def prepare_streams() -> None:
+    """Makes standard output replace what its encoding lacks, as standard error does from the beginning.
+
+    A stream that is closed from the beginning is None in Python; the null device takes its place.
+    """
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 

@@ -200,10 +200,18 @@ def test_a_reader_that_leaves_after_a_line_has_that_line(folder: Path, tmp_path:
     assert len(out.read_text().splitlines()) == MANY
 
 
-def test_no_standard_output_at_all_is_quiet_too(folder: Path) -> None:
-    line = ["bash", "-c", 'exec "$@" >&-', "bash", *command("quoit", "info", "模型")]
-    done = subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_streams_that_are_closed_from_the_beginning_are_no_obstacle(folder: Path, tmp_path: Path) -> None:
+    """What would be said there is said nowhere, and nothing of it gets into the other stream or a file."""
+    out = tmp_path / "out.jsonl"
+    words = command("quoit", "similarity", "a", "texts.txt", "-o", out, *MODEL)
+    for closing in (">&-", "2>&-", ">&- 2>&-"):
+        line = ["bash", "-c", f'exec "$@" {closing}', "bash", *words]
+        done = subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        assert done.returncode == 0, done.stderr
+        assert len(out.read_text().splitlines()) == len(TEXTS)
+        assert len(done.stdout.splitlines()) == (1 + len(TEXTS) if closing == "2>&-" else 0)
+        assert len(done.stderr.splitlines()) == (2 if closing == ">&-" else 0)
+        out.unlink()
 
 
 @pytest.mark.parametrize("arguments", [["info", "模型"], ["similarity", "a", "many.txt", "--top", "1500", *MODEL]])

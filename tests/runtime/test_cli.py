@@ -519,7 +519,8 @@ def test_resuming_what_is_finished_does_nothing_and_says_so(quoit: Quoit, model:
     code, printed, report = quoit("embed", file, "-o", out, "--resume", *model)
     assert (code, printed) == (0, "")
     assert report == (
-        f"{out} exists and no unfinished run of it does; nothing was done, use --restart to make it anew\n"
+        f"{out} exists, and there is no interrupted run to go on with; nothing was done; use --restart to make it "
+        "anew\n"
     )
     assert out.read_bytes() == before
     assert sorted(tmp_path.iterdir()) == [file, out]

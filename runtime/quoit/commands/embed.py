@@ -60,7 +60,8 @@ def run(options: argparse.Namespace) -> int:
     check_destination(options.output, SUFFIXES)
     if options.resume and is_finished(options.output):
         tell(
-            f"{options.output} exists and no unfinished run of it does; nothing was done, use --restart to make it anew"
+            f"{options.output} exists, and there is no interrupted run to go on with; nothing was done; use --restart "
+            "to make it anew"
         )
         return 0
     texts = read_texts(options.file, kind=options.input_format, column=options.column)
