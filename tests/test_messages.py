@@ -353,12 +353,12 @@ def fill(opened: Draft, texts: tuple[str, ...]) -> None:
     opened.write(np.ones((len(new), 4), np.float32), len(new), Truncation())
 
 
-def write_beyond_a_limit(world: World) -> object:
+def write_beyond_a_limit(world: World) -> None:
     """A limit on the size of files stands for a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
-        return write_records(world.folder / "out.jsonl", [{"text": LONG}])
+        write_records(world.folder / "out.jsonl", [{"text": LONG}])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
@@ -366,9 +366,9 @@ def write_beyond_a_limit(world: World) -> object:
 def write_to_a_link(target: str) -> Trigger:
     """Writing to a symbolic link."""
 
-    def trigger(world: World) -> object:
+    def trigger(world: World) -> None:
         (world.folder / "out.jsonl").symlink_to(target)
-        return write_records(world.folder / "out.jsonl", [])
+        write_records(world.folder / "out.jsonl", [])
 
     return trigger
 

@@ -39,11 +39,10 @@ def command(module: str, *arguments: object) -> list[str]:
 def run(module: str, *arguments: object, **options: Any) -> tuple[int, str, str]:
     """Exit code, standard output and standard error."""
     variables = options.pop("variables", {})
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    done = subprocess.run(
-        command(module, *arguments), env=os.environ | variables, timeout=PATIENCE, check=False, **options
-    )
-    return done.returncode, *((part or b"").decode("latin-1") for part in (done.stdout, done.stderr))
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "latin-1"} | options
+    line, environment = command(module, *arguments), os.environ | variables
+    done = subprocess.run(line, env=environment, timeout=PATIENCE, check=False, **options)
+    return done.returncode, done.stdout or "", done.stderr or ""
 
 
 @pytest.fixture(scope="module")
