@@ -39,9 +39,9 @@ def command(module: str, *arguments: object) -> list[str]:
 def run(module: str, *arguments: object, **options: Any) -> tuple[int, str, str]:
     """Exit code, standard output and standard error."""
     variables = options.pop("variables", {})
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "latin-1"} | options
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "latin-1"}
     line, environment = command(module, *arguments), os.environ | variables
-    done = subprocess.run(line, env=environment, timeout=PATIENCE, check=False, **options)
+    done = subprocess.run(line, env=environment, timeout=PATIENCE, check=False, **pipes | options)
     return done.returncode, done.stdout or "", done.stderr or ""
 
 
