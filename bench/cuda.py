@@ -110,7 +110,7 @@ def checkpoint_of(shape: str) -> Path:
 
 def export(checkpoint: Path, out: Path) -> Artifact:
     """The artifact with the variants that CUDA runs, made once by the command that users have."""
-    command = [sys.executable, "-m", "quoit_export.cli", str(checkpoint), str(out), "--precision", *ON_CUDA]
+    command = [sys.executable, "-m", "quoit_export", str(checkpoint), str(out), "--precision", *ON_CUDA]
     subprocess.run(command, check=True, stdout=sys.stderr)
     return read_artifact(out)
 

@@ -51,7 +51,7 @@ def export() -> Artifact:
     checkpoint, out = FOLDER / "rerank-checkpoint", FOLDER / "rerank-artifact"
     script = [sys.executable, str(ROOT / "models" / "random_checkpoint.py"), str(checkpoint)]
     subprocess.run([*script, "--shape", "0.6b", "--task", "rerank"], check=True)
-    command = [sys.executable, "-m", "quoit_export.cli", str(checkpoint), str(out), "--precision", *PRECISIONS]
+    command = [sys.executable, "-m", "quoit_export", str(checkpoint), str(out), "--precision", *PRECISIONS]
     subprocess.run(command, check=True)
     return read_artifact(out)
 

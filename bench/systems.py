@@ -127,7 +127,7 @@ def artifact(*precisions: Precision) -> Prepare:
     """quoit's artifact of these variants."""
 
     def prepare(files: Files) -> dict[str, Any]:
-        export = [sys.executable, "-m", "quoit_export.cli", str(files.checkpoint)]
+        export = [sys.executable, "-m", "quoit_export", str(files.checkpoint)]
         name = "artifact" if precisions == PUBLISHED else "-".join(("artifact", *precisions))
         folder = make(files.folder / name, lambda out: [*export, str(out), "--precision", *precisions])
         return {"model": str(folder)}

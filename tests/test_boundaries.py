@@ -37,6 +37,16 @@ def test_the_command_line_loads_nothing_heavy_before_it_runs() -> None:
     assert not modules_after("import quoit.cli") & set(HEAVY)
 
 
+def test_a_program_is_guarded_before_its_own_imports_begin() -> None:
+    """Ctrl-C before `quoit.process.start` would be a traceback, so nothing that takes time comes before it."""
+    for package in ("quoit", "quoit_export"):
+        loaded = modules_after(f"import {package}.__main__")
+        assert {name for name in loaded if name.startswith("quoit")} <= {
+            *("quoit", "quoit.__main__", "quoit.process", "quoit_export", "quoit_export.__main__")
+        }
+        assert not loaded & {"numpy", "tokenizers", "msgspec", "argparse"}
+
+
 def test_exporting_needs_no_torch() -> None:
     loaded = modules_after("import quoit_export.cli")
     assert "quoit_export.graph" in loaded
@@ -46,6 +56,9 @@ def test_exporting_needs_no_torch() -> None:
 def test_the_public_surface_is_this() -> None:
     assert set(quoit.__all__) == PUBLIC
     assert all(hasattr(quoit, name) for name in PUBLIC)
+    assert set(dir(quoit)) >= PUBLIC
+    assert not hasattr(quoit, "Embeder")
+    assert quoit.__version__ == version("quoit")
 
 
 def test_the_version_is_that_of_the_distribution() -> None:

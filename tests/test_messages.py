@@ -356,6 +356,36 @@ def fill(opened: Draft, texts: tuple[str, ...]) -> None:
     opened.write(np.ones((len(new), 4), np.float32), len(new), Truncation())
 
 
+def write_beyond_a_limit(world: World) -> None:
+    """A limit on the size of files stands for a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        write_records(world.folder / "out.jsonl", [{"text": LONG}], {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def write_to_a_link(target: str) -> Trigger:
+    """Writing to a symbolic link."""
+
+    def trigger(world: World) -> None:
+        (world.folder / "out.jsonl").symlink_to(target)
+        write_records(world.folder / "out.jsonl", [], {})
+
+    return trigger
+
+
+def bench_without_a_cache(world: World) -> list[str]:
+    world.patch.setenv("XDG_CACHE_HOME", world.write("cache", ""))
+    return ["bench", str(world.sources.artifact)]
+
+
+def forget_to_resume(world: World) -> None:
+    draft(world, "a", "b", resume=False)
+    draft(world, "a", "b", "c", resume=False)
+
+
 def resumed(*texts: str, job: str = "job", name: str = ROWS, content: str | None = None) -> Trigger:
     """A run that is taken up after the texts a and b, and after another content of one of its files."""
 
@@ -995,39 +1025,46 @@ FILES = [
 
 DRAFTS = [
     Case(
+        "a draft that nobody asked to discard",
+        forget_to_resume,
+        InputError,
+        "/.out.npy.partial has 2 texts of a run that was not finished",
+        "use --resume to go on with it, or --restart to start anew",
+    ),
+    Case(
         "a draft that lost its rows",
         resumed("a", "b", name=ROWS, content=""),
         InputError,
         "/.out.npy.partial is damaged",
-        "leave out --resume",
+        "use --restart",
     ),
     Case(
         "a draft of other texts",
         resumed("a", "c"),
         InputError,
         "the first 2 texts",
-        "leave out --resume",
+        "use --restart",
     ),
     Case(
         "a draft without its progress",
         resumed("a", "b", name=PROGRESS, content="{"),
         InputError,
         "/progress.json is damaged",
-        "leave out --resume",
+        "use --restart",
     ),
     Case(
         "a draft with progress of another kind",
         resumed("a", "b", name=PROGRESS, content=json.dumps({LONG: 1})),
         InputError,
         "/progress.json is damaged",
-        "leave out --resume",
+        "use --restart",
     ),
     Case(
         "a draft of another job",
         resumed("a", "b", job="other"),
         InputError,
-        "/.out.npy.partial was begun with another model",
-        "leave out --resume",
+        "/.out.npy.partial has 2 texts of a run with another model",
+        "use --restart",
     ),
 ]
 
@@ -1120,6 +1157,29 @@ OPTIONS = [
     Case("CUDA graphs on a CPU", load(cuda_graphs=True), InputError, "cuda_graphs True ", "leave it out, or use"),
     Case("more workers than threads", load(threads=2, workers=3), InputError, "workers 3 ", "from 1 to 2"),
     Case("batches of no tokens", load(batch_tokens=0), InputError, "batch_tokens 0 ", "a whole number from 1"),
+    Case(
+        "a full disk",
+        write_beyond_a_limit,
+        InputError,
+        "/out.jsonl: File too large; it needs 5,013 bytes or more",
+        "make room there",
+    ),
+    Case("a link to itself", write_to_a_link("out.jsonl"), InputError, "/out.jsonl is a symbolic link", "name another"),
+    Case("a device as output", write_to_a_link("/dev/null"), InputError, "/out.jsonl is a device", "name another file"),
+    Case(
+        "no folder for tuning files",
+        Command("quoit", bench_without_a_cache),
+        InputError,
+        "/cache",
+        "name a file with --output",
+    ),
+    Case(
+        "a name that quoit does not have",
+        lambda world: getattr(quoit, "Embeder"),  # noqa: B009
+        AttributeError,
+        "'Embeder'",
+        "it has ArtifactError, ComputeError, Embedder, ",
+    ),
     Case("no candidates", Command("quoit", rank_arguments("--candidates", "0")), InputError, "--candidates 0", "use"),
     Case(
         "a file as cache",

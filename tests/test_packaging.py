@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,8 @@ def test_the_wheel_runs_in_an_empty_environment(
     assert installed_bytes(packages) - before < INSTALLED_MEGABYTES * 1e6
     assert not (packages / "torch").exists()
     assert not (packages / "transformers").exists()
+    told = subprocess.run([environment / "bin" / "quoit", "--version"], check=True, capture_output=True, text=True)
+    assert told.stdout == f"quoit {version('quoit')}\n"
 
     text, out = "The capital of China is Beijing.", tmp_path / "vectors.npy"
     command = [

@@ -1,14 +1,12 @@
 """The command `quoit-export`."""
 
 import argparse
-import signal
-import sys
 import time
 from pathlib import Path
 from typing import get_args
 
 from quoit.artifact import Artifact, Measure, Precision, Task
-from quoit.errors import QuoitError
+from quoit.process import guarded, show, version_of
 from quoit_export.calibration import built_in_texts, read_calibration_texts
 from quoit_export.checkpoint import open_checkpoint
 from quoit_export.publish import Request, publish
@@ -20,28 +18,15 @@ SAMPLES: dict[Measure, str] = {
     "top10": "texts",
     "ranking": "texts",
 }
-USAGE_ERROR = 2
-INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; returns its exit code."""
-    try:
-        return run(make_parser().parse_args(arguments))
-    except (QuoitError, OSError) as error:
-        print(" ".join(f"quoit-export: {error}".splitlines()), file=sys.stderr)
-        return USAGE_ERROR
-    except KeyboardInterrupt:
-        print("quoit-export: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return INTERRUPTED
-
-
-def entry() -> int:
-    """`main` for a process of its own: as in `quoit.cli`, once it has returned nothing is left to stop."""
-    try:
-        return main()
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return guarded(
+        "quoit-export",
+        lambda: run(make_parser().parse_args(arguments)),
+        "interrupted; the same command goes on where it stopped",
+    )
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -49,6 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="quoit-export", description="Export a Qwen3-Embedding or Qwen3-Reranker checkpoint to an ONNX artifact."
     )
+    parser.add_argument("--version", action="version", version=version_of("quoit-export"))
     parser.add_argument("checkpoint", help="a checkpoint folder, or a hub id such as Qwen/Qwen3-Embedding-0.6B")
     parser.add_argument("out", type=Path, help="the artifact folder to write")
     parser.add_argument(
@@ -95,23 +81,19 @@ def run(options: argparse.Namespace) -> int:
 def describe(artifact: Artifact, seconds: float) -> None:
     """Prints the variants of an artifact with their sizes and parity."""
     manifest = artifact.manifest
-    print(
+    show(
         f"{artifact.folder}: {manifest.source.id}, {manifest.task}, {manifest.architecture.hidden_size} dimensions, "
         f"{seconds:.1f} s"
     )
     for name, variant in manifest.variants.items():
         size = sum(record.bytes for record in variant.files) / 1e6
-        print(f"  {name:5} {size:9,.1f} MB{'' if variant.accepted else '  REJECTED'}")
+        show(f"  {name:5} {size:9,.1f} MB{'' if variant.accepted else '  REJECTED'}")
         for parity in variant.parity:
             if parity.floor is None:
                 continue
-            print(
+            show(
                 f"        {parity.measure} to {parity.reference}: mean {parity.mean:.6f}, least {parity.least:.6f} "
                 f"of {parity.samples} {parity.texts} {SAMPLES[parity.measure]}{parity.note} (floor {parity.floor})"
             )
         if variant.made is not None:
-            print(f"        {variant.made.describe()}")
-
-
-if __name__ == "__main__":
-    sys.exit(entry())
+            show(f"        {variant.made.describe()}")

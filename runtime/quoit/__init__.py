@@ -1,11 +1,7 @@
-"""Qwen3 embeddings and rerankers on ONNX Runtime."""
+"""Qwen3 embeddings and rerankers on ONNX Runtime.
 
-from typing import TYPE_CHECKING
-
-from quoit.embedder import Embedder
-from quoit.errors import ArtifactError, ComputeError, InputError, ProviderError, QuoitError
-from quoit.pooling import calibration_ranges
-from quoit.reranker import Reranker
+A name is imported when it is first used (PEP 562): `quoit.process` then guards a command before numpy is loaded.
+"""
 
 __all__ = [
     "ArtifactError",
@@ -19,14 +15,31 @@ __all__ = [
     "calibration_ranges",
 ]
 
+TYPE_CHECKING = False  # as in `typing`, whose import takes its time
 if TYPE_CHECKING:
+    from quoit.embedder import Embedder
+    from quoit.errors import ArtifactError, ComputeError, InputError, ProviderError, QuoitError
+    from quoit.pooling import calibration_ranges
+    from quoit.reranker import Reranker
+
     __version__: str
 else:
+    MODULES = {"Embedder": "embedder", "Reranker": "reranker", "calibration_ranges": "pooling"}
+    """The modules of the public names; the others are in `errors`."""
 
-    def __getattr__(name: str) -> str:
-        """The version, looked up among the installed distributions when it is first asked for."""
-        if name != "__version__":
+    def __getattr__(name: str) -> object:
+        """A public name, or the version, looked up among the installed distributions."""
+        if name not in __all__:
             raise AttributeError(f"quoit has no {name!r}; it has {', '.join(__all__)}")
-        from importlib.metadata import version
+        if name == "__version__":
+            from importlib.metadata import version
 
-        return version("quoit")
+            return version("quoit")
+        from importlib import import_module
+
+        value = getattr(import_module(f"quoit.{MODULES.get(name, 'errors')}"), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

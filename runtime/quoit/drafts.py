@@ -4,15 +4,15 @@
     .OUT.partial/progress.json   how many of them count, and which texts and which job they belong to
 
 Rows are on disk before progress.json counts them, so a process that is killed at any moment leaves a draft that
-another can take up. The output appears under its name in one step, at the end. This module does not know how
-texts become vectors.
+another can take up. The output appears under its name in one step, at the end. No draft with vectors is removed
+unless the caller says so. This module does not know how texts become vectors.
 """
 
 import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO, Annotated
@@ -24,12 +24,13 @@ from quoit.errors import InputError, brief
 from quoit.pooling import Vectors
 from quoit.prompts import check_text
 from quoit.tokens import Truncation
-from quoit.writers import VECTOR_WRITERS, check_destination, locked, replacing
+from quoit.writers import VECTOR_WRITERS, check_destination, locked, naming_a_full_disk, real_file, replacing
 
 NPY = ".npy"
 SUFFIXES = (NPY, *VECTOR_WRITERS)
 ROWS = "rows.npy"
 PROGRESS = "progress.json"
+ANEW = "use --restart to start anew"
 
 
 class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,7 +75,13 @@ class TextHash:
 
 
 class Draft:
-    """The vectors of an unfinished run; made by `drafting`."""
+    """The vectors of an unfinished run; made by `drafting`.
+
+    Attributes:
+        progress: what counts so far.
+        resumed: what counted when this run began.
+        fits: False once the texts of this run turned out to be others than those of the draft.
+    """
 
     def __init__(self, folder: Path, progress: Progress, like: Vectors) -> None:
         """Opens the rows file and drops what progress.json does not count.
@@ -90,13 +97,15 @@ class Draft:
         self.hash = TextHash()
         self.resumed = progress
         self.left_out: Sequence[int] = ()  # numbers that rows of vectors do not get as ids, ascending
+        self.fits = True
         self.file: IO[bytes] = (folder / ROWS).open("r+b" if progress.rows else "w+b")
+        self.row_bytes = like.shape[1] * like.dtype.itemsize
         self._write_header()
         self.file.seek(0, os.SEEK_END)
-        end = self.header_bytes + progress.rows * like.shape[1] * like.dtype.itemsize
+        end = self.header_bytes + progress.rows * self.row_bytes
         if self.file.tell() < end:
             self.file.close()
-            raise InputError(f"{folder} is damaged: {ROWS} is too short; leave out --resume to start anew")
+            raise InputError(f"{folder} is damaged: {ROWS} is too short; {ANEW}")
         self.file.truncate(end)
         self.file.seek(end)
 
@@ -109,41 +118,62 @@ class Draft:
         stream = self.hash.follow(texts)
         passed = sum(1 for _ in islice(stream, self.progress.rows))
         if passed < self.progress.rows or self.hash.hexdigest() != self.progress.texts_sha256:
+            self.fits = False
             raise InputError(
-                f"the first {self.progress.rows:,} texts are not those that {self.folder} has vectors of; leave out "
-                "--resume to start anew"
+                f"the first {self.progress.rows:,} texts are not those that {self.folder} has vectors of; {ANEW}"
             )
         yield from stream
 
     def write(self, vectors: Vectors, tokens: int, truncation: Truncation) -> None:
-        """Appends the vectors [n, dim] of the texts taken from `remaining` since the last call."""
-        vectors.tofile(self.file)
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        before = self.progress
-        self.progress = Progress(
+        """Appends the vectors [n, dim] of the texts taken from `remaining` since the last call.
+
+        Raises:
+            InputError: the disk is full; the draft stays as it was.
+        """
+        before, rows = self.progress, self.folder / ROWS
+        needed = self.header_bytes + (before.rows + len(vectors)) * self.row_bytes
+        with naming_a_full_disk(rows, rows, needed):
+            self.file.write(np.ascontiguousarray(vectors).data)
+            self.file.flush()
+            os.fsync(self.file.fileno())
+        progress = Progress(
             before.job,
             before.rows + len(vectors),
             self.hash.hexdigest(),
             before.tokens + tokens,
             before.truncation + truncation,
         )
-        with replacing(self.folder / PROGRESS) as draft:
-            draft.write_bytes(msgspec.json.encode(self.progress))
+        content = msgspec.json.encode(progress)
+        with replacing(self.folder / PROGRESS, len(content)) as draft:
+            draft.write_bytes(content)
+        self.progress = progress
 
     def publish(self, destination: Path) -> None:
-        """Gives the vectors their final form and name, and removes the draft."""
+        """Gives the vectors their final form and name, and removes the draft.
+
+        Raises:
+            InputError: the disk is full; the draft stays as it was.
+        """
         self._write_header()
         self.file.close()
-        rows = self.folder / ROWS
+        rows, real = self.folder / ROWS, real_file(destination)
         if destination.suffix == NPY:
-            rows.replace(destination)
+            rows.replace(real)
         else:
-            whole = self.folder / f"whole{destination.suffix}"
-            ids = np.delete(np.arange(self.progress.rows + len(self.left_out), dtype=np.int64), self.left_out)
-            VECTOR_WRITERS[destination.suffix](whole, np.load(rows, mmap_mode="r"), ids)
-            whole.replace(destination)
+            self._convert(rows, destination).replace(real)
         shutil.rmtree(self.folder)
+
+    def _convert(self, rows: Path, destination: Path) -> Path:
+        """A file in the draft's folder with the rows in the destination's format."""
+        whole = self.folder / f"whole{destination.suffix}"
+        ids = np.delete(np.arange(self.progress.rows + len(self.left_out), dtype=np.int64), self.left_out)
+        try:
+            with naming_a_full_disk(destination, whole, self.progress.rows * self.row_bytes):
+                VECTOR_WRITERS[destination.suffix](whole, np.load(rows, mmap_mode="r"), ids)
+        except BaseException:
+            whole.unlink(missing_ok=True)
+            raise
+        return whole
 
     def _write_header(self) -> None:
         """The .npy header with the row count so far.
@@ -157,22 +187,26 @@ class Draft:
 
 
 @contextmanager
-def drafting(destination: Path, job: str, like: Vectors, *, resume: bool) -> Iterator[Draft]:
+def drafting(
+    destination: Path, job: str, like: Vectors, *, resume: bool = False, restart: bool = False
+) -> Iterator[Draft]:
     """The draft of a run. Leaving the context normally publishes it, and leaving it by an error keeps what it has.
 
     Args:
-        destination: a file that ends in one of SUFFIXES.
+        destination: a file that ends in one of SUFFIXES, or a symbolic link to one.
         job: names all that decides the vectors but the texts; a draft of another job is not taken up.
         like: [0, dim], the type and width of the vectors.
-        resume: take up the draft that is there, if any; else it is replaced.
+        resume: take up the draft that is there, if any.
+        restart: replace the draft that is there, if any.
 
     Raises:
-        InputError: the destination cannot be written, another process writes it, or the draft is of another job.
+        InputError: the destination cannot be written, another process writes it, or a draft is there that may be
+            neither taken up nor replaced.
     """
     check_destination(destination, SUFFIXES)
-    folder = destination.with_name(f".{destination.name}.partial")
-    with locked(destination, InputError):
-        progress = _read_progress(folder, job) if resume else None
+    folder = _folder(destination)
+    with locked(real_file(destination), InputError):
+        progress = None if restart else _take_up(folder, job, resume)
         if progress is None:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
@@ -180,24 +214,73 @@ def drafting(destination: Path, job: str, like: Vectors, *, resume: bool) -> Ite
         draft = Draft(folder, progress, like)
         try:
             yield draft
-        except BaseException:
-            draft.file.close()
-            if not draft.progress.rows:
-                shutil.rmtree(folder)
+            draft.publish(destination)
+        except BaseException as error:
+            _close(draft, error)
             raise
-        draft.publish(destination)
 
 
-def _read_progress(folder: Path, job: str) -> Progress | None:
-    """What a draft has, or None where there is no draft."""
+def is_finished(destination: Path) -> bool:
+    """Whether the output is there and no draft beside it has vectors.
+
+    Raises:
+        InputError: another process writes the output, or the draft is damaged.
+    """
+    check_destination(destination, SUFFIXES)
+    folder, real = _folder(destination), real_file(destination)
+    with locked(real, InputError):
+        if not real.exists() or _read_progress(folder) is not None:
+            return False
+        shutil.rmtree(folder, ignore_errors=True)
+        return True
+
+
+def _folder(destination: Path) -> Path:
+    """Where the draft of an output lies: on the disk that the output is on."""
+    real = real_file(destination)
+    return real.with_name(f".{real.name}.partial")
+
+
+def _close(draft: Draft, error: BaseException) -> None:
+    """Closes the draft of a run that an error ended: removes it where it has no vectors, else tells the error of it."""
+    with suppress(OSError):  # on a full disk, closing tries once more to write
+        draft.file.close()
+    if not draft.progress.rows:
+        shutil.rmtree(draft.folder, ignore_errors=True)
+    elif draft.fits:
+        error.add_note(f"{draft.progress.rows:,} texts are done, and the same command with --resume goes on")
+
+
+def _take_up(folder: Path, job: str, resume: bool) -> Progress | None:
+    """What the draft has that is to be taken up, or None where there is none.
+
+    Raises:
+        InputError: there is one, of another job or not to be taken up.
+    """
+    found = _read_progress(folder)
+    if found is None:
+        return None
+    if found.job != job:
+        raise InputError(
+            f"{folder} has {found.rows:,} texts of a run with another model or other options that was not finished; "
+            f"{ANEW}, or name another output"
+        )
+    if not resume:
+        raise InputError(
+            f"{folder} has {found.rows:,} texts of a run that was not finished; use --resume to go on with it, or "
+            "--restart to start anew"
+        )
+    return found
+
+
+def _read_progress(folder: Path) -> Progress | None:
+    """What a draft has, or None where there is no draft with vectors."""
     try:
         found = msgspec.json.decode((folder / PROGRESS).read_bytes(), type=Progress)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InputError(f"{folder / PROGRESS} is damaged: {brief(error)}; leave out --resume to start anew") from error
-    if found.rows and not (folder / ROWS).exists():
+        raise InputError(f"{folder / PROGRESS} is damaged: {brief(error)}; {ANEW}") from error
+    if not (folder / ROWS).exists():
         return None  # killed between the rename of the rows and the removal of the draft
-    if found.job != job:
-        raise InputError(f"{folder} was begun with another model or other options; leave out --resume to start anew")
-    return found
+    return found if found.rows else None

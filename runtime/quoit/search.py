@@ -6,7 +6,8 @@ This module does not know how vectors and scores come about.
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from platformdirs import user_cache_path
 from quoit.artifact import digest
 from quoit.drafts import TextHash
 from quoit.embedder import Embedder
+from quoit.errors import InputError
 from quoit.pooling import Float32
 from quoit.prompts import document_prompt
 from quoit.reranker import Reranker
@@ -36,17 +38,21 @@ class Hit:
     score: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class VectorCache:
     """Vectors of whole files on disk, by the hash of their texts and of all that decides a vector.
+
+    A cache that cannot be written costs time and never an answer: it is one warning of the logger `quoit`.
 
     Attributes:
         folder: one `.npz` for each list of texts; made when first written.
         max_bytes: the files used longest ago are removed beyond this.
+        warned: whether it was said that the cache cannot be written.
     """
 
     folder: Path
     max_bytes: int = CACHE_BYTES
+    warned: bool = field(default=False, init=False)
 
     @classmethod
     def of_user(cls) -> "VectorCache":
@@ -60,11 +66,20 @@ class VectorCache:
         if found is not None:
             return found
         vectors: Float32 = embedder.encode_document(texts, show_progress=show_progress)
+        try:
+            self._write(file, vectors)
+        except (OSError, InputError) as error:
+            if not self.warned:
+                logger.warning("vectors are not cached in %s: %s; use a folder you may write to", self.folder, error)
+            self.warned = True
+        return vectors
+
+    def _write(self, file: Path, vectors: Float32) -> None:
+        """Writes a file, and removes others where they are too many."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with replacing(file) as draft, draft.open("wb") as opened:
+        with replacing(file, vectors.nbytes) as draft, draft.open("wb") as opened:
             np.savez(opened, vectors=vectors)
         self._prune(keep=file)
-        return vectors
 
     @staticmethod
     def _read(file: Path, shape: tuple[int, int]) -> Float32 | None:
@@ -72,8 +87,9 @@ class VectorCache:
         try:
             with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
                 found: Float32 = arrays["vectors"]
-            os.utime(file)
-        except FileNotFoundError:
+            with suppress(OSError):  # a cache that others filled may be read-only
+                os.utime(file)
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             return None
         except Exception as error:  # numpy and zipfile raise a dozen kinds for a damaged file
             logger.warning("%s is damaged (%s) and is made anew", file, error)

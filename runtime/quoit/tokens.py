@@ -34,20 +34,30 @@ class Truncation:
         tokens: how many tokens they lost in all. Of a text too long to be read to its end, only those that
             were read count.
         longest: the most tokens that one text lost.
+        partly_read: whether some text was too long to be read to its end; `tokens` and `longest` are lower bounds then.
     """
 
     texts: int = 0
     tokens: int = 0
     longest: int = 0
+    partly_read: bool = False
 
     def __add__(self, other: "Truncation") -> "Truncation":
-        return Truncation(self.texts + other.texts, self.tokens + other.tokens, max(self.longest, other.longest))
+        return Truncation(
+            self.texts + other.texts,
+            self.tokens + other.tokens,
+            max(self.longest, other.longest),
+            self.partly_read or other.partly_read,
+        )
 
     def describe(self, max_tokens: int) -> str:
         """What was cut, in words; nothing where nothing was."""
         if not self.texts:
             return ""
-        return f"{self.texts:,} cut to {max_tokens:,} tokens, by {self.longest:,} at most and {self.tokens:,} in all"
+        cut = f"{self.texts:,} cut to {max_tokens:,} tokens"
+        if self.partly_read:
+            return f"{cut}, the longest by at least {self.longest:,} and all by at least {self.tokens:,}"
+        return f"{cut}, by {self.longest:,} at most and {self.tokens:,} in all"
 
 
 @dataclass(frozen=True)
@@ -131,7 +141,8 @@ class TextTokenizer:
             lost.append(max(len(own) - room, 0))
             rows.append(np.concatenate([self.before, np.array(own[:room], np.uint32), self.after]))
         cut = [tokens for tokens in lost if tokens]
-        return TokenRows(rows, Truncation(len(cut), sum(cut), max(cut, default=0)))
+        partly_read = any(len(text) > self.max_characters for text in texts)
+        return TokenRows(rows, Truncation(len(cut), sum(cut), max(cut, default=0), partly_read))
 
     def beginning(self, prompt: str) -> Ids:
         """The ids that texts behind a prompt begin with, but for the last where the tokenizer joins it to the text."""

@@ -67,7 +67,7 @@ class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def file(self) -> Path:
         """Where `quoit bench` keeps the tuning of this place: in the user's cache folder."""
-        return user_cache_path("quoit") / "tuning" / f"{digest(*msgspec.structs.astuple(self))}.json"
+        return tuning_folder() / f"{digest(*msgspec.structs.astuple(self))}.json"
 
 
 class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,6 +88,11 @@ class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def setting(self, goal: Goal) -> Setting:
         """The setting for a goal."""
         return self.latency if goal == "latency" else self.throughput
+
+
+def tuning_folder() -> Path:
+    """Where `quoit bench` keeps tuning files: in the user's cache folder."""
+    return user_cache_path("quoit") / "tuning"
 
 
 def check_goal(goal: str) -> None:

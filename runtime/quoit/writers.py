@@ -1,11 +1,13 @@
 """Result files out, for the command line: whole under their name, or not there.
 
-Every file is written beside its destination and renamed at the end. This module does not know how its content
-came about.
+Every file is written beside its destination and renamed at the end. Where the destination is a symbolic link, the
+file that it points to is written and the link stays. This module does not know how its content came about.
 """
 
+import errno
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,19 +22,71 @@ from quoit.errors import InputError, QuoitError
 from quoit.pooling import Vectors
 
 ROWS_AT_A_TIME = 8192
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where a disk is full, a quota is used up, or a file may not grow further."""
+
+
+def real_file(path: Path) -> Path:
+    """The file itself, where a path is a symbolic link; it need not exist.
+
+    Raises:
+        InputError: the link leads to no file, since it comes back to itself.
+    """
+    if not path.is_symlink():
+        return path
+    real = Path(os.path.realpath(path))
+    if real.is_symlink():
+        raise InputError(f"{path} is a symbolic link that leads back to itself; name another file")
+    return real
+
 
 Ids = NDArray[np.int64]
 
 
 @contextmanager
-def replacing(destination: Path) -> Iterator[Path]:
-    """A draft beside a file, which takes the file's name when the context ends without an error."""
-    draft = destination.with_name(f".{destination.name}.{os.getpid()}-{threading.get_ident()}.part")
+def replacing(destination: Path, needed: int | None = None) -> Iterator[Path]:
+    """A draft beside a file, which takes the file's name when the context ends without an error.
+
+    Args:
+        destination: the file, or a symbolic link to it.
+        needed: how many bytes it will have, where that is known.
+
+    Raises:
+        InputError: the disk is full.
+    """
+    real = real_file(destination)
+    draft = real.with_name(f".{real.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
-        yield draft
-        draft.replace(destination)
+        with naming_a_full_disk(destination, draft, needed):
+            yield draft
+            draft.replace(real)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming_a_full_disk(destination: Path, draft: Path, needed: int | None = None) -> Iterator[None]:
+    """Turns the system's error on a full disk into one that names the output and the space it needs.
+
+    Args:
+        destination: the output, as the user named it.
+        draft: the file that is being written for it.
+        needed: how many bytes that file will have at least; by default more than it has.
+
+    Raises:
+        InputError: the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        written = draft.stat().st_size if draft.is_file() else 0
+        free = shutil.disk_usage(draft.parent).free
+        raise InputError(
+            f"cannot write {destination}: {os.strerror(error.errno)}; it needs {max(needed or 0, written + 1):,} bytes "
+            f"or more, {written:,} are written and {free:,} are free in {draft.parent}; make room there"
+        ) from error
 
 
 @contextmanager
@@ -61,8 +115,8 @@ def check_destination(destination: Path, suffixes: Sequence[str]) -> None:
     """Refuses a file that cannot be written, before any work is done for it.
 
     Raises:
-        InputError: its suffix is not among `suffixes` or needs what is not installed, it is a folder, or it lies in
-            none that can be written.
+        InputError: its suffix is not among `suffixes` or needs what is not installed, it is a folder or a device, or
+            it lies in no folder that can be written.
     """
     if destination.suffix not in suffixes:
         raise InputError(
@@ -72,8 +126,11 @@ def check_destination(destination: Path, suffixes: Sequence[str]) -> None:
         pyarrow_parquet()
     if destination.is_dir():
         raise InputError(f"{destination} is a folder; name a file")
-    if not destination.parent.is_dir() or not os.access(destination.parent, os.W_OK):
-        raise InputError(f"{destination.parent} is no folder that can be written; make it, or name another")
+    real = real_file(destination)
+    if real.exists() and not real.is_file():
+        raise InputError(f"{destination} is a device or a pipe, which a file would replace; name another file")
+    if not real.parent.is_dir() or not os.access(real.parent, os.W_OK):
+        raise InputError(f"{real.parent} is no folder that can be written; make it, or name another")
 
 
 def write_records(destination: Path, records: Sequence[Mapping[str, object]], columns: Mapping[str, type]) -> None:
@@ -85,17 +142,18 @@ def write_records(destination: Path, records: Sequence[Mapping[str, object]], co
         columns: their keys, and whether each has int, float or str.
     """
     check_destination(destination, RECORD_SUFFIXES)
-    with replacing(destination) as draft:
-        if destination.suffix == ".jsonl":
-            lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-            draft.write_text("".join(lines), encoding="utf-8")
-        else:
-            parquet = pyarrow_parquet()
-            import pyarrow
+    if destination.suffix == ".jsonl":
+        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
+        with replacing(destination, len(lines)) as draft:
+            draft.write_bytes(lines)
+        return
+    parquet = pyarrow_parquet()
+    import pyarrow
 
-            types = {int: pyarrow.int64(), float: pyarrow.float64(), str: pyarrow.string()}
-            schema = pyarrow.schema({name: types[kind] for name, kind in columns.items()})
-            parquet.write_table(pyarrow.Table.from_pylist([dict(record) for record in records], schema), draft)
+    types = {int: pyarrow.int64(), float: pyarrow.float64(), str: pyarrow.string()}
+    schema = pyarrow.schema({name: types[kind] for name, kind in columns.items()})
+    with replacing(destination) as draft:
+        parquet.write_table(pyarrow.Table.from_pylist([dict(record) for record in records], schema), draft)
 
 
 def _write_jsonl(path: Path, vectors: Vectors, ids: Ids) -> None:

@@ -92,7 +92,7 @@ def test_verification_prints_its_cosine_and_nothing_else(run: Run, tmp_path: Pat
 
 
 def test_no_progress_is_drawn_where_stderr_is_no_terminal(tmp_path: Path, small_folder: Path) -> None:
-    command = [sys.executable, "-m", "quoit_export.cli", str(small_folder), str(tmp_path / "out")]
+    command = [sys.executable, "-m", "quoit_export", str(small_folder), str(tmp_path / "out")]
     found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert found.returncode == 0
     assert "fp32" in found.stdout

@@ -122,7 +122,7 @@ def names_beside(artifact_folder: Path) -> list[str]:
 
 
 def start_export(checkpoint: Path, out: Path, *precisions: Precision) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "quoit_export.cli", str(checkpoint), str(out), "--precision", *precisions]
+    command = [sys.executable, "-m", "quoit_export", str(checkpoint), str(out), "--precision", *precisions]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -64,7 +64,7 @@ def test_a_damaged_draft_is_refused_or_completed_to_the_same_vectors(
             rest = len(list(draft.remaining(TEXTS)))
             draft.write(VECTORS[start:], rest, Truncation())
     except InputError as error:
-        assert "--resume" in str(error)  # noqa: PT017
+        assert "--restart" in str(error)  # noqa: PT017
         assert not destination.exists()
         return
     np.testing.assert_array_equal(np.load(destination), VECTORS)
@@ -78,7 +78,7 @@ def test_a_draft_with_an_impossible_count_is_refused(interrupted: Path, rows: in
     document = json.loads((folder / PROGRESS).read_text())
     (folder / PROGRESS).write_text(json.dumps(document | {"rows": rows}))
     with (
-        pytest.raises(InputError, match="--resume"),
+        pytest.raises(InputError, match="--restart"),
         drafting(folder.parent / "out.npy", "job", VECTORS[:0], resume=True) as draft,
     ):
         list(draft.remaining(TEXTS))

@@ -21,8 +21,8 @@ SECONDS = 60
 """How long one process may take before a test gives up on it."""
 
 REFUSED, INTERRUPTED = 2, 130
-EMBED = "from quoit.cli import entry"
-EXPORT = "from quoit_export.cli import entry"
+EMBED = "from quoit.__main__ import entry"
+EXPORT = "from quoit_export.__main__ import entry"
 SUFFIXES = (".npy", ".parquet", ".jsonl")
 SIGNALS = [signal.SIGKILL, signal.SIGINT]
 

@@ -164,7 +164,8 @@ def differences(subject: Subject, lengths: Sequence[int], longer_by: Sequence[in
 
     @cache
     def alone(length: int) -> NDArray[np.float32]:
-        return subject.answer([subject.text(length)])[0]
+        answer: NDArray[np.float32] = subject.answer([subject.text(length)])[0]
+        return answer
 
     for length in lengths:
         for other in (length + more for more in longer_by):

@@ -22,8 +22,9 @@ from msgspec.structs import replace
 
 from quoit import Embedder, calibration_ranges
 from quoit.artifact import MANIFEST, Artifact, EmbeddingContract, RerankContract, write_manifest
-from quoit.cli import is_interrupt, main
+from quoit.cli import main
 from quoit.commands.options import MODEL_VARIABLE
+from quoit.process import is_interrupt
 from quoit.session import int8_is_exact
 from quoit_export.cli import main as export_main
 from support import Embedders
@@ -70,7 +71,7 @@ def texts_file(tmp_path: Path) -> Path:
 
 def run_process(*arguments: object, stdin: bytes = b"", **variables: str) -> Outcome:
     """Runs the command line in a process of its own."""
-    command = [sys.executable, "-m", "quoit.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "quoit", *map(str, arguments)]
     environment = os.environ | variables
     done = subprocess.run(command, input=stdin, capture_output=True, timeout=PATIENCE, check=False, env=environment)
     return done.returncode, done.stdout.decode(), done.stderr.decode()
@@ -142,6 +143,17 @@ def test_embed_says_how_many_texts_were_cut(
     tokens = len(embedder.pipeline.tokenizer.encode(TEXTS[:1]).ids[0])
     assert tokens > 6
     assert report.endswith(f"), 1 cut to 6 tokens, by {tokens - 6} at most and {tokens - 6} in all\n")
+
+
+def test_what_a_text_lost_that_was_not_read_to_its_end_is_said_to_be_more(model: list[str], tmp_path: Path) -> None:
+    """Of 10,000 words the first 512 characters are read: no four tokens of this vocabulary have more."""
+    (tmp_path / "texts.txt").write_text("word " * 10_000)
+    arguments = [tmp_path / "texts.txt", "-o", tmp_path / "vectors.npy", "--max-tokens", "4", *model]
+    code, _, report = run_process("embed", *arguments)
+    assert code == 0
+    found = re.search(r"1 cut to 4 tokens, the longest by at least (\d+) and all by at least (\d+)\n$", report)
+    assert found is not None, report
+    assert 90 < int(found[1]) == int(found[2]) < 120
 
 
 def test_embed_reads_standard_input_and_draws_no_bar_in_a_pipe(
@@ -440,7 +452,8 @@ def test_a_run_is_not_resumed_with_another_option(quoit: Quoit, model: list[str]
     file = begin(quoit, tmp_path, *model)
     code, _, report = quoit("embed", file, "-o", tmp_path / "vectors.npy", "--resume", *model, *options.split())
     assert code == 2
-    assert "was begun with another model or other options; leave out --resume to start anew" in report
+    assert re.search(r"has 2 texts of a run with another model or other options .*; use --restart to start", report)
+    assert "--resume" not in report
     assert not (tmp_path / "vectors.npy").exists()
 
 
@@ -455,7 +468,7 @@ def test_a_run_is_not_resumed_with_other_ranges(
     np.save(tmp_path / "ranges.npy", 2 * ranges)
     code, _, report = quoit("embed", file, "-o", tmp_path / "vectors.npy", "--resume", *options)
     assert code == 2
-    assert "was begun with another model or other options" in report
+    assert "with another model or other options" in report
     (tmp_path / "ranges.npy").unlink()
     np.save(tmp_path / "moved.npy", ranges)
     options[3] = tmp_path / "moved.npy"
@@ -475,12 +488,61 @@ def test_a_run_is_resumed_with_other_threads(
     np.testing.assert_array_equal(np.load(tmp_path / "vectors.npy"), expected)
 
 
-def test_without_resume_a_run_starts_anew(quoit: Quoit, model: list[str], tmp_path: Path) -> None:
-    file = begin(quoit, tmp_path, *model)
-    code, _, report = quoit("embed", file, "-o", tmp_path / "vectors.npy", *model)
+def test_a_forgotten_resume_discards_nothing(quoit: Quoit, model: list[str], tmp_path: Path) -> None:
+    file, out = begin(quoit, tmp_path, *model), tmp_path / "vectors.npy"
+    code, printed, report = quoit("embed", file, "-o", out, *model)
+    assert (code, printed) == (2, "")
+    assert report == (
+        f"quoit: {tmp_path / '.vectors.npy.partial'} has 2 texts of a run that was not finished; use --resume to go on "
+        "with it, or --restart to start anew\n"
+    )
+    code, _, report = quoit("embed", file, "-o", out, "--resume", *model)
     assert code == 0
-    assert ": 3 vectors, of " in report
-    assert sorted(tmp_path.iterdir()) == [file, tmp_path / "vectors.npy"]
+    assert ": 3 vectors, 2 of them before, of " in report
+
+
+def test_restart_starts_anew(quoit: Quoit, model: list[str], embedder: Embedder, tmp_path: Path) -> None:
+    file, out = begin(quoit, tmp_path, *model), tmp_path / "vectors.npy"
+    file.write_text('"other"\n')
+    for _ in range(2):
+        code, _, report = quoit("embed", file, "-o", out, "--restart", *model)
+        assert code == 0
+        assert ": 1 vectors, of " in report
+        assert sorted(tmp_path.iterdir()) == [file, out]
+        np.testing.assert_array_equal(np.load(out), embedder.encode_document(["other"]))
+
+
+def test_resuming_what_is_finished_does_nothing_and_says_so(quoit: Quoit, model: list[str], tmp_path: Path) -> None:
+    """The texts that it was made of are not recorded, so whatever they are now, the output stays."""
+    file, out = begin(quoit, tmp_path, *model), tmp_path / "vectors.npy"
+    assert quoit("embed", file, "-o", out, "--resume", *model)[0] == 0
+    before = out.read_bytes()
+    file.write_text('"changed"\n')
+    code, printed, report = quoit("embed", file, "-o", out, "--resume", *model)
+    assert (code, printed) == (0, "")
+    assert report == (
+        f"{out} exists, and there is no interrupted run to go on with; nothing was done; use --restart to make it "
+        "anew\n"
+    )
+    assert out.read_bytes() == before
+    assert sorted(tmp_path.iterdir()) == [file, out]
+
+
+def test_an_input_that_changed_is_one_advice_and_not_two(quoit: Quoit, model: list[str], tmp_path: Path) -> None:
+    file, out = begin(quoit, tmp_path, *model), tmp_path / "vectors.npy"
+    file.write_text('"changed"\n"two"\n"three"\n')
+    code, _, report = quoit("embed", file, "-o", out, "--resume", *model)
+    assert code == 2
+    assert report.endswith(" has vectors of; use --restart to start anew\n")
+    assert "--resume" not in report
+    assert not out.exists()
+
+
+def test_resume_and_restart_exclude_each_other(quoit: Quoit, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        quoit("embed", "a.txt", "-o", "b.npy", "--resume", "--restart")
+    assert caught.value.code == 2
+    assert "--restart: not allowed with argument --resume" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["embed"], ["embed", "x", "-o", "y.npy", "--dtype", "int4"], ["fly"]])
@@ -520,7 +582,7 @@ def test_an_interrupted_run_leaves_nothing_and_exits_130(model: list[str], tmp_p
         code = process.wait(PATIENCE)
         report = process.stderr.read().decode()
     assert code == 130
-    assert report == "quoit: interrupted, no output was written\n"
+    assert report == "quoit: interrupted\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -535,7 +597,7 @@ def test_an_interrupt_while_arguments_are_read_is_one_line(
         assert program(["info", "a"]) == 130
         printed, report = capsys.readouterr()
         assert printed == ""
-        assert re.fullmatch(rf"{name}: interrupted[,;] .*\n", report)
+        assert re.fullmatch(rf"{name}: interrupted(; .*)?\n", report)
 
 
 def test_an_interrupt_that_a_lock_swallowed_is_an_interrupt() -> None:
@@ -551,4 +613,5 @@ def test_an_interrupt_that_a_lock_swallowed_is_an_interrupt() -> None:
         interrupted_wait()
     assert is_interrupt(caught.value)
     assert is_interrupt(KeyboardInterrupt())
+    assert not is_interrupt(None)
     assert not is_interrupt(RuntimeError("of another kind"))

@@ -335,7 +335,7 @@ def test_embed_reads_what_the_shell_substitutes(
     content = "one\ntwo\n" if kind == "txt" else '"one"\n"two"\n'
     file.write_bytes(gzip.compress(content.encode()))
     form = [] if kind == "txt" else ["--input-format", kind]
-    command = f'"$0" -m quoit.cli embed <(gzip -dc {file}) -o {out} "$@"'
+    command = f'"$0" -m quoit embed <(gzip -dc {file}) -o {out} "$@"'
     done = subprocess.run(
         ["bash", "-c", command, sys.executable, *model, *form], capture_output=True, timeout=PATIENCE, check=False
     )
@@ -346,7 +346,7 @@ def test_embed_reads_what_the_shell_substitutes(
 @pytest.mark.parametrize("path", ["-", "/dev/stdin"])
 def test_embed_reads_gzip_from_standard_input(model: list[str], embedder: Embedder, tmp_path: Path, path: str) -> None:
     out = tmp_path / "vectors.npy"
-    command = [sys.executable, "-m", "quoit.cli", "embed", path, "-o", str(out), "--input-format", "csv", *model]
+    command = [sys.executable, "-m", "quoit", "embed", path, "-o", str(out), "--input-format", "csv", *model]
     done = subprocess.run(
         [*command, "--delimiter", r"\t"],
         input=gzip.compress(b"id\ttext\n1\tone\n"),
@@ -359,7 +359,7 @@ def test_embed_reads_gzip_from_standard_input(model: list[str], embedder: Embedd
 
 
 def test_standard_input_that_is_closed_is_one_line(model: list[str], tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "quoit.cli", "embed", "-o", str(tmp_path / "v.npy"), *model]
+    command = [sys.executable, "-m", "quoit", "embed", "-o", str(tmp_path / "v.npy"), *model]
     done = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False, preexec_fn=lambda: os.close(0))
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr == b"quoit: standard input is closed; name a file, or pipe texts in\n"

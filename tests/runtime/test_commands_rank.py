@@ -98,7 +98,7 @@ def more_file(tmp_path: Path) -> Path:
 
 def run_process(*arguments: object, stdin: bytes = b"", **variables: str) -> Outcome:
     """Runs the command line in a process of its own."""
-    command = [sys.executable, "-m", "quoit.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "quoit", *map(str, arguments)]
     done = subprocess.run(
         command, input=stdin, capture_output=True, timeout=PATIENCE, check=False, env=os.environ | variables
     )

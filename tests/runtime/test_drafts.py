@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from quoit import InputError
-from quoit.drafts import PROGRESS, ROWS, SUFFIXES, Draft, Progress, drafting
+from quoit.drafts import PROGRESS, ROWS, SUFFIXES, Draft, Progress, drafting, is_finished
 from quoit.tokens import Truncation
 
 Array = NDArray[Any]
@@ -45,10 +45,10 @@ def fill(draft: Draft, texts: Texts | Iterator[str], dtype: str = "float32", sto
         draft.write(make_vectors(window, dtype), 10, CUT)
 
 
-def run(file: Path, texts: Texts = TEXTS, *, resume: bool = False, **options: Any) -> Draft:
+def run(file: Path, texts: Texts = TEXTS, *, resume: bool = False, restart: bool = False, **options: Any) -> Draft:
     """A whole run into a file."""
-    dtype = options.get("dtype", "float32")
-    with drafting(file, options.pop("job", "job"), make_vectors([], dtype), resume=resume) as draft:
+    like = make_vectors([], options.get("dtype", "float32"))
+    with drafting(file, options.pop("job", "job"), like, resume=resume, restart=restart) as draft:
         fill(draft, texts, **options)
     return draft
 
@@ -153,7 +153,7 @@ def test_an_existing_destination_survives_a_failed_run(tmp_path: Path, suffix: s
     file.write_bytes(b"what was there")
     stop(file)
     assert file.read_bytes() == b"what was there"
-    run(file)
+    run(file, resume=True)
     np.testing.assert_array_equal(read_back(file), make_vectors(TEXTS))
     assert list(tmp_path.iterdir()) == [file]
 
@@ -185,11 +185,16 @@ def test_resuming_where_nothing_was_begun_is_a_run_like_any(tmp_path: Path) -> N
     np.testing.assert_array_equal(read_back(tmp_path / "vectors.npy"), make_vectors(TEXTS))
 
 
-def test_without_resume_a_run_starts_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("job", ["job", "another job"])
+def test_a_draft_is_discarded_only_where_that_was_asked_for(tmp_path: Path, job: str) -> None:
     file = tmp_path / "vectors.npy"
-    stop(file)
+    folder = stop(file)
+    before = (folder / PROGRESS).read_bytes(), (folder / ROWS).read_bytes()
+    with pytest.raises(InputError, match=r"has 6 texts of a run .*--restart to start anew"):
+        run(file, job=job)
+    assert ((folder / PROGRESS).read_bytes(), (folder / ROWS).read_bytes()) == before
     others = [f"other {number}" for number in range(5)]
-    assert run(file, others).resumed.rows == 0
+    assert run(file, others, job=job, restart=True).resumed.rows == 0
     np.testing.assert_array_equal(read_back(file), make_vectors(others))
 
 
@@ -208,7 +213,7 @@ def test_rows_that_were_counted_and_are_not_there_are_refused(tmp_path: Path) ->
     folder = stop(file)
     content = (folder / ROWS).read_bytes()
     (folder / ROWS).write_bytes(content[:-1])
-    with pytest.raises(InputError, match=r"is damaged: rows\.npy is too short; leave out --resume"):
+    with pytest.raises(InputError, match=r"is damaged: rows\.npy is too short; use --restart"):
         run(file, resume=True)
 
 
@@ -226,8 +231,11 @@ def test_other_texts_are_not_taken_for_those_of_the_draft(tmp_path: Path, texts:
     file = tmp_path / "vectors.npy"
     folder = stop(file)
     before = (folder / PROGRESS).read_bytes()
-    with pytest.raises(InputError, match=r"the first 6 texts are not those that .* has vectors of; leave out --resume"):
+    with pytest.raises(
+        InputError, match=r"the first 6 texts are not those that .* has vectors of; use --restart"
+    ) as caught:
         run(file, texts, resume=True)
+    assert not hasattr(caught.value, "__notes__"), "no advice to resume"
     assert (folder / PROGRESS).read_bytes() == before
     run(file, resume=True)
     np.testing.assert_array_equal(read_back(file), make_vectors(TEXTS))
@@ -236,16 +244,73 @@ def test_other_texts_are_not_taken_for_those_of_the_draft(tmp_path: Path, texts:
 def test_a_draft_of_another_job_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "vectors.npy"
     stop(file)
-    with pytest.raises(InputError, match="was begun with another model or other options; leave out --resume"):
+    with pytest.raises(InputError, match=r"with another model or other options .*; use --restart"):
         run(file, resume=True, job="another job")
 
 
+@pytest.mark.parametrize("resume", [True, False])
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b'{"job": 5}', b'{"job": "job", "rows": "many"}'])
-def test_a_damaged_count_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_count_is_refused(tmp_path: Path, content: bytes, resume: bool) -> None:
     file = tmp_path / "vectors.npy"
     (stop(file) / PROGRESS).write_bytes(content)
-    with pytest.raises(InputError, match=r"progress\.json is damaged: .*; leave out --resume to start anew"):
-        run(file, resume=True)
+    with pytest.raises(InputError, match=r"progress\.json is damaged: .*; use --restart to start anew"):
+        run(file, resume=resume)
+    run(file, restart=True)
+    np.testing.assert_array_equal(read_back(file), make_vectors(TEXTS))
+
+
+def test_an_older_draft_has_truncation_without_its_newest_field(tmp_path: Path) -> None:
+    file = tmp_path / "vectors.npy"
+    progress = stop(file) / PROGRESS
+    document = json.loads(progress.read_text())
+    del document["truncation"]["partly_read"]
+    progress.write_text(json.dumps(document))
+    assert run(file, resume=True).progress.truncation == Truncation(4, 8, 2)
+
+
+def test_what_is_finished_is_told_from_what_is_not(tmp_path: Path) -> None:
+    file = tmp_path / "vectors.npy"
+    assert not is_finished(file), "there is no output"
+    folder = stop(file)
+    assert not is_finished(file), "there is a draft"
+    file.write_bytes(b"of an earlier run")
+    assert not is_finished(file), "there is a draft of another"
+    run(file, resume=True)
+    assert is_finished(file)
+    folder.mkdir()
+    assert is_finished(file), "a draft without vectors is nothing"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def link_to(file: Path, real: Path) -> Path:
+    """A symbolic link in a folder of its own."""
+    file.parent.mkdir(exist_ok=True)
+    file.symlink_to(real)
+    return file
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_link_is_followed_and_stays(tmp_path: Path, suffix: str, there: bool) -> None:
+    """Its draft lies on the disk of the file, whose name may end in anything."""
+    (tmp_path / "data").mkdir()
+    real = tmp_path / "data" / "x.bin"
+    if there:
+        real.write_bytes(b"what was there")
+    link = link_to(tmp_path / "links" / f"vectors{suffix}", Path("..", "data", "x.bin"))
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(link, stop_after=1)
+    assert (real.parent / ".x.bin.partial").is_dir()
+    with pytest.raises(InputError, match=r"has 3 texts of a run that was not finished"):
+        run(link)
+    run(link, resume=True)
+    assert is_finished(link)
+    assert link.is_symlink()
+    assert [file.name for file in link.parent.iterdir()] == [link.name]
+    assert list(real.parent.iterdir()) == [real]
+    undisturbed = tmp_path / f"undisturbed{suffix}"
+    run(undisturbed)
+    assert real.read_bytes() == undisturbed.read_bytes()
 
 
 def test_what_comes_before_a_bad_text_can_be_kept(tmp_path: Path) -> None:

@@ -131,6 +131,12 @@ def test_what_was_cut_is_said_in_words() -> None:
     assert Truncation().describe(512) == ""
 
 
+def test_what_was_lost_of_a_text_that_was_not_read_to_its_end_is_a_lower_bound() -> None:
+    found = Truncation(1, 10, 10) + Truncation(2, 1500, 1200, partly_read=True)
+    assert found == Truncation(1, 10, 10, partly_read=True) + Truncation(2, 1500, 1200)
+    assert found.describe(512) == "3 cut to 512 tokens, the longest by at least 1,200 and all by at least 1,510"
+
+
 def test_a_text_too_long_to_be_read_whole_has_the_ids_of_its_beginning(
     tokenizer_file: Path, text_tokenizer: TextTokenizer
 ) -> None:
@@ -140,6 +146,8 @@ def test_a_text_too_long_to_be_read_whole_has_the_ids_of_its_beginning(
     text = "word " * 10_000
     assert len(text) > short.max_characters
     assert ids(short, [text]) == [[*ids(text_tokenizer, [text])[0][:3], END]]
+    assert short.encode([text]).truncation.partly_read
+    assert not short.encode([text[: short.max_characters]]).truncation.partly_read
 
 
 @pytest.mark.parametrize("max_tokens", [1, 0, -1, 32_769, True, 5.0])

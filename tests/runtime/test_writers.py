@@ -1,6 +1,7 @@
 """Result files: refused before any work, whole or not there, and what was written is what is read."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -26,6 +27,49 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
     folder.mkdir()
     with pytest.raises(InputError, match=f"^{re.escape(str(folder))} is a folder; name a file"):
         check_destination(folder, SUFFIXES)
+
+
+@pytest.mark.parametrize("target", ["/dev/null", "{tmp}/pipe"])
+def test_what_a_file_would_replace_and_must_not_is_refused(tmp_path: Path, target: str) -> None:
+    """Renaming a file over /dev/null would leave the machine without it."""
+    os.mkfifo(tmp_path / "pipe")
+    link = tmp_path / "vectors.npy"
+    link.symlink_to(target.format(tmp=tmp_path))
+    with pytest.raises(InputError, match=f"^{re.escape(str(link))} is a device or a pipe, which a file would replace"):
+        check_destination(link, SUFFIXES)
+
+
+def test_a_link_in_a_circle_is_refused(tmp_path: Path) -> None:
+    link = tmp_path / "vectors.npy"
+    link.symlink_to("vectors.npy")
+    with pytest.raises(InputError, match=f"^{re.escape(str(link))} is a symbolic link that leads back to itself"):
+        check_destination(link, SUFFIXES)
+
+
+def test_a_link_into_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    link = tmp_path / "vectors.npy"
+    link.symlink_to(tmp_path / "absent" / "vectors.npy")
+    with pytest.raises(InputError, match=f"^{re.escape(str(tmp_path / 'absent'))} is no folder that can be written"):
+        check_destination(link, SUFFIXES)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_is_followed_and_stays(tmp_path: Path, there: bool) -> None:
+    """Also one that leads to another link, and one to a file that is not there yet."""
+    real, between, link = tmp_path / "data" / "real", tmp_path / "between", tmp_path / "links" / "link"
+    real.parent.mkdir()
+    link.parent.mkdir()
+    if there:
+        real.write_text("what was there")
+    between.symlink_to("data/real")
+    link.symlink_to("../between")
+    with replacing(link) as draft:
+        assert draft.parent == real.parent, "on the same disk"
+        draft.write_text("new")
+    assert real.read_text() == "new"
+    assert link.is_symlink()
+    assert between.is_symlink()
+    assert [file.name for file in (*real.parent.iterdir(), *link.parent.iterdir())] == ["real", "link"]
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """`quoit bench`: how fast an artifact is on this machine, and the setting it is fastest with."""
 
 import argparse
-import sys
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -14,10 +14,11 @@ from quoit.artifact import Artifact, EmbeddingContract, Precision, read_artifact
 from quoit.commands.inputs import load
 from quoit.commands.options import add_input
 from quoit.errors import InputError
+from quoit.process import show, tell
 from quoit.prompts import document_prompt, query_prompt, render, render_pairs, rerank_prompt
 from quoit.session import ProviderRequest
 from quoit.trials import FEWEST_TEXTS, Measured, Texts, tune
-from quoit.tuning import Setting
+from quoit.tuning import Setting, tuning_folder
 from quoit.writers import check_destination, replacing
 
 if TYPE_CHECKING:
@@ -55,8 +56,7 @@ def run(options: argparse.Namespace) -> int:
     """`quoit bench`."""
     if not LEAST_SECONDS <= options.seconds <= MOST_SECONDS:
         raise InputError(f"--seconds {options.seconds} must be from {LEAST_SECONDS:.0f} to {MOST_SECONDS:,.0f}")
-    if options.output is not None:
-        check_destination(options.output, (".json",))
+    check_tuning_file(options.output)
     artifact = read_artifact(options.artifact)
     many = made_texts() if options.texts is None else own_texts(options)
     if len(many) < FEWEST_TEXTS:
@@ -71,13 +71,33 @@ def run(options: argparse.Namespace) -> int:
             told=bar.set_description_str,
         )
     file = options.output or measured.tuning.place.file()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as draft:
-        draft.write_bytes(msgspec.json.format(msgspec.json.encode(measured.tuning), indent=2) + b"\n")
-    show(measured, file)
+    show_measured(measured)
     if options.json:
-        print(msgspec.json.encode(msgspec.to_builtins(measured) | {"file": str(file)}).decode())
+        show(json.dumps(msgspec.to_builtins(measured) | {"file": str(file)}))
+    content = msgspec.json.format(msgspec.json.encode(measured.tuning), indent=2) + b"\n"
+    with replacing(file, len(content)) as draft:
+        draft.write_bytes(content)
+    use = "--tuned" if file == measured.tuning.place.file() else f"--tuning {file}"
+    tell(f"{file}: written; {use} runs with it")
     return 0
+
+
+def check_tuning_file(output: Path | None) -> None:
+    """Makes sure, before anything is measured, that the result can be written.
+
+    Args:
+        output: the tuning file, or None for the one in the user's cache folder, which is made where it is missing.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    if output is None:
+        output = tuning_folder() / "any.json"
+        try:
+            output.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot make the folder of tuning files: {error}; name a file with --output") from error
+    check_destination(output, (".json",))
 
 
 def made_texts() -> list[str]:
@@ -107,23 +127,21 @@ def rendered(artifact: Artifact, many: Sequence[str]) -> Texts:
     return Texts(texts, texts, *[rerank_prompt(contract.instruction, "\n")] * 2)
 
 
-def show(measured: Measured, file: Path) -> None:
+def show_measured(measured: Measured) -> None:
     """Prints what was found."""
     tuning = measured.tuning
     place = tuning.place
-    print(f"{place.processor}, {place.cores} cores, {place.onnxruntime}: {place.precision} on {place.provider}")
+    show(f"{place.processor}, {place.cores} cores, {place.onnxruntime}: {place.precision} on {place.provider}")
     speed = f"{measured.tokens_per_second:,.0f} tokens/s, {measured.times_default:.2f} × the default"
-    print(f"  many texts    {speed}; {worded(tuning.throughput)}")
+    show(f"  many texts    {speed}; {worded(tuning.throughput)}")
     times = ", ".join(f"{name} {value:.2f}" for name, value in measured.milliseconds.items())
-    print(f"  one text      {times} ms; {worded(tuning.latency)}")
+    show(f"  one text      {times} ms; {worded(tuning.latency)}")
     if measured.ceilings is not None and measured.fraction is not None:
         ceilings = measured.ceilings
         rates = (
             f"{ceilings.int8:,.0f} int8 and {ceilings.fp32:,.0f} float32 operations, {ceilings.bandwidth:,.0f} bytes"
         )
-        print(f"  this machine  {rates} a nanosecond at most; many texts reach {measured.fraction:.0%} of that")
-    use = "--tuned" if file == place.file() else f"--tuning {file}"
-    print(f"{file}: written; {use} runs with it", file=sys.stderr)
+        show(f"  this machine  {rates} a nanosecond at most; many texts reach {measured.fraction:.0%} of that")
 
 
 def worded(setting: Setting) -> str:

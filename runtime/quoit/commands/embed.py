@@ -1,7 +1,6 @@
 """`quoit embed`: the texts of a file to a file of vectors."""
 
 import argparse
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,11 +12,12 @@ from tqdm import tqdm
 from quoit.artifact import digest
 from quoit.commands.inputs import report_skipped, stream
 from quoit.commands.options import MODEL_VARIABLE, add_input, add_model, model_of, run_options
-from quoit.drafts import NPY, SUFFIXES, Draft, drafting
+from quoit.drafts import NPY, SUFFIXES, Draft, drafting, is_finished
 from quoit.embedder import Embedder
 from quoit.errors import InputError
 from quoit.machine import usable_cores
 from quoit.pooling import Dtype, OutputOptions
+from quoit.process import tell
 from quoit.prompts import document_prompt, query_prompt
 from quoit.readers import STANDARD_INPUT, Skipped
 from quoit.writers import check_destination
@@ -38,8 +38,10 @@ def add_to(commands: "Commands") -> None:
         help="texts to embed: a file, or a folder's files in the order of their paths (default: standard input)",
     )
     embed.add_argument("-o", "--output", type=Path, required=True, help="a .npy, .parquet or .jsonl file")
-    embed.add_argument(
-        "--resume", action="store_true", help="go on where the same command was interrupted; without it, start anew"
+    begin = embed.add_mutually_exclusive_group()
+    begin.add_argument("--resume", action="store_true", help="go on where the same command was interrupted")
+    begin.add_argument(
+        "--restart", action="store_true", help="start anew, and discard the vectors of a run that was not finished"
     )
     add_input(embed)
     role = embed.add_mutually_exclusive_group()
@@ -66,6 +68,12 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(
             f"--skip-missing leaves rows out, and {options.output} has no ids that say which; write .jsonl or .parquet"
         )
+    if options.resume and is_finished(options.output):
+        tell(
+            f"{options.output} exists, and there is no interrupted run to go on with; nothing was done; use --restart "
+            "to make it anew"
+        )
+        return 0
     skipped = Skipped()
     texts = stream(options, options.file, skipped)
     settings = run_options(options)
@@ -84,13 +92,8 @@ def run(options: argparse.Namespace) -> int:
     ranges = None if output["ranges"] is None else output["ranges"].tolist()
     job = digest(embedder.fingerprint(prompt), {**output, "ranges": ranges}, like.shape)
     start = time.perf_counter()
-    with drafting(options.output, job, like, resume=options.resume) as draft:
-        try:
-            _fill(draft, embedder, texts, prompt, output)
-        except BaseException as error:
-            if draft.progress.rows:
-                error.add_note(f"{draft.progress.rows:,} texts are done, and the same command with --resume goes on")
-            raise
+    with drafting(options.output, job, like, resume=options.resume, restart=options.restart) as draft:
+        _fill(draft, embedder, texts, prompt, output)
         draft.left_out = skipped.rows
     _report(draft, embedder, options.output, time.perf_counter() - start, skipped)
     return 0
@@ -109,10 +112,9 @@ def _report(draft: Draft, embedder: Embedder, output: Path, seconds: float, skip
     resumed = f", {draft.resumed.rows:,} of them before" if draft.resumed.rows else ""
     speed = (done.tokens - draft.resumed.tokens) / seconds
     cut = done.truncation.describe(embedder.pipeline.tokenizer.max_tokens)
-    print(
+    tell(
         f"{output}: {done.rows} vectors{resumed}, of {done.tokens} tokens, in {seconds:.2f} s ({speed:,.0f} tokens/s, "
-        f"{choice.precision} on {choice.provider}){cut and ', '}{cut}",
-        file=sys.stderr,
+        f"{choice.precision} on {choice.provider}){cut and ', '}{cut}"
     )
     report_skipped(skipped)
 

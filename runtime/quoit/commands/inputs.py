@@ -2,12 +2,12 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 from quoit.errors import InputError
+from quoit.process import tell
 from quoit.readers import Record, Skipped, files_of, kind_of, present, read_records
 
 
@@ -99,4 +99,4 @@ def _records(options: argparse.Namespace, file: str) -> Iterator[Record]:
 def report_skipped(skipped: Skipped) -> None:
     """Says on standard error how many records were left out, if any."""
     if skipped.rows:
-        print(skipped.describe(), file=sys.stderr)
+        tell(skipped.describe())

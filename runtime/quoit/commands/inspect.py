@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, get_args
 
 from quoit.artifact import HELD_OUT, Contract, EmbeddingContract, Precision, read_artifact
 from quoit.doctor import examine
+from quoit.process import show
 from quoit.session import ProviderRequest
 
 if TYPE_CHECKING:
@@ -32,14 +33,14 @@ def run_info(options: argparse.Namespace) -> int:
     manifest = read_artifact(options.artifact).manifest
     numbers, contract = manifest.architecture, manifest.contract
     revision = f" at {manifest.source.revision}" if manifest.source.revision else ""
-    print(f"{options.artifact}: {manifest.task} model from {manifest.source.id}{revision}, by {manifest.created_by}")
+    show(f"{options.artifact}: {manifest.task} model from {manifest.source.id}{revision}, by {manifest.created_by}")
     least = f" (use {contract.min_dim} to {numbers.hidden_size})" if isinstance(contract, EmbeddingContract) else ""
-    print(
+    show(
         f"  {numbers.num_hidden_layers} layers, {numbers.hidden_size} dimensions{least}, {manifest.max_tokens:,} "
         f"tokens, vocabulary {numbers.vocab_size:,}"
     )
     for name, text in surroundings(contract).items():
-        print(f"  {name} {json.dumps(text, ensure_ascii=False)}")
+        show(f"  {name} {json.dumps(text, ensure_ascii=False)}")
     for name, variant in manifest.variants.items():
         size = sum(record.bytes for record in variant.files) / 1e6
         measured = "; ".join(
@@ -48,9 +49,9 @@ def run_info(options: argparse.Namespace) -> int:
             for parity in variant.parity
             if parity.floor is not None and parity.texts == HELD_OUT
         )
-        print(f"  {name:5} {size:9,.1f} MB  {measured}{'' if variant.accepted else '  REJECTED'}".rstrip())
+        show(f"  {name:5} {size:9,.1f} MB  {measured}{'' if variant.accepted else '  REJECTED'}".rstrip())
         if variant.made is not None:
-            print(f"  {name} is {variant.made.describe()}")
+            show(f"  {name} is {variant.made.describe()}")
     return 0
 
 
@@ -66,6 +67,6 @@ def run_doctor(options: argparse.Namespace) -> int:
     artifact = read_artifact(options.artifact)
     healthy = True
     for finding in examine(artifact, options.precision, options.provider):
-        print(f"{'ok  ' if finding.holds else 'FAIL'}  {finding.name}: {finding.detail}", flush=True)
+        show(f"{'ok  ' if finding.holds else 'FAIL'}  {finding.name}: {finding.detail}", flush=True)
         healthy = healthy and finding.holds
     return 0 if healthy else FAILED

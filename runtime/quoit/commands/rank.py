@@ -23,6 +23,7 @@ from quoit.commands.options import (
 from quoit.embedder import Embedder
 from quoit.errors import InputError
 from quoit.pooling import Float32
+from quoit.process import show, tell
 from quoit.prompts import Separator
 from quoit.reranker import Reranker
 from quoit.scoring import activate, best_first
@@ -99,7 +100,7 @@ def run_similarity(options: argparse.Namespace) -> int:
     seconds = time.perf_counter() - start
     places = [Place(items[hit.index], {COSINE: hit.cosine}) for hit in hits]
     publish(places, [COSINE], options, inputs)
-    print(f"{len(items)} texts in {seconds:.2f} s", file=sys.stderr)
+    tell(f"{len(items)} texts in {seconds:.2f} s")
     inputs.report()
     return 0
 
@@ -117,8 +118,9 @@ def run_search(options: argparse.Namespace) -> int:
     embedder = Embedder(model_of(options), **run_options(options))
     reranker = open_judge(options) if options.rerank else None
     start = time.perf_counter()
+    cache = cache_of(options)
     files = ([item.text for item in found] for found in inputs.files.values())
-    documents = np.concatenate([vectors_of(embedder, found, options) for found in files])
+    documents = np.concatenate([vectors_of(embedder, found, cache) for found in files])
     query = embedder.encode_query(options.query, instruction=options.instruction)
     top = options.top or SHOWN
     hits = nearest(query, documents, top if reranker is None else max(options.candidates, top))
@@ -130,7 +132,7 @@ def run_search(options: argparse.Namespace) -> int:
         judged = {} if hit.score is None else {P_YES: hit.score}
         places.append(Place(items[hit.index], {**judged, COSINE: hit.cosine}))
     publish(places, [COSINE] if reranker is None else [P_YES, COSINE], options, inputs)
-    print(f"{len(texts)} texts of {len(inputs.files)} files in {seconds:.2f} s", file=sys.stderr)
+    tell(f"{len(texts)} texts of {len(inputs.files)} files in {seconds:.2f} s")
     inputs.report()
     return 0
 
@@ -142,13 +144,19 @@ def open_judge(options: argparse.Namespace) -> Reranker:
     return Reranker(options.rerank, **settings)
 
 
-def vectors_of(embedder: Embedder, texts: list[str], options: argparse.Namespace) -> Float32:
-    """The vectors of a file's texts, from the cache unless --no-cache."""
+def cache_of(options: argparse.Namespace) -> VectorCache | None:
+    """Where vectors are kept, or None with --no-cache."""
     if options.no_cache:
-        vectors: Float32 = embedder.encode_document(texts, show_progress=sys.stderr.isatty())
-        return vectors
-    cache = VectorCache.of_user() if options.cache is None else VectorCache(options.cache)
-    return cache.documents(embedder, texts, show_progress=sys.stderr.isatty())
+        return None
+    return VectorCache.of_user() if options.cache is None else VectorCache(options.cache)
+
+
+def vectors_of(embedder: Embedder, texts: list[str], cache: VectorCache | None) -> Float32:
+    """The vectors of a file's texts, from the cache where there is one."""
+    if cache is not None:
+        return cache.documents(embedder, texts, show_progress=sys.stderr.isatty())
+    vectors: Float32 = embedder.encode_document(texts, show_progress=sys.stderr.isatty())
+    return vectors
 
 
 def run_rerank(options: argparse.Namespace) -> int:
@@ -176,10 +184,9 @@ def run_rerank(options: argparse.Namespace) -> int:
     tokens = sum(window.tokens for window in scored)
     cut = sum((window.truncation for window in scored), Truncation()).describe(reranker.pipeline.tokenizer.max_tokens)
     choice = reranker.pipeline.session.choice
-    print(
+    tell(
         f"{len(items)} texts, {tokens} tokens with the query, in {seconds:.2f} s ({tokens / seconds:,.0f} tokens/s, "
-        f"{choice.precision} on {choice.provider}){cut and ', '}{cut}",
-        file=sys.stderr,
+        f"{choice.precision} on {choice.provider}){cut and ', '}{cut}"
     )
     inputs.report()
     return 0
@@ -200,11 +207,11 @@ def check(options: argparse.Namespace) -> None:
 def publish(places: Sequence[Place], names: Sequence[str], options: argparse.Namespace, inputs: Inputs) -> None:
     """Prints the first of a ranking as a table with the named figures, and writes all of it to --output."""
     several = inputs.several
-    print("  ".join(["rank", *(f"{name:>7}" for name in names), *(["file"] if several else []), "item", "text"]))
+    show("  ".join(["rank", *(f"{name:>7}" for name in names), *(["file"] if several else []), "item", "text"]))
     for rank, place in enumerate(places[: options.top or SHOWN], 1):
         figures = [f"{place.figures[name]:7.3f}" for name in names]
         where = [printable(place.item.file)] if several else []
-        print("  ".join([f"{rank:4}", *figures, *where, f"{place.item.index + 1:4}", one_line(place.item.text)]))
+        show("  ".join([f"{rank:4}", *figures, *where, f"{place.item.index + 1:4}", one_line(place.item.text)]))
     if options.output is not None:
         records = [
             {
@@ -218,7 +225,7 @@ def publish(places: Sequence[Place], names: Sequence[str], options: argparse.Nam
         ]
         columns = {"rank": int, "file": str, "index": int, **dict.fromkeys(names, float), "text": str}
         write_records(options.output, records, columns)
-        print(f"{options.output}: {len(records)} lines", file=sys.stderr)
+        tell(f"{options.output}: {len(records)} lines")
 
 
 def printable(file: str) -> str:

@@ -1,0 +1,14 @@
+"""The command `quoit-export`, also as `python -m quoit_export`."""
+
+import sys
+
+from quoit.process import start
+
+
+def entry() -> int:
+    """The whole program; returns its exit code."""
+    return start("quoit-export", "quoit_export.cli")
+
+
+if __name__ == "__main__":
+    sys.exit(entry())

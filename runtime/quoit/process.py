@@ -1,0 +1,186 @@
+"""What both programs need of their process: standard streams, Ctrl-C, errors as one line, exit codes.
+
+It imports nothing heavy, so that `start` guards a program before the program's own imports begin. This module does
+not know what a program does.
+"""
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
+REPEAT_SECONDS = 0.05
+"""How long after a Ctrl-C that Python could not raise it is sent again."""
+
+
+def start(program: str, module: str) -> int:
+    """Runs a program in a process of its own.
+
+    Ctrl-C while the module is imported ends the process at once: an interrupt that is raised inside the import of an
+    extension may be lost or become another error. Once `main` has returned, Ctrl-C finds nothing left to stop, though
+    Python still waits for its threads.
+
+    Args:
+        program: the name for messages.
+        module: the name of the module that has the program's `main`.
+
+    Returns:
+        The exit code.
+    """
+    interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if interruptible:
+        signal.signal(signal.SIGINT, lambda *_: leave(program))
+    prepare_streams()
+    sys.unraisablehook = keep_interrupt
+    try:
+        main: Callable[[], int] = import_module(module).main
+        if interruptible:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        code = main()
+    except SystemExit as stop:  # argparse, after --help and after wrong usage
+        code = stop.code if isinstance(stop.code, int) else USAGE_ERROR
+    except KeyboardInterrupt:  # a second one, while `main` answered the first
+        code = INTERRUPTED
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return flush_output(program, code)
+
+
+def guarded(program: str, work: Callable[[], int], interrupted: str = "interrupted") -> int:
+    """The exit code of some work; its errors and Ctrl-C are one line on standard error.
+
+    Args:
+        program: the name for messages.
+        work: what the program does.
+        interrupted: the message after Ctrl-C.
+    """
+    from quoit.errors import QuoitError  # not before `start` guards the process
+
+    try:
+        return work()
+    except BaseException as error:
+        if is_interrupt(error):
+            report(program, interrupted, error)
+            return INTERRUPTED
+        if isinstance(error, (QuoitError, OSError)):
+            report(program, str(error), error)
+            return USAGE_ERROR
+        raise
+
+
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C ended the run.
+
+    One that arrives while `threading.Condition.wait` gives its lock away surfaces as the RuntimeError of a lock that
+    was not held, and one inside the import of an extension as that module's ImportError.
+    """
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def report(program: str, message: str, error: BaseException) -> None:
+    """Prints an error as one line, with what was noted on its way."""
+    line = "; ".join([f"{program}: {message}", *getattr(error, "__notes__", [])])
+    tell(" ".join(line.splitlines()))
+
+
+def show(line: str, *, flush: bool = False) -> None:
+    """Prints a line of a result; where its reader has gone, the command goes on and nothing more is shown.
+
+    Raises:
+        OSError: standard output cannot be written for another reason, such as a full disk.
+    """
+    with writing_output():
+        print(line, flush=flush)
+
+
+def tell(line: str) -> None:
+    """Prints a line about the run to standard error, or nowhere where that cannot be written."""
+    try:
+        print(line, file=sys.stderr)
+    except OSError:
+        silence(STANDARD_ERROR)
+
+
+def flush_output(program: str, code: int) -> int:
+    """Writes what is left of standard output; returns the exit code, another one where that fails.
+
+    A reader that has gone is no failure: it has seen all it wanted.
+    """
+    try:
+        with writing_output():
+            sys.stdout.flush()
+    except OSError as error:
+        report(program, str(error), error)
+        return code or USAGE_ERROR
+    return code
+
+
+@contextmanager
+def writing_output() -> Iterator[None]:
+    """Passes over a reader of standard output that has gone, and names standard output in any other error."""
+    try:
+        yield
+    except OSError as error:
+        silence(STANDARD_OUTPUT)
+        if not isinstance(error, BrokenPipeError):
+            error.filename = "standard output"
+            raise
+
+
+def silence(descriptor: int) -> None:
+    """Sends the rest of a standard stream to the null device, also what Python still has to write when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def prepare_streams() -> None:
+    """Makes standard output replace what its encoding lacks, as standard error does from the beginning.
+
+    A stream that is closed from the beginning is None in Python; the null device takes its place.
+    """
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def leave(program: str) -> None:
+    """Ends the process after Ctrl-C, before it has begun anything."""
+    os.write(STANDARD_ERROR, f"{program}: interrupted\n".encode())
+    os._exit(INTERRUPTED)
+
+
+def keep_interrupt(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Repeats a Ctrl-C that arrived where Python cannot raise it, such as in a finalizer."""
+    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
+        return
+    from threading import Timer
+
+    # After this function has returned, since here it would be lost again.
+    timer = Timer(REPEAT_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
+    timer.daemon = True
+    timer.start()
+
+
+def version_of(program: str) -> str:
+    """The line that `--version` prints."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"{program} {version('quoit')}"
+    except PackageNotFoundError:
+        return f"{program}, from sources that are not installed"
