@@ -59,6 +59,7 @@ from quoit.tuning import TUNING_FORMAT, Place, Setting, Tuning
 from quoit.writers import write_records
 from quoit_export.checkpoint import open_checkpoint
 from quoit_export.errors import CheckpointError, ExportError, ParityError
+from quoit_export.parity import held_out, transformers_answers
 from quoit_export.publish import Request, publish
 from quoit_export.staging import Staging, bare_manifest
 from support import byte_tokenizer, edit_json, make_model, make_reranker, save_checkpoint, save_rerank_checkpoint
@@ -645,6 +646,28 @@ def export_into_something_else(world: World) -> object:
     return world.export("fp32")
 
 
+def export_over_a_damaged_manifest(world: World) -> object:
+    (world.folder / "out").mkdir()
+    world.write(f"out/{MANIFEST}", "mine")
+    return world.export("fp32")
+
+
+def export_over_a_file(world: World) -> object:
+    world.write("out", "mine")
+    return world.export("fp32", overwrite=True)
+
+
+def export_over_the_current_folder(world: World) -> object:
+    (world.folder / "out").mkdir()
+    world.patch.chdir(world.folder / "out")
+    return world.export("fp32", overwrite=True)
+
+
+def verify_without_torch(world: World) -> object:
+    world.patch.setitem(sys.modules, "torch", cast("Any", None))  # an import block: the tests have torch
+    return world.export("fp32", verify=True)
+
+
 def export_into_half_an_artifact(world: World) -> object:
     shutil.copytree(world.sources.artifact, world.folder / "out")
     (world.folder / "out/int8/model.onnx.data").unlink()
@@ -691,7 +714,15 @@ def export_beyond_float16(world: World) -> object:
 
 def verify_without_transformers(world: World) -> object:
     world.patch.setitem(sys.modules, "transformers", cast("Any", None))  # an import block: the tests have it
-    return world.export("fp32", verify=True)
+    checkpoint = open_checkpoint(str(world.sources.checkpoint))
+    return transformers_answers(checkpoint, read_artifact(world.sources.artifact), held_out())
+
+
+def run_in_another_process(world: World) -> object:
+    """A child cannot tell this table of its error: `test_fork_guard` forks."""
+    embedder = world.embedder()
+    world.patch.setattr(os, "getpid", lambda: 1)
+    return embedder.encode("text")
 
 
 def rerank_without_a_token_for_yes(world: World) -> object:
@@ -1430,7 +1461,11 @@ EXPORTS = [
         "int8: cosine to fp32 on held-out texts is ",
         "Leave out --precision int8",
     ),
-    Case("a folder in use", export_into_something_else, ExportError, "/out holds something else", "use --overwrite"),
+    Case("a folder in use", export_into_something_else, ExportError, "something else, 'notes.txt'", "move it, or name"),
+    Case("no manifest", export_over_a_damaged_manifest, ExportError, "/out holds something else", "use --overwrite"),
+    Case("a file for a folder", export_over_a_file, ExportError, "/out is a file", "name another folder"),
+    Case("the current folder", export_over_the_current_folder, ExportError, "/out is the current", "name another"),
+    Case("no torch", verify_without_torch, ExportError, "--verify needs torch", "pip install 'quoit[verify]'"),
     Case("half an artifact", export_into_half_an_artifact, ExportError, "/out is incomplete", "use --overwrite"),
     Case(
         "an artifact of another checkpoint",
@@ -1482,6 +1517,7 @@ EXPORTS = [
         "layers.0.mlp.gate_proj.weight has values up to 99840",
         "leave that precision out of --precision",
     ),
+    Case("a forked child", run_in_another_process, ProviderError, "process 1, a fork of it", "load the model after"),
     Case(
         "verification without transformers",
         verify_without_transformers,

@@ -1,5 +1,6 @@
 """The wheel and the source distribution: what they hold, and that the wheel runs where nothing else is."""
 
+import re
 import subprocess
 import sys
 import tarfile
@@ -73,6 +74,9 @@ def test_the_wheel_runs_in_an_empty_environment(
     assert not (packages / "transformers").exists()
     told = subprocess.run([environment / "bin" / "quoit", "--version"], check=True, capture_output=True, text=True)
     assert told.stdout == f"quoit {version('quoit')}\n"
+    refused = subprocess.run([environment / "bin" / "quoit-export", "a", "b"], capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert re.fullmatch(r"quoit-export: \w+ is not installed; `pip install 'quoit\[export\]'`\n", refused.stderr)
 
     text, out = "The capital of China is Beijing.", tmp_path / "vectors.npy"
     command = [

@@ -7,7 +7,7 @@ from quoit.process import start
 
 def entry() -> int:
     """The whole program; returns its exit code."""
-    return start("quoit-export", "quoit_export.cli")
+    return start("quoit-export", "quoit_export.cli", "quoit[export]")
 
 
 if __name__ == "__main__":

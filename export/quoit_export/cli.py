@@ -58,14 +58,13 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="texts to make int8 and fp16 with (txt, jsonl, csv, md or parquet)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace whatever OUT holds")
+    parser.add_argument("--overwrite", action="store_true", help="replace the artifact that OUT holds")
     return parser
 
 
 def run(options: argparse.Namespace) -> int:
     """Exports, and says what was written."""
     start = time.perf_counter()
-    checkpoint = open_checkpoint(options.checkpoint, revision=options.revision, task=options.task)
     request = Request(
         out=options.out,
         precisions=tuple(dict.fromkeys(options.precision)),
@@ -74,6 +73,8 @@ def run(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
         calibration=built_in_texts() if options.calibrate is None else read_calibration_texts(options.calibrate),
     )
+    request.check()
+    checkpoint = open_checkpoint(options.checkpoint, revision=options.revision, task=options.task)
     describe(publish(checkpoint, request), time.perf_counter() - start)
     return 0
 

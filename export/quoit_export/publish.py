@@ -5,18 +5,30 @@ together. This module does not know how.
 """
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
-from quoit.artifact import Artifact, Manifest, Parity, Precision, Variant, read_artifact
-from quoit.errors import ArtifactError
+from quoit.artifact import (
+    GRAPHS,
+    MANIFEST,
+    TOKENIZER,
+    Artifact,
+    Manifest,
+    Parity,
+    Precision,
+    Variant,
+    read_artifact,
+)
+from quoit.errors import ArtifactError, shown
 from quoit.writers import locked
 from quoit_export.calibration import CalibrationTexts, built_in_texts
 from quoit_export.checkpoint import Checkpoint
 from quoit_export.errors import ExportError, ParityError
 from quoit_export.parity import FLOORS
-from quoit_export.staging import Staging, bare_manifest, is_same, restore
+from quoit_export.staging import TENSORS, Staging, bare_manifest, is_same, restore
 from quoit_export.variants import CALIBRATED, Making, is_made_with, passes, with_variants
 
 
@@ -29,7 +41,7 @@ class Request:
         precisions: the variants it shall have.
         verify: compare fp32 with transformers.
         keep_rejected: publish variants below their floor, marked so that the runtime refuses them.
-        overwrite: replace what is in `out`, even if it is of another source.
+        overwrite: replace the artifact in `out`, even if it is damaged or of another source.
         calibration: the texts that fp16 and int8 are made with.
     """
 
@@ -39,6 +51,53 @@ class Request:
     keep_rejected: bool = False
     overwrite: bool = False
     calibration: CalibrationTexts = field(default_factory=built_in_texts)
+
+    def check(self) -> None:
+        """Refuse what could not be written or measured, before any work is done for it.
+
+        Raises:
+            ExportError: `out` holds something that is no part of an artifact, or `verify` needs what is not installed.
+        """
+        if self.verify:
+            missing = [name for name in VERIFYING if find_spec(name) is None]
+            if missing:
+                raise ExportError(
+                    f"--verify needs {' and '.join(missing)}; `pip install 'quoit[verify]'`, or leave out --verify"
+                )
+        out = self.out.absolute()
+        if Path.cwd().resolve().is_relative_to(out.resolve()):
+            raise ExportError(
+                f"{self.out} is the current folder or holds it, and would be replaced; name another folder"
+            )
+        if out.exists() and not out.is_dir():
+            raise ExportError(f"{out} is a file, and not an artifact's folder; name another folder")
+        _check_replaceable(out)
+
+
+VERIFYING = ("torch", "transformers")
+OWN_FILES = {MANIFEST, TOKENIZER} | {
+    f"{precision}/{name}" for precision in get_args(Precision) for name in (*GRAPHS.values(), TENSORS)
+}
+"""The files that an artifact of this format may have."""
+
+
+def _check_replaceable(out: Path) -> None:
+    """Refuse a folder that holds anything but an artifact: a new artifact takes the whole folder's place.
+
+    Raises:
+        ExportError: it does; the file is named.
+    """
+    if not out.is_dir():
+        return
+    found = (entry for entry in out.rglob("*") if entry.is_symlink() or not entry.is_dir())
+    foreign = next(
+        (name for name in (entry.relative_to(out).as_posix() for entry in found) if name not in OWN_FILES), None
+    )
+    if foreign is not None:
+        raise ExportError(
+            f"{out} holds something else, {shown(foreign)}, which is no part of an artifact and would be lost; move it, "
+            "or name another folder"
+        )
 
 
 def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
@@ -50,7 +109,8 @@ def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
         ExportError: the folder holds something else, another export writes it, or the disk is too small.
         ParityError: a variant is below its floor, and `keep_rejected` was not asked for.
     """
-    out = request.out.absolute()
+    request.check()
+    out = request.out.resolve() if request.out.is_symlink() else request.out.absolute()
     if checkpoint.folder.resolve().is_relative_to(out.resolve()):
         raise ExportError(f"{out} holds the checkpoint itself; name another folder")
     out.parent.mkdir(parents=True, exist_ok=True)

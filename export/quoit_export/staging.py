@@ -38,6 +38,8 @@ from quoit_export.scaling import Scaled
 from quoit_export.targets import CUDA, HALVES, SATURATING, WEIGHT_ONLY, WEIGHT_ONLY_ON_CPU, Target
 
 GRAPH = GRAPHS["cpu"]
+TENSORS = f"{GRAPH}.data"
+"""The file of a variant's tensors."""
 Recipe = Plan | Scaled
 """What calibration decided about a variant: int8's folds, or fp16's powers of two."""
 PARTIAL = "partial.json"
@@ -201,7 +203,7 @@ class Staging:
                 ir.save(
                     model,
                     folder / GRAPH,
-                    external_data=f"{GRAPH}.data",
+                    external_data=TENSORS,
                     callback=advance,
                     max_workers=1,
                     alignment=PAGE,

@@ -19,7 +19,7 @@ REPEAT_SECONDS = 0.05
 """How long after a Ctrl-C that Python could not raise it is sent again."""
 
 
-def start(program: str, module: str) -> int:
+def start(program: str, module: str, requirement: str = "quoit") -> int:
     """Runs a program in a process of its own.
 
     Ctrl-C while the module is imported ends the process at once: an interrupt that is raised inside the import of an
@@ -29,6 +29,7 @@ def start(program: str, module: str) -> int:
     Args:
         program: the name for messages.
         module: the name of the module that has the program's `main`.
+        requirement: what `pip` installs the program with, for the message where something is not installed.
 
     Returns:
         The exit code.
@@ -43,6 +44,11 @@ def start(program: str, module: str) -> int:
         if interruptible:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         code = main()
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] in (module.partition(".")[0], "quoit"):
+            raise
+        report(program, f"{error.name} is not installed; `pip install '{requirement}'`", error)
+        code = USAGE_ERROR
     except SystemExit as stop:  # argparse, after --help and after wrong usage
         code = stop.code if isinstance(stop.code, int) else USAGE_ERROR
     except KeyboardInterrupt:  # a second one, while `main` answered the first

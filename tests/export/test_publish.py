@@ -422,15 +422,63 @@ def test_an_interrupted_export_of_another_configuration_is_not_taken_up(
     assert hashes(found, "fp32") == hashes(fresh, "fp32")
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "model.safetensors", "quoit.json"])
-def test_a_folder_with_something_else_is_refused_and_left_alone(tmp_path: Path, small: Checkpoint, name: str) -> None:
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "model.safetensors", "fp32/notes.txt", ".git/config", "int8/model.onnx.bak"]
+)
+def test_a_folder_with_something_else_is_refused_and_left_alone(
+    tmp_path: Path, small: Checkpoint, name: str, overwrite: bool
+) -> None:
     out = tmp_path / "out"
-    out.mkdir()
+    (out / name).parent.mkdir(parents=True)
     (out / name).write_text("mine")
-    with pytest.raises(ExportError, match=f"{out} holds something else .*name another folder, or use --overwrite"):
-        publish(small, Request(out, ("fp32",)))
+    with pytest.raises(ExportError, match=rf"{out} holds something else, '{name}', .*move it, or name another folder"):
+        publish(small, Request(out, ("fp32",), overwrite=overwrite))
     assert (out / name).read_text() == "mine"
     assert names_beside(out) == ["out"], "nothing beside it either"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_lies_in_an_artifact_and_is_not_its_own_is_not_lost(
+    small: Checkpoint, published: Artifact, overwrite: bool
+) -> None:
+    """Another variant takes the folder's place too."""
+    (published.folder / "README.md").write_text("mine")
+    before = contents(published.folder)
+    with pytest.raises(ExportError, match=r"holds something else, 'README\.md'"):
+        publish(small, Request(published.folder, ("fp32", "fp16"), overwrite=overwrite))
+    assert contents(published.folder) == before
+
+
+def test_a_damaged_artifact_is_replaced_when_asked_to(tmp_path: Path, small: Checkpoint) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "quoit.json").write_text("damaged")
+    with pytest.raises(ExportError, match=f"{out} holds something else .*name another folder, or use --overwrite"):
+        publish(small, Request(out, ("fp32",)))
+    found = publish(small, Request(out, ("fp32",), overwrite=True))
+    assert set(contents(found.folder)) == expected_files("fp32")
+
+
+@pytest.mark.parametrize("out", [".", "..", "../work"])
+def test_the_current_folder_is_never_replaced(
+    tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    with pytest.raises(ExportError, match="is the current folder or holds it"):
+        publish(small, Request(Path(out), ("fp32",), overwrite=True))
+    assert (tmp_path / "work").is_dir()
+
+
+def test_a_link_to_a_folder_is_followed(tmp_path: Path, small: Checkpoint) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk" / "real")
+    found = publish(small, Request(tmp_path / "out", ("fp32",)))
+    again = publish(small, Request(tmp_path / "out", ("fp32",), overwrite=True))
+    assert (tmp_path / "out").is_symlink()
+    assert found.folder == again.folder == tmp_path / "disk" / "real"
+    assert names_beside(found.folder) == ["real"]
 
 
 def test_an_empty_folder_is_filled(tmp_path: Path, small: Checkpoint) -> None:
@@ -447,16 +495,10 @@ def test_missing_parents_are_made(tmp_path: Path, small: Checkpoint) -> None:
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path, small: Checkpoint) -> None:
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(ExportError, match="holds something else"):
-        publish(small, Request(tmp_path / "out", ("fp32",)))
+    for overwrite in (False, True):
+        with pytest.raises(ExportError, match="is a file, and not an artifact's folder"):
+            publish(small, Request(tmp_path / "out", ("fp32",), overwrite=overwrite))
     assert (tmp_path / "out").read_text() == "mine"
-
-
-def test_a_file_in_place_of_the_folder_is_replaced_when_asked_to(tmp_path: Path, small: Checkpoint) -> None:
-    (tmp_path / "out").write_text("mine")
-    found = publish(small, Request(tmp_path / "out", ("fp32",), overwrite=True))
-    assert set(contents(found.folder)) == expected_files("fp32")
-    assert names_beside(found.folder) == ["out"]
 
 
 def test_the_checkpoint_itself_is_never_replaced(tmp_path: Path, small_folder: Path) -> None:

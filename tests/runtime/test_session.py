@@ -230,6 +230,24 @@ def test_importing_quoit_does_not_import_onnxruntime() -> None:
     assert done.stdout == "False\n"
 
 
+@pytest.mark.parametrize("chosen", [None, "0"])
+def test_onnxruntime_reports_nothing_and_writes_nothing_unless_it_was_chosen_to(
+    artifact: Artifact, tmp_path: Path, chosen: str | None
+) -> None:
+    """Without the switch it leaves a device id and a database in the home folder."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "ORT_"))}
+    environment |= {"HOME": str(tmp_path)} | ({} if chosen is None else {"ORT_DISABLE_TELEMETRY": chosen})
+    program = (
+        "import os, sys, quoit; quoit.Embedder(sys.argv[1]).encode('a'); print(os.getenv('ORT_DISABLE_TELEMETRY'))"
+    )
+    command = [sys.executable, "-c", program, str(artifact.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment)
+    assert done.stdout == f"{chosen or 1}\n"
+    if chosen is None:
+        assert done.stderr == ""
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_the_version_names_the_distribution() -> None:
     assert re.fullmatch(r"onnxruntime(-gpu)? \d+\.\d+\S*( and onnxruntime \S+)?", onnxruntime_version())
 
