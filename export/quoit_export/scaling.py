@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from quoit.artifact import Scaling
 from quoit_export.calibration import Observed
-from quoit_export.checkpoint import EMBEDDINGS
+from quoit_export.weights import EMBEDDINGS
 from quoit_export.folding import STREAM_WRITERS, split_name
 from quoit_export.precision import ReadTensor
 from quoit_export.targets import RESIDUAL

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from quoit.artifact import Artifact, EmbeddingContract, digest, open_artifact
 from quoit.pipeline import Advance, Pipeline, RunOptions
 from quoit.pooling import Output, OutputOptions, Vectors, finish
-from quoit.prompts import check_text, document_prompt, query_prompt, render
+from quoit.prompts import check_text, document_prompt, plain_prompt, query_prompt, render
 from quoit.tokens import Truncation
 
 
@@ -67,7 +67,7 @@ class Embedder:
     def encode(
         self, texts: str | Sequence[str], *, show_progress: bool = False, **output: Unpack[OutputOptions]
     ) -> Vectors:
-        """The vectors of texts, without a prompt.
+        """The vectors of texts, without a prompt unless the checkpoint names a default one (Qwen3-Embedding does not).
 
         Args:
             texts: the texts; one string gives one vector.
@@ -83,7 +83,8 @@ class Embedder:
             InputError: an output option cannot be met, or a text cannot be encoded.
             ComputeError: the model gave values that are not finite.
         """
-        return self._encode("", texts, show_progress, Output(**output))
+        prompt = plain_prompt(self.contract.prompts, self.contract.default_prompt_name)
+        return self._encode(prompt, texts, show_progress, Output(**output))
 
     def encode_document(
         self, texts: str | Sequence[str], *, show_progress: bool = False, **output: Unpack[OutputOptions]
