@@ -96,7 +96,7 @@ def randomise_reranker(model: Any) -> None:
 
 
 def save_rerank_checkpoint(folder: Path, tokenizer_file: Path, model: Any) -> Path:
-    """Writes a model as a reranker's checkpoint: save_pretrained, a tokenizer that appends nothing, and the template."""
+    """Writes a reranker's checkpoint: save_pretrained, a tokenizer that appends nothing, and the chat template."""
     model.save_pretrained(folder)
     (folder / "tokenizer.json").write_bytes(tokenizer_file.read_bytes())
     write_rerank_template(folder)

@@ -73,8 +73,8 @@ def recognise_task(papers: Papers, asked: Task | None) -> Task:
     if modules.task is not None:
         if asked not in (None, modules.task):
             raise CheckpointError(
-                f"{modules.folder / MODULES} makes this checkpoint one for {modules.task}, and --task {asked} was asked "
-                "for; leave --task out, or use another checkpoint"
+                f"{modules.folder / MODULES} makes this checkpoint one for {modules.task}, and --task {asked} was "
+                "asked for; leave --task out, or use another checkpoint"
             )
         return modules.task
     if asked is not None:

@@ -74,9 +74,6 @@ def _read_source(folder: Path, settings: dict[str, Any]) -> str | None:
         found = file.read_text(encoding="utf-8", errors="replace")
     else:
         found = read_optional_json(folder / OLDER_TEMPLATE).get("chat_template") or settings.get("chat_template")
-    if isinstance(found, list):
-        named = [one for one in found if isinstance(one, dict) and one.get("name") == "default"]
-        found = named[0].get("template") if named else None
     return found if isinstance(found, str) else None
 
 

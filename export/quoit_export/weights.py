@@ -138,8 +138,9 @@ def _check_prefix(found: Iterable[str], folder: Path) -> None:
     table = next((name for name in found if name.endswith(f".{EMBEDDINGS}")), None)
     if table is None:
         return
-    prefix = table.removesuffix(EMBEDDINGS).removesuffix("model.")
-    step = next((step for known, step in PREFIXES.items() if prefix.startswith(known)), "save it without that prefix")
+    known = next((prefix for prefix in PREFIXES if table.startswith(prefix)), None)
+    prefix = known or table.removesuffix(EMBEDDINGS)
+    step = PREFIXES.get(prefix, "save it without that prefix")
     raise CheckpointError(f"{folder} holds its tensors under the prefix {shown(prefix)}; {step}")
 
 
