@@ -18,6 +18,8 @@ HUB_FILES = ("*.json", "*.safetensors", "*.jinja")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 PATH_BEGINS = (".", "/", "~")
 ADAPTER = "adapter_config.json"
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 
 
 def locate(name: str, revision: str | None) -> tuple[Path, str | None]:
@@ -94,7 +96,7 @@ def explain_missing_config(folder: Path) -> str:
 def explain_missing_weights(folder: Path) -> str:
     """What a folder without model.safetensors is, and the next step."""
     return _explain(folder) or (
-        f"{folder / 'model.safetensors'} is missing; {folder} is not a complete checkpoint, fetch it again or name "
+        f"{folder / SINGLE} is missing; {folder} is not a complete checkpoint, fetch it again or name "
         "another folder"
     )
 
@@ -113,7 +115,9 @@ def explain_missing_tokenizer(folder: Path) -> str:
 
 
 def _explain(folder: Path) -> str | None:
-    """What other weights a folder has."""
+    """What other weights a folder has; None where it has those of a checkpoint, or none at all."""
+    if is_file(folder / SINGLE) or is_file(folder / INDEX):
+        return None
     for pattern, explain in OTHERS.items():
         found = sorted(file.name for file in folder.glob(pattern) if is_file(file))
         if found:

@@ -57,9 +57,12 @@ def read_template(folder: Path, options: dict[str, Any]) -> Template | None:
         return None
     known = special_tokens(settings) | {"add_generation_prompt": False} | options
     try:
-        environment = ImmutableSandboxedEnvironment(
+        environment: Any = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
         )
+        # A product could be a text as large as memory; the sandbox bounds `range` by itself.
+        environment.intercepted_binops = frozenset(("*", "**", "%"))
+        environment.call_binop = _refuse
         template = environment.from_string(source, globals={"raise_exception": _refuse})
         return _recognise(lambda messages: str(template.render(known | {"messages": messages})))
     except Exception:  # a foreign template raises whatever it likes; one that does renders no pair
@@ -77,9 +80,9 @@ def _read_source(folder: Path, settings: dict[str, Any]) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _refuse(message: object) -> NoReturn:
+def _refuse(*arguments: object) -> NoReturn:
     """What templates call where they cannot render the messages."""
-    raise ValueError(message)
+    raise ValueError(arguments)
 
 
 def _messages(pair: tuple[str, str], instruction: str | None) -> list[dict[str, str]]:

@@ -16,10 +16,8 @@ from quoit.artifact import is_file
 from quoit.errors import brief, shown
 from quoit_export.errors import CheckpointError
 from quoit_export.json_files import read_json
-from quoit_export.location import explain_missing_weights
+from quoit_export.location import INDEX, SINGLE, explain_missing_weights
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 FLOAT_DTYPES = ("BF16", "F16", "F32")
 EMBEDDINGS = "embed_tokens.weight"
 LM_HEAD = "lm_head.weight"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from tokenizers import normalizers, pre_tokenizers, processors
+from tokenizers import normalizers, pre_tokenizers
 
 from checkpoint_folders import (
     INDEX,
@@ -32,13 +32,13 @@ from checkpoint_folders import (
     by_transformers,
     move_transformer,
     older_config,
+    removes,
     renames,
     resave,
     sets,
     shards,
     tensors,
     tokenizer,
-    removes,
     whole_config,
     writes,
 )
@@ -126,7 +126,7 @@ def as_dtype(dtype: torch.dtype) -> Change:
 
 
 def pads_and_cuts(found: Any) -> None:
-    found.enable_padding(length=64, pad_id=256, pad_token="<|endoftext|>")  # noqa: S106
+    found.enable_padding(length=64, pad_id=256, pad_token="<|endoftext|>")
     found.enable_truncation(64)
 
 
@@ -371,8 +371,8 @@ def test_a_causal_model_reranks_by_the_official_template_when_told(
     assert_same(found, by_causal_model(folder, official))
     (message,) = [record.getMessage() for record in caplog.records]
     assert message == (
-        f"{folder} does not say how it reranks: pairs go into the official Qwen3-Reranker template, scores come from the "
-        "tokens yes (257) and no (258)"
+        f"{folder} does not say how it reranks: pairs go into the official Qwen3-Reranker template, scores come from "
+        "the tokens yes (257) and no (258)"
     )
 
 

@@ -247,9 +247,7 @@ def test_modules_that_cannot_be_read_are_refused(tmp_path: Path, content: str, m
         read_modules(tmp_path)
 
 
-def recognise(
-    folder: Path, architectures: list[str] | None, *, appends: bool, asked: Task | None = None
-) -> Task:
+def recognise(folder: Path, architectures: list[str] | None, *, appends: bool, asked: Task | None = None) -> Task:
     """The task of a folder with a tokenizer that appends an end token, or none."""
     tokenizer = byte_tokenizer()
     if not appends:
@@ -282,7 +280,7 @@ def test_the_official_template_makes_a_reranker(tmp_path: Path, architecture: st
     "architectures", [["Qwen3Model"], ["Qwen3ForCausalLM"], ["Qwen3ForSequenceClassification"], [], None]
 )
 def test_an_ambiguous_checkpoint_asks_for_its_task(tmp_path: Path, architectures: list[str] | None) -> None:
-    with pytest.raises(CheckpointError, match="use --task rerank, .*, or --task embedding"):
+    with pytest.raises(CheckpointError, match=r"use --task rerank, .*, or --task embedding"):
         recognise(tmp_path, architectures, appends=False)
     assert recognise(tmp_path, architectures, appends=False, asked="rerank") == "rerank"
     assert recognise(tmp_path, architectures, appends=False, asked="embedding") == "embedding"
