@@ -96,8 +96,7 @@ def explain_missing_config(folder: Path) -> str:
 def explain_missing_weights(folder: Path) -> str:
     """What a folder without model.safetensors is, and the next step."""
     return _explain(folder) or (
-        f"{folder / SINGLE} is missing; {folder} is not a complete checkpoint, fetch it again or name "
-        "another folder"
+        f"{folder / SINGLE} is missing; {folder} is not a complete checkpoint, fetch it again or name another folder"
     )
 
 

@@ -44,7 +44,8 @@ from checkpoint_folders import (
 )
 from quoit import Embedder, Reranker
 from quoit.artifact import Task
-from quoit.prompts import DEFAULT_TASK, RERANK_PREFIX, RERANK_SUFFIX, Pair
+from quoit.cli import main
+from quoit.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE, RERANK_PREFIX, RERANK_SUFFIX, Pair
 from quoit_export.checkpoint import open_checkpoint
 from quoit_export.errors import CheckpointError
 from quoit_export.publish import Request, publish
@@ -54,6 +55,7 @@ Base = Literal["embedding", "causal_embedding", "reranker", "classifier"]
 TOLERANCE = 1e-5
 PROMPTS_FILE = "config_sentence_transformers.json"
 SETTINGS = "sentence_bert_config.json"
+OFFICIAL_PROMPT = INSTRUCTION_TEMPLATE.format(instruction=DEFAULT_TASK)
 ROPE = {"rope_type": "default", "rope_theta": 1e6}
 CHAT_TEMPLATE = "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
 OTHER_TEMPLATE = (
@@ -672,6 +674,46 @@ def test_a_module_of_a_checkpoint_names_the_whole(kit: Kit, tmp_path: Path) -> N
     with pytest.raises(CheckpointError, match=f"is one module of {folder}, whose prompts count too; export {folder}"):
         open_checkpoint(str(folder / "0_Transformer"))
     assert open_checkpoint(str(folder)).max_tokens == 64
+
+
+def shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What `quoit info` prints."""
+    capsys.readouterr()
+    assert main(["info", str(folder)]) == 0
+    return capsys.readouterr().out
+
+
+INFO = [
+    (
+        Same("no file of prompts", (NO_MODULES,)),
+        [
+            f"  query prompt {json.dumps(OFFICIAL_PROMPT)} (Qwen3-Embedding's official one: the checkpoint has no "
+            "config_sentence_transformers.json)\n",
+            "  vectors are the state of token 256 behind a text; `encode` puts no prompt before it\n",
+            ", 2,048 tokens, ",
+        ],
+    ),
+    (
+        Same("a file of prompts, and a limit", (prompts(), writes(SETTINGS, {"max_seq_length": 64}))),
+        ['  query prompt "" (by the checkpoint\'s config_sentence_transformers.json)\n', ", 64 tokens, "],
+    ),
+    (
+        Same("a default prompt", (prompts(prompts={"search": "s: ", "query": "q: "}, default_prompt_name="search"),)),
+        ['  query prompt "q: " (by', '  search prompt "s: "\n', "`encode` puts the search prompt before it\n"],
+    ),
+    (Same("a reranker", (), "reranker"), ["  scores are the logit of token 257 minus that of token 258\n"]),
+    (Same("a classifier", (), "classifier"), ["  scores come from the checkpoint's classification head\n"]),
+]
+
+
+@pytest.mark.parametrize(("case", "lines"), INFO, ids=lambda value: getattr(value, "name", ""))
+def test_info_says_where_prompts_and_limits_come_from(
+    kit: Kit, tmp_path: Path, capsys: pytest.CaptureFixture[str], case: Same, lines: list[str]
+) -> None:
+    folder = make_folder(kit, case.base, case.changes, tmp_path / "checkpoint")
+    printed = shown(export(folder, tmp_path / "out"), capsys)
+    for line in lines:
+        assert line in printed
 
 
 def test_there_are_at_least_forty_folders() -> None:
