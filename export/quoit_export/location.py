@@ -46,11 +46,12 @@ def locate(name: str, revision: str | None) -> tuple[Path, str | None]:
 
 def _check_hub_id(name: str) -> None:
     """A name whose parent is a folder here is a path; so is one that begins as a path does."""
-    if HUB_ID.fullmatch(name) and not name.startswith(PATH_BEGINS) and not Path(name).parent.is_dir():
-        return
-    parent = Path(name).parent
-    reason = f" (the folder {parent} exists, and has no folder {Path(name).name})" if parent.is_dir() else ""
-    if is_file(Path(name)):
+    path, reason = Path(name), ""
+    if HUB_ID.fullmatch(name) and not name.startswith(PATH_BEGINS):
+        if not path.parent.is_dir():
+            return
+        reason = f" (the folder {path.parent} exists, and has no folder {path.name})"
+    if is_file(path):
         reason = " (it is a file; name the folder that it lies in)"
     raise CheckpointError(
         f"{name} is no folder, and no hub id like Qwen/Qwen3-Embedding-0.6B{reason}; check the spelling"
