@@ -138,6 +138,7 @@ def open_checkpoint(name: str, *, revision: str | None = None, task: Task | None
     config = read_json(folder / "config.json")
     numbers = read_architecture(config, folder)
     tensors = find_tensors(folder)
+    check_tensors(tensor_shapes(numbers), tensors, folder)
     papers = Papers(modules, config, read_tokenizer(folder, numbers.vocab_size))
     task, max_tokens = recognise_task(papers, task), read_max_tokens(papers)
     score_tensor = _score_tensor(papers, tensors) if task == "rerank" else None

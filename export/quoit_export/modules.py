@@ -132,7 +132,7 @@ def read_modules(folder: Path) -> Modules:
         answers=_read_answers(paths[1]) if kinds[-1] == "LogitScore" else None,
     )
     if task == "embedding":
-        _check_pooling(paths[1])
+        _check_pooling(paths[1], folder)
         _check_normalize(paths[2:], folder)
     _check_pipeline(found, normalized=kinds[-1] == "Normalize")
     return found
@@ -197,7 +197,7 @@ def _read_answers(path: Path) -> tuple[int, int]:
     return int(answers[0] or 0), int(answers[1] or 0)
 
 
-def _check_pooling(path: Path) -> None:
+def _check_pooling(path: Path, folder: Path) -> None:
     """The pooling is of the last token; as in sentence-transformers, `pooling_mode` comes before the older keys."""
     pooling = read_json(path / "config.json")
     named = pooling.get("pooling_mode")
@@ -205,7 +205,7 @@ def _check_pooling(path: Path) -> None:
     lasttoken = named in ("lasttoken", ["lasttoken"]) if named is not None else older == ["pooling_mode_lasttoken"]
     if not lasttoken:
         raise CheckpointError(
-            f"{path.parent} does not pool the last token ({shown(pooling)}); quoit exports last-token pooling only, "
+            f"{folder} does not pool the last token ({shown(pooling)}); quoit exports last-token pooling only, "
             "use a checkpoint that has it"
         )
     check_keys(pooling, POOLING, path / "config.json", REMEDY)
