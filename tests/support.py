@@ -103,6 +103,13 @@ def save_rerank_checkpoint(folder: Path, tokenizer_file: Path, model: Any) -> Pa
     return folder
 
 
+def without_modules(folder: Path) -> Path:
+    """Removes sentence-transformers' files: only the tokenizer says then that it is an embedding model."""
+    for name in ("modules.json", "config_sentence_transformers.json"):
+        (folder / name).unlink()
+    return folder
+
+
 def edit_json(file: Path, **changes: Any) -> None:
     """Sets keys of a JSON object on disk; a value of None removes the key."""
     found = json.loads(file.read_text()) | changes

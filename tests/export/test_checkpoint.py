@@ -28,6 +28,7 @@ from support import (
     make_reranker,
     save_checkpoint,
     save_rerank_checkpoint,
+    without_modules,
 )
 
 Tensors = dict[str, NDArray[Any]]
@@ -304,13 +305,6 @@ def test_a_hub_that_refuses_connections_is_an_error_with_a_next_step(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(CheckpointError, match="cannot fetch some/model from the hub"):
         open_checkpoint("some/model")
-
-
-def without_modules(folder: Path) -> Path:
-    """A checkpoint without sentence-transformers' files."""
-    for name in ("modules.json", "config_sentence_transformers.json"):
-        (folder / name).unlink()
-    return folder
 
 
 def test_a_task_that_the_files_leave_open_can_be_said(tmp_path: Path, plain_tokenizer_file: Path, whole: Path) -> None:

@@ -20,6 +20,7 @@ from support import (
     make_reranker,
     save_checkpoint,
     save_rerank_checkpoint,
+    without_modules,
 )
 
 Run = Callable[..., tuple[int, str, str]]
@@ -200,13 +201,6 @@ def test_a_reranker_is_recognised_and_exported(
     assert ["7-bit activations" in line for line in lines[9:]] == [True, True, False]
     assert len(lines) == 12
     assert read_artifact(tmp_path / "out").manifest.task == "rerank"
-
-
-def without_modules(folder: Path) -> Path:
-    """Nothing says any more that it is an embedding model, but for its tokenizer."""
-    for name in ("modules.json", "config_sentence_transformers.json"):
-        (folder / name).unlink()
-    return folder
 
 
 def test_an_embedding_checkpoint_is_exported_for_reranking_when_asked_to(
