@@ -21,11 +21,25 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from quoit.artifact import Architecture, Task
+from quoit.prompts import DEFAULT_TASK, RERANK_PREFIX, RERANK_SUFFIX
 from quoit_export.checkpoint import tensor_shapes
 from qwen3_tokenizer import build_tokenizer
 
 TASK = "Given a web search query, retrieve relevant passages that answer the query"
 PROMPTS = {"query": f"Instruct: {TASK}\nQuery:", "document": ""}
+CONTENT = '{{{{ messages | selectattr("role", "eq", "{role}") | map(attribute="content") | first{default} }}}}'
+RERANK_TEMPLATE = (
+    RERANK_PREFIX
+    + "<Instruct>: "
+    + CONTENT.format(role="system", default=f' | default("{DEFAULT_TASK}")')
+    + "\n<Query>: "
+    + CONTENT.format(role="query", default="")
+    + "\n<Document>: "
+    + CONTENT.format(role="document", default="")
+    + RERANK_SUFFIX
+    + "\n"
+)
+"""Qwen3-Reranker's chat_template.jinja; a template's last line break is not rendered."""
 SHARD_BYTES = 500 << 20
 MAX_TOKENS: dict[Task, int] = {"embedding": 32_768, "rerank": 40_960}
 """`max_position_embeddings` of the official 0.6B checkpoints."""
@@ -127,7 +141,7 @@ def write_shards(folder: Path, tensors: Iterator[tuple[str, NDArray[np.generic]]
 
 
 def write_checkpoint(folder: Path, numbers: Architecture, task: Task = "embedding", seed: int = 0) -> None:
-    """Writes a whole checkpoint: configuration, shards, tokenizer, and for embedding the prompts and modules."""
+    """Writes a whole checkpoint: configuration, shards, tokenizer, and the task's own files."""
     folder.mkdir(parents=True)
     embedding = task == "embedding"
     sizes = {name: getattr(numbers, name) for name in numbers.__struct_fields__}
@@ -144,6 +158,8 @@ def write_checkpoint(folder: Path, numbers: Architecture, task: Task = "embeddin
     write_json(folder / "config.json", config)
     if embedding:
         write_sentence_transformers_files(folder, numbers.hidden_size)
+    else:
+        write_rerank_template(folder)
     build_tokenizer(end_token=embedding, size=numbers.vocab_size).save(str(folder / "tokenizer.json"))
     prefix = "" if embedding else "model."
     write_shards(folder, ((prefix + name, values) for name, values in make_tensors(numbers, seed, task)))
@@ -172,6 +188,11 @@ def write_sentence_transformers_files(folder: Path, hidden_size: int) -> None:
         "padding_side": "left",
     }
     write_json(folder / "tokenizer_config.json", tokenizer)
+
+
+def write_rerank_template(folder: Path) -> None:
+    """The chat template that says how pairs are written, and so that the checkpoint is a reranker."""
+    (folder / "chat_template.jinja").write_text(RERANK_TEMPLATE, encoding="utf-8")
 
 
 def write_json(file: Path, content: object) -> None:

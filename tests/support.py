@@ -15,7 +15,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassifi
 from quoit import Embedder, Reranker
 from quoit.artifact import Precision
 from qwen3_tokenizer import END_TOKEN, byte_characters
-from random_checkpoint import write_sentence_transformers_files
+from random_checkpoint import write_rerank_template, write_sentence_transformers_files
 
 Vectors = NDArray[np.float32]
 Ids = Sequence[int]
@@ -96,9 +96,17 @@ def randomise_reranker(model: Any) -> None:
 
 
 def save_rerank_checkpoint(folder: Path, tokenizer_file: Path, model: Any) -> Path:
-    """Writes a model as a reranker's checkpoint: save_pretrained and a tokenizer that appends nothing."""
+    """Writes a reranker's checkpoint: save_pretrained, a tokenizer that appends nothing, and the chat template."""
     model.save_pretrained(folder)
     (folder / "tokenizer.json").write_bytes(tokenizer_file.read_bytes())
+    write_rerank_template(folder)
+    return folder
+
+
+def without_modules(folder: Path) -> Path:
+    """Removes sentence-transformers' files: only the tokenizer says then that it is an embedding model."""
+    for name in ("modules.json", "config_sentence_transformers.json"):
+        (folder / name).unlink()
     return folder
 
 

@@ -32,7 +32,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from pyarrow import parquet
 from safetensors.numpy import load_file, save_file
-from tokenizers import Tokenizer, models, processors
+from tokenizers import Tokenizer, models, normalizers, processors
 
 import quoit
 import quoit.cli
@@ -46,6 +46,7 @@ from quoit.artifact import (
     TOKENIZER,
     Manifest,
     Precision,
+    Task,
     Variant,
     read_artifact,
     write_manifest,
@@ -173,7 +174,9 @@ class Site(NamedTuple):
 
 
 PACKAGES = tuple(Path(str(package.__file__)).parent for package in (quoit, quoit_export))
-EXCLUDED: dict[Site, str] = {}
+EXCLUDED: dict[Site, str] = {
+    Site("quoit_export/templates.py", "_refuse", 1): "a chat template's own error, which `read_template` catches",
+}
 """Sites without a case, and why."""
 
 
@@ -338,8 +341,13 @@ def with_tokenizer(change: Callable[[Tokenizer], object]) -> Trigger:
 
 
 def with_index(document: Document) -> Trigger:
-    """Opening a copy of the checkpoint with an index of shards."""
-    return replaced(INDEX, json.dumps(document))
+    """Opening a copy of the checkpoint with an index of shards, and not in a single file."""
+
+    def change(folder: Path) -> None:
+        (folder / SHARD).unlink()
+        (folder / INDEX).write_text(json.dumps(document))
+
+    return with_checkpoint(change)
 
 
 LIKE = np.empty((0, 4), np.float32)
@@ -732,13 +740,83 @@ def rerank_without_a_token_for_yes(world: World) -> object:
 
 
 def leave_the_task_open(folder: Path) -> None:
+    for name in ("modules.json", "config_sentence_transformers.json"):
+        (folder / name).unlink()
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    tokenizer.post_processor = processors.ByteLevel()
+    tokenizer.save(str(folder / TOKENIZER))
+    edit_json(folder / "config.json", architectures=[])
+
+
+def with_tensor_twice(folder: Path) -> object:
+    return change_tensors(folder, lambda found: found.update({"model.norm.weight": np.ones(96, np.float32)}))
+
+
+def with_prefix(folder: Path) -> None:
     def prefix(tensors: Tensors) -> None:
         for name in list(tensors):
-            tensors[f"model.{name}"] = tensors.pop(name)
+            tensors[f"module.{name}"] = tensors.pop(name)
 
     change_tensors(folder, prefix)
+
+
+def with_reranker(change: Callable[[Path], object], *, task: Task | None = None) -> Trigger:
+    """Opening a changed copy of the reranker's checkpoint."""
+
+    def trigger(world: World) -> object:
+        folder = world.copy(world.sources.rerank_checkpoint)
+        change(folder)
+        return open_checkpoint(str(folder), task=task)
+
+    return trigger
+
+
+def as_cross_encoder(template: str | None = None, **answers: Any) -> Trigger:
+    """A reranker as sentence-transformers saves it, with another template or other answers."""
+    forward = {"method": "forward", "method_output_name": "logits"}
+    modalities = {"text": forward, "message": {**forward, "format": "flat"}}
+
+    def change(folder: Path) -> None:
+        kinds = {"": "base.modules.transformer.Transformer", "1_LogitScore": "cross_encoder.modules.LogitScore"}
+        modules = [{"path": path, "type": f"sentence_transformers.{kind}"} for path, kind in kinds.items()]
+        (folder / "modules.json").write_text(json.dumps(modules))
+        (folder / "1_LogitScore").mkdir()
+        (folder / "1_LogitScore" / "config.json").write_text(
+            json.dumps({"true_token_id": 257, "false_token_id": 258} | answers)
+        )
+        settings = {"transformer_task": "text-generation", "modality_config": modalities}
+        (folder / "sentence_bert_config.json").write_text(json.dumps(settings))
+        if template is not None:
+            (folder / "chat_template.jinja").write_text(template)
+
+    return with_reranker(change)
+
+
+def join_the_template(folder: Path) -> None:
+    """The text's end and the suffix's beginning become one token."""
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    tokenizer.add_tokens(["that<|"])
+    tokenizer.save(str(folder / TOKENIZER))
+
+
+def without_settings(folder: Path) -> None:
+    """A CrossEncoder whose Transformer module says nothing."""
+    module = {"path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}
+    (folder / "modules.json").write_text(json.dumps([module]))
+    (folder / "config_sentence_transformers.json").write_text('{"model_type": "CrossEncoder"}')
+
+
+def lose_the_modules(folder: Path) -> None:
     (folder / "modules.json").unlink()
-    edit_json(folder / "config.json", architectures=[])
+
+
+def open_a_module(world: World) -> object:
+    """The Transformer's own folder of a checkpoint in the old layout."""
+    folder = world.copy(world.sources.checkpoint)
+    inner = shutil.copytree(folder, world.folder / "copy")
+    inner.rename(folder / "0_Transformer")
+    (folder / "0_Transformer" / "modules.json").unlink()
+    return open_checkpoint(str(folder / "0_Transformer"))
 
 
 def lose_the_weights(world: World) -> object:
@@ -1583,20 +1661,24 @@ CONFIGURATIONS = [
         with_checkpoint(leave_the_task_open),
         CheckpointError,
         "architectures []",
-        "say which with `--task embedding` or `--task rerank`",
+        "use --task rerank",
     ),
     Case("half the modules", replaced("modules.json", "["), CheckpointError, "/modules.json", "fetch the checkpoint"),
     Case("modules of words", replaced("modules.json", "[1]"), CheckpointError, "/modules.json", "fetch the checkpoint"),
     Case(
         "a dense module",
-        replaced("modules.json", '[{"type": "models.Pooling", "path": "1_Pooling"}, {"type": "models.Dense"}]'),
+        replaced("modules.json", '[{"type": "sentence_transformers.models.Dense"}]'),
         CheckpointError,
         "a Dense module",
         "use a checkpoint of Transformer, Pooling and Normalize",
     ),
     Case(
         "a pooling outside the folder",
-        replaced("modules.json", '[{"type": "models.Pooling", "path": "../1_Pooling"}]'),
+        replaced(
+            "modules.json",
+            '[{"type": "sentence_transformers.models.Transformer"}, '
+            '{"type": "sentence_transformers.models.Pooling", "path": "../1_Pooling"}]',
+        ),
         CheckpointError,
         "'../1_Pooling'",
         "do not use it",
@@ -1643,6 +1725,13 @@ CONFIGURATIONS = [
         "3 tokens of 'yes'",
         "use Qwen3-Reranker's tokenizer.json",
     ),
+    Case(
+        "no pooling settings",
+        replaced("1_Pooling/config.json", None),
+        CheckpointError,
+        "config.json is",
+        "fetch it again",
+    ),
     Case("no tokenizer in a checkpoint", replaced(TOKENIZER, None), CheckpointError, "/tokenizer.json", "fetch it"),
     Case(
         "more tokens than embeddings",
@@ -1652,6 +1741,131 @@ CONFIGURATIONS = [
         "fetch",
     ),
     Case("an empty tokenizer", replaced(TOKENIZER, "{}"), CheckpointError, "/tokenizer.json is no", "fetch it again"),
+    Case("an unknown key", with_config(extra_scale=2), CheckpointError, "extra_scale to 2", "remove it from the file"),
+    Case("an unknown key that is long", with_config(**{LONG: LONG}), CheckpointError, "sets xxx", "remove it from the"),
+    Case(
+        "attention both ways", with_config(is_causal=False), CheckpointError, "is_causal to False", "use the original"
+    ),
+    Case(
+        "no Pooling",
+        replaced("modules.json", '[{"path": "", "type": "sentence_transformers.models.Transformer"}]'),
+        CheckpointError,
+        "has the modules Transformer",
+        "use a checkpoint of those",
+    ),
+    Case(
+        "modules.json is lost",
+        with_checkpoint(lose_the_modules),
+        CheckpointError,
+        "/modules.json is missing beside config_sentence_transformers.json",
+        "fetch the checkpoint again",
+    ),
+    Case("one module alone", open_a_module, CheckpointError, "is one module of /", "export /"),
+    Case(
+        "a default that is no prompt",
+        replaced("config_sentence_transformers.json", json.dumps({"default_prompt_name": LONG})),
+        CheckpointError,
+        "default_prompt_name 'xxx",
+        "set default_prompt_name to null",
+    ),
+    Case(
+        "another similarity",
+        replaced("config_sentence_transformers.json", '{"similarity_fn_name": "manhattan"}'),
+        CheckpointError,
+        "similarity_fn_name 'manhattan'",
+        "set it to 'cosine'",
+    ),
+    Case(
+        "short vectors",
+        replaced("config_sentence_transformers.json", '{"truncate_dim": 32}'),
+        CheckpointError,
+        "truncate_dim 32",
+        "give dim=32",
+    ),
+    Case(
+        "a limit of one token",
+        replaced("sentence_bert_config.json", '{"max_seq_length": 1}'),
+        CheckpointError,
+        "max_seq_length 1",
+        "set it to a number of tokens",
+    ),
+    Case(
+        "a tokenizer's limit that is a word",
+        replaced("tokenizer_config.json", '{"model_max_length": "64"}'),
+        CheckpointError,
+        "model_max_length '64'",
+        "set it to a number of tokens",
+    ),
+    Case(
+        "a token that the tokenizer lacks",
+        replaced("added_tokens.json", json.dumps({LONG: 300})),
+        CheckpointError,
+        "adds the token 'xxx",
+        "save the tokenizer again",
+    ),
+    Case(
+        "a prompt of a special token that the tokenizer lacks",
+        replaced("config_sentence_transformers.json", '{"prompts": {"query": "<|im_end|>"}}'),
+        CheckpointError,
+        "lacks '<|im_end|>'",
+        "save the tokenizer again",
+    ),
+    Case(
+        "texts cut at their beginning",
+        with_tokenizer(lambda found: found.enable_truncation(9, direction="left")),
+        CheckpointError,
+        "truncation direction 'Left'",
+        "set its truncation to null",
+    ),
+    Case(
+        "another splitting",
+        with_tokenizer(lambda found: setattr(found, "normalizer", normalizers.Lowercase())),
+        CheckpointError,
+        "otherwise than transformers' Qwen2Tokenizer",
+        "use Qwen3's tokenizer.json",
+    ),
+    Case(
+        "an embedding model as a reranker",
+        Command(
+            "quoit-export",
+            lambda world: [str(world.sources.checkpoint), str(world.folder / "out"), "--task", "rerank"],
+        ),
+        CheckpointError,
+        "--task rerank was asked for",
+        "leave --task out",
+    ),
+    Case(
+        "answers by one token", as_cross_encoder(false_token_id=None), CheckpointError, "false_token_id None", "use a"
+    ),
+    Case("answers beyond the model", as_cross_encoder(true_token_id=512), CheckpointError, "(512, 258)", "correct the"),
+    Case(
+        "a chat model's template",
+        as_cross_encoder("{{ messages[0].content }}"),
+        CheckpointError,
+        "has no chat template that puts a query",
+        "add the chat_template.jinja of Qwen3-Reranker",
+    ),
+    Case(
+        "a CrossEncoder without settings",
+        with_reranker(without_settings),
+        CheckpointError,
+        "transformer_task None",
+        "save it with Qwen3-Reranker's chat_template.jinja",
+    ),
+    Case(
+        "a template that melts into the text",
+        with_reranker(join_the_template),
+        CheckpointError,
+        "/tokenizer.json joins the chat template's ends",
+        "use a template",
+    ),
+    Case(
+        "less than the template",
+        with_reranker(lambda folder: put(folder / "tokenizer_config.json", '{"model_max_length": 9}')),
+        CheckpointError,
+        "limits pairs to 9 tokens",
+        "raise max_seq_length",
+    ),
 ]
 
 CHECKPOINTS = [
@@ -1687,6 +1901,17 @@ CHECKPOINTS = [
         "no/such/folder is no folder",
         "check the spelling",
     ),
+    Case(
+        "an artifact as a checkpoint",
+        Command("quoit-export", lambda world: [str(world.sources.artifact), str(world.folder / "out")]),
+        CheckpointError,
+        "/artifact is an artifact already",
+        "run it with `quoit info /",
+    ),
+    Case("an adapter", replaced("adapter_config.json", "{}"), CheckpointError, "a PEFT adapter", "merge_and_unload()"),
+    Case("no weights", replaced(SHARD, None), CheckpointError, f"/{SHARD} is missing", "fetch it again"),
+    Case("a tensor twice", with_checkpoint(with_tensor_twice), CheckpointError, "norm.weight in", "remove one of them"),
+    Case("a prefix", with_checkpoint(with_prefix), CheckpointError, "the prefix 'module.'", "save `model.module`"),
     Case("a hub that is away", ask_a_hub_that_is_away, CheckpointError, "some/model", "check the id and the network"),
     Case("an index of nothing", with_index({"weight_map": []}), CheckpointError, f"/{INDEX}", "fetch the checkpoint"),
     Case(

@@ -5,38 +5,26 @@ does not know what the tensors become.
 """
 
 import hashlib
-import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401  registers bfloat16 with numpy, which safetensors needs
 import numpy as np
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
 from quoit.artifact import TOKENIZER, Architecture, Contract, RerankContract, Source, Task, hash_file, is_file
-from quoit.errors import brief, shown
-from quoit_export.configuration import (
-    check_modules,
-    is_classifier,
-    read_architecture,
-    read_contract,
-    read_json,
-    read_max_tokens,
-    recognise_task,
-)
+from quoit.errors import brief
+from quoit_export.configuration import read_architecture
+from quoit_export.contracts import Papers, read_contract, read_max_tokens, recognise_task
 from quoit_export.errors import CheckpointError
-
-HUB_FILES = ("*.json", "*.safetensors")
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-FLOAT_DTYPES = ("BF16", "F16", "F32")
-SCORE = "score.weight"
-LM_HEAD = "lm_head.weight"
-EMBEDDINGS = "embed_tokens.weight"
+from quoit_export.json_files import read_json
+from quoit_export.location import check_no_adapter, explain_missing_config, locate
+from quoit_export.modules import read_modules
+from quoit_export.tokenizer_files import read_tokenizer
+from quoit_export.weights import EMBEDDINGS, LM_HEAD, SCORE, Stored, check_tensors, find_tensors
 
 LAYER_NORMS = ("input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm")
 
@@ -55,7 +43,7 @@ class Checkpoint:
     architecture: Architecture
     max_tokens: int
     score_tensor: str | None
-    files: dict[str, tuple[Path, str]]
+    files: dict[str, Stored]
 
     def tensor(self, name: str) -> NDArray[Any]:
         """A tensor in its stored dtype (bfloat16, float16 or float32), freshly read.
@@ -80,7 +68,7 @@ class Checkpoint:
         return difference
 
     def _read(self, name: str, row: int | None = None) -> NDArray[Any]:
-        file, stored = self.files[name]
+        file, stored = self.files[name].file, self.files[name].name
         try:
             with safe_open(file, "np") as shard:
                 values: NDArray[Any] = shard.get_tensor(stored) if row is None else shard.get_slice(stored)[row]
@@ -141,130 +129,54 @@ def open_checkpoint(name: str, *, revision: str | None = None, task: Task | None
     Raises:
         CheckpointError: it cannot be found, is incomplete, or is not a dense Qwen3 model.
     """
-    folder, revision = _locate(name, revision)
+    root, revision = locate(name, revision)
+    modules = read_modules(root)
+    folder = modules.transformer
+    check_no_adapter(folder)
+    if not is_file(folder / "config.json"):
+        raise CheckpointError(explain_missing_config(folder))
     config = read_json(folder / "config.json")
     numbers = read_architecture(config, folder)
-    files = _index_tensors(folder)
-    task = task or recognise_task(folder, config, files)
-    score_tensor = _score_tensor(config) if task == "rerank" else None
-    _check_tensors(needed_shapes(numbers, score_tensor), files, folder)
-    if task == "embedding":
-        check_modules(folder)
-    shards = sorted({file for file, _ in files.values()})
-    hashes = [hash_file(file) for file in tqdm(shards, desc="hashing", unit=" files", disable=None)]
-    weights = hashlib.sha256("".join(hashes).encode()).hexdigest()
+    tensors = find_tensors(folder)
+    check_tensors(tensor_shapes(numbers), tensors, folder)
+    papers = Papers(modules, config, read_tokenizer(folder, numbers.vocab_size))
+    task, max_tokens = recognise_task(papers, task), read_max_tokens(papers)
+    score_tensor = _score_tensor(papers, tensors) if task == "rerank" else None
+    check_tensors(needed_shapes(numbers, score_tensor), tensors, folder)
     return Checkpoint(
         folder=folder,
-        source=Source(id=_source_id(name, folder), revision=revision, weights_sha256=weights),
-        contract=read_contract(folder, config, task, numbers),
+        source=Source(id=_source_id(name, root), revision=revision, weights_sha256=_hash_weights(tensors)),
+        contract=read_contract(papers, task, hidden_size=numbers.hidden_size, max_tokens=max_tokens),
         architecture=numbers,
-        max_tokens=read_max_tokens(config, folder),
+        max_tokens=max_tokens,
         score_tensor=score_tensor,
-        files={plain_name(stored): (file, stored) for stored, (file, _) in files.items()},
+        files=tensors,
     )
-
-
-def plain_name(stored: str) -> str:
-    """A tensor's name without the `model.` that `Qwen3ForCausalLM` puts before it."""
-    return stored.removeprefix("model.")
-
-
-def _locate(name: str, revision: str | None) -> tuple[Path, str | None]:
-    folder = Path(name)
-    if folder.is_dir():
-        if revision is not None:
-            raise CheckpointError(f"{name} is a local folder, which has no revision {revision!r}; leave it out")
-        return folder, None
-    if not HUB_ID.fullmatch(name):
-        raise CheckpointError(f"{name} is no folder, and no hub id like Qwen/Qwen3-Embedding-0.6B; check the spelling")
-    try:
-        snapshot = Path(snapshot_download(name, revision=revision, allow_patterns=list(HUB_FILES)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise CheckpointError(
-            f"cannot fetch {name} from the hub ({type(error).__name__}: {reason}); check the id and the "
-            "network, or give the path of a local folder"
-        ) from error
-    return snapshot, snapshot.name
 
 
 def _source_id(name: str, folder: Path) -> str:
     return name if not Path(name).is_dir() else folder.resolve().name
 
 
-def _index_tensors(folder: Path) -> dict[str, tuple[Path, Any]]:
-    """Every stored tensor: its file and its shape slice header (shape, dtype)."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        weight_map = read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
-            raise CheckpointError(f"{index} has no weight_map; fetch the checkpoint again")
-        names = sorted(set(weight_map.values()))
-        outside = [name for name in names if Path(name).name != name]
-        if outside:
-            raise CheckpointError(
-                f"{index} names shards outside {folder}, {shown(outside)}; do not use this checkpoint"
-            )
-        shards = [folder / name for name in names]
-    else:
-        shards = [folder / "model.safetensors"]
-    found: dict[str, tuple[Path, Any]] = {}
-    for shard in shards:
-        if not is_file(shard):
-            raise CheckpointError(
-                f"{shard} is missing; {folder} is not a complete checkpoint, fetch it again or name another folder"
-            )
-        try:
-            with safe_open(shard, "np") as tensors:
-                for name in tensors.keys():  # noqa: SIM118  safe_open is no mapping
-                    header = tensors.get_slice(name)
-                    found[name] = (shard, (tuple(header.get_shape()), header.get_dtype()))
-        except SafetensorError as error:
-            raise CheckpointError(f"{shard} is no readable safetensors file: {brief(error)}; fetch it again") from error
-    return found
+def _hash_weights(tensors: dict[str, Stored]) -> str:
+    """The hash of the files' hashes, in name order."""
+    shards = sorted({stored.file for stored in tensors.values()})
+    hashes = [hash_file(file) for file in tqdm(shards, desc="hashing", unit=" files", disable=None)]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def _score_tensor(config: dict[str, Any]) -> str:
-    """What a reranker's score is made of; `Qwen3Config` leaves the vocabulary's head untied by default."""
-    if is_classifier(config):
+def _score_tensor(papers: Papers, stored: Collection[str]) -> str:
+    """What a reranker's score is made of.
+
+    A head that is stored counts, as in transformers, even where config.json says that the head is the token table.
+    `Qwen3Config` leaves the head untied by default.
+    """
+    if papers.classifies:
         return SCORE
-    return EMBEDDINGS if config.get("tie_word_embeddings", False) else LM_HEAD
+    return LM_HEAD if LM_HEAD in stored or not papers.config.get("tie_word_embeddings", False) else EMBEDDINGS
 
 
 def needed_shapes(numbers: Architecture, score_tensor: str | None) -> dict[str, tuple[int, ...]]:
     """Every tensor an export needs, and its shape; a classification head has one label."""
     heads = {SCORE: (1, numbers.hidden_size), LM_HEAD: (numbers.vocab_size, numbers.hidden_size)}
     return tensor_shapes(numbers) | ({score_tensor: heads[score_tensor]} if score_tensor in heads else {})
-
-
-def _check_tensors(needed: dict[str, tuple[int, ...]], files: dict[str, tuple[Path, Any]], folder: Path) -> None:
-    """Every needed tensor is there with the shape the configuration implies, and none is left over."""
-    found = {plain_name(stored): header for stored, (_, header) in files.items()}
-    missing = [name for name in needed if name not in found]
-    if missing:
-        raise CheckpointError(
-            f"{folder} lacks {len(missing)} of {len(needed)} tensors: {_some(missing)}; is it complete? fetch it again"
-        )
-    for name, shape in needed.items():
-        has, dtype = found[name]
-        if has != shape:
-            raise CheckpointError(
-                f"{folder}: {name} has shape {list(has)}, config.json implies {list(shape)}; they belong to "
-                "different models, fetch both again from one checkpoint"
-            )
-        if dtype not in FLOAT_DTYPES:
-            raise CheckpointError(
-                f"{folder}: {name} is stored as {dtype}; quoit reads {', '.join(FLOAT_DTYPES)}: use the "
-                "original weights"
-            )
-    extra = [name for name in found if name not in needed and name not in (LM_HEAD, SCORE)]
-    if extra:
-        raise CheckpointError(
-            f"{folder} holds {len(extra)} tensors that a dense Qwen3 model does not have: {_some(extra)}; "
-            "merge adapters into the weights, or use the original checkpoint"
-        )
-
-
-def _some(names: list[str]) -> str:
-    some = brief(", ".join(names[:4]))
-    return some if len(names) <= 4 else f"{some}, …"

@@ -90,13 +90,12 @@ def _check_replaceable(out: Path) -> None:
     if not out.is_dir():
         return
     found = (entry for entry in out.rglob("*") if entry.is_symlink() or not entry.is_dir())
-    foreign = next(
-        (name for name in (entry.relative_to(out).as_posix() for entry in found) if name not in OWN_FILES), None
-    )
+    names = (entry.relative_to(out).as_posix() for entry in found)
+    foreign = next((name for name in names if name not in OWN_FILES), None)
     if foreign is not None:
         raise ExportError(
-            f"{out} holds something else, {shown(foreign)}, which is no part of an artifact and would be lost; move it, "
-            "or name another folder"
+            f"{out} holds something else, {shown(foreign)}, which is no part of an artifact and would be lost; "
+            "move it, or name another folder"
         )
 
 
@@ -109,10 +108,10 @@ def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
         ExportError: the folder holds something else, another export writes it, or the disk is too small.
         ParityError: a variant is below its floor, and `keep_rejected` was not asked for.
     """
-    request.check()
     out = request.out.resolve() if request.out.is_symlink() else request.out.absolute()
     if checkpoint.folder.resolve().is_relative_to(out.resolve()):
         raise ExportError(f"{out} holds the checkpoint itself; name another folder")
+    request.check()
     out.parent.mkdir(parents=True, exist_ok=True)
     bare = bare_manifest(checkpoint)
     with locked(out, ExportError):

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from quoit.artifact import Scaling
 from quoit_export.calibration import Observed
-from quoit_export.checkpoint import EMBEDDINGS
 from quoit_export.folding import STREAM_WRITERS, split_name
 from quoit_export.precision import ReadTensor
 from quoit_export.targets import RESIDUAL
+from quoit_export.weights import EMBEDDINGS
 
 HEADROOM = 4.0
 """How far the largest magnitude that was seen stays below float16's largest value."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3Model
 
 from qwen3_tokenizer import END_TOKEN
-from random_checkpoint import write_json, write_sentence_transformers_files
+from random_checkpoint import write_json, write_rerank_template, write_sentence_transformers_files
 from train.heads import Heads
 from train.table import RESERVED, Table
 from train.vocabulary import VOCABULARY, required_ids
@@ -189,7 +189,7 @@ def start(table: Table, tokenizer: Tokenizer, seed: int) -> Qwen3Model:
 
 
 def write_checkpoint(folder: Path, model: Qwen3Model | Qwen3ForCausalLM, tokenizer: Tokenizer) -> None:
-    """The files of an official checkpoint: bfloat16 tensors, configuration, tokenizer; for embedding the modules.
+    """The files of an official checkpoint: bfloat16 tensors, configuration, tokenizer, and the modules or the template.
 
     The folder appears whole or not at all.
     """
@@ -206,4 +206,6 @@ def write_checkpoint(folder: Path, model: Qwen3Model | Qwen3ForCausalLM, tokeniz
     tokenizer.save(str(draft / "tokenizer.json"), pretty=False)
     if isinstance(model, Qwen3Model):
         write_sentence_transformers_files(draft, model.config.hidden_size)
+    else:
+        write_rerank_template(draft)
     draft.rename(folder)

@@ -232,18 +232,29 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weights_sha256: Digest
 
 
-class EmbeddingContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="task", tag="embedding"):
+class EmbeddingContract(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    tag_field="task",
+    tag="embedding",
+):
     """What surrounds a text, and what its vector may be cut to.
 
     Attributes:
-        prompts: by name, as in sentence-transformers; `query` and `document` are known to quoit.
+        prompts: by name, as in sentence-transformers; `query` and `document` are known to quoit. Without `query`, the
+            checkpoint has no file of prompts, and a query has the official one.
         end_token_id: appended to every text; its state is the embedding.
         min_dim: the smallest dimension of the Matryoshka range.
+        default_prompt_name: the prompt of texts that are neither queries nor documents; None where they have none. A
+            default is left out of the file, so that the seals of artifacts from before this field still hold.
     """
 
     prompts: dict[str, str]
     end_token_id: TokenId
     min_dim: Positive
+    default_prompt_name: str | None = None
 
 
 class RerankContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="task", tag="rerank"):

@@ -12,7 +12,7 @@ from quoit.arguments import flag, refuse_unknown
 from quoit.artifact import Artifact, EmbeddingContract, Precision, digest, open_artifact
 from quoit.pipeline import Advance, Pipeline
 from quoit.pooling import DtypeLike, Output, Ranges, Vectors, finish
-from quoit.prompts import check_text, document_prompt, query_prompt, render
+from quoit.prompts import check_text, document_prompt, plain_prompt, query_prompt, render
 from quoit.session import ProviderRequest
 from quoit.texts import each_text, list_texts
 from quoit.tokens import Truncation
@@ -106,7 +106,7 @@ class Embedder:
         show_progress: bool = False,
         **unknown: Never,
     ) -> Vectors:
-        """The vectors of texts, without a prompt.
+        """The vectors of texts, without a prompt unless the checkpoint names a default one (Qwen3-Embedding does not).
 
         Args:
             texts: the texts; one string gives one vector.
@@ -129,7 +129,8 @@ class Embedder:
             ComputeError: the model gave values that are not finite.
         """
         refuse_unknown(Embedder, "encode", unknown)
-        return self._encode("", texts, show_progress, Output(dim, normalize, dtype, ranges))
+        prompt = plain_prompt(self.contract.prompts, self.contract.default_prompt_name)
+        return self._encode(prompt, texts, show_progress, Output(dim, normalize, dtype, ranges))
 
     def encode_document(
         self,

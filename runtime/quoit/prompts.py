@@ -40,6 +40,11 @@ def document_prompt(prompts: Mapping[str, str]) -> str:
     return prompts.get("document", prompts.get("passage", ""))
 
 
+def plain_prompt(prompts: Mapping[str, str], default_prompt_name: str | None) -> str:
+    """What precedes a text that is neither: the checkpoint's default prompt, else nothing."""
+    return "" if default_prompt_name is None else prompts.get(default_prompt_name, "")
+
+
 def rerank_prompt(instruction: str, separator: Separator) -> str:
     """What precedes the query of a pair.
 

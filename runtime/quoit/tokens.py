@@ -100,9 +100,7 @@ class TextTokenizer:
             InputError: `max_tokens` is above the model's limit, or leaves no room for a text.
         """
         with refusing(ArtifactError, f"{file} is no readable tokenizer", "export the artifact again"):
-            tokenizer = Tokenizer.from_file(str(file))
-            tokenizer.no_padding()
-            tokenizer.no_truncation()
+            tokenizer = load_tokenizer(file)
             vocabulary = tokenizer.get_vocab(with_added_tokens=True)
             appended = tokenizer.encode("").ids
             before, after = _surroundings(tokenizer, manifest.contract)
@@ -156,6 +154,17 @@ class TextTokenizer:
             with refusing(InputError, what, "check their characters"):
                 encodings = self.tokenizer.encode_batch_fast(chunk, add_special_tokens=False)
             yield from encodings
+
+
+def load_tokenizer(file: Path) -> Tokenizer:
+    """A tokenizer.json as quoit reads it: whole texts, without the padding and truncation that the file may set.
+
+    What `tokenizers` raises goes through; see `refusing`.
+    """
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def take_chunks(texts: Iterable[str], *, most_texts: int, most_characters: int) -> Iterator[list[str]]:

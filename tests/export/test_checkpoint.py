@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from quoit.artifact import EmbeddingContract, RerankContract
+from quoit.artifact import Artifact, EmbeddingContract, RerankContract
 from quoit.prompts import DEFAULT_TASK, RERANK_PREFIX, RERANK_SUFFIX
 from quoit_export.checkpoint import Checkpoint, open_checkpoint, tensor_shapes
 from quoit_export.errors import CheckpointError
@@ -28,6 +28,7 @@ from support import (
     make_reranker,
     save_checkpoint,
     save_rerank_checkpoint,
+    without_modules,
 )
 
 Tensors = dict[str, NDArray[Any]]
@@ -101,6 +102,7 @@ def test_what_the_files_say_is_on_the_record(whole: Path) -> None:
     assert checkpoint.source.revision is None
     assert checkpoint.max_tokens == 32_768
     assert checkpoint.contract == EmbeddingContract(prompts=PROMPTS, end_token_id=151_643, min_dim=32)
+    assert checkpoint.contract.default_prompt_name is None
     assert checkpoint.score_tensor is None
     assert checkpoint.tokenizer_file == whole / "tokenizer.json"
 
@@ -254,15 +256,33 @@ def test_an_index_without_a_map_is_refused(tmp_path: Path, sharded: Path, weight
         open_checkpoint(str(folder))
 
 
-@pytest.mark.parametrize("name", ["no/such/folder", "no-such-folder", "/no/such", "a b/c"])
+@pytest.mark.parametrize(
+    "name", ["no/such/folder", "no-such-folder", "/no/such", "a b/c", "./model", "../model", "~/model", ".models/model"]
+)
 def test_a_name_that_is_no_folder_and_no_hub_id_is_refused(name: str) -> None:
-    with pytest.raises(CheckpointError, match="is no folder, and no hub id"):
+    with pytest.raises(CheckpointError, match=f"^{re.escape(name)} is no folder, and no hub id"):
         open_checkpoint(name)
 
 
+def test_a_name_below_a_folder_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `models/typo` has the form of a hub id, so the hub would be asked for it."""
+    (tmp_path / "models").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        CheckpointError, match=r"models/typo is no folder, .* \(the folder models exists, and has no .*typo"
+    ):
+        open_checkpoint("models/typo")
+
+
 def test_a_file_is_no_checkpoint(whole: Path) -> None:
-    with pytest.raises(CheckpointError, match="is no folder"):
+    with pytest.raises(CheckpointError, match=r"is no folder, .* \(it is a file; name the folder that it lies in\)"):
         open_checkpoint(str(whole / SHARD))
+
+
+def test_an_artifact_is_no_checkpoint(byte_artifact: Artifact) -> None:
+    folder = byte_artifact.folder
+    with pytest.raises(CheckpointError, match=f"{folder} is an artifact already.*; run it with `quoit info {folder}`"):
+        open_checkpoint(str(folder))
 
 
 def test_a_local_folder_has_no_revision(whole: Path) -> None:
@@ -287,24 +307,14 @@ def test_a_hub_that_refuses_connections_is_an_error_with_a_next_step(
         open_checkpoint("some/model")
 
 
-def test_a_malformed_hub_id_is_an_error_with_a_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(CheckpointError, match=r"\./model"):
-        open_checkpoint("./model")
-
-
-def test_a_task_that_the_files_leave_open_can_be_said(tmp_path: Path, tokenizer_file: Path, model: Any) -> None:
-    def prefix(tensors: Tensors) -> None:
-        for name in list(tensors):
-            tensors[f"model.{name}"] = tensors.pop(name)
-
-    plain = save_checkpoint(tmp_path / "plain", tokenizer_file, model)
-    folder = rewrite(plain, tmp_path / "open", prefix)
-    (folder / "modules.json").unlink()
-    with pytest.raises(CheckpointError, match="--task embedding"):
+def test_a_task_that_the_files_leave_open_can_be_said(tmp_path: Path, plain_tokenizer_file: Path, whole: Path) -> None:
+    folder = without_modules(copy_checkpoint(whole, tmp_path / "copy"))
+    assert isinstance(open_checkpoint(str(folder)).contract, EmbeddingContract), "its tokenizer appends the end token"
+    assert isinstance(open_checkpoint(str(folder), task="rerank").contract, RerankContract)
+    (folder / "tokenizer.json").unlink()
+    os.link(plain_tokenizer_file, folder / "tokenizer.json")
+    with pytest.raises(CheckpointError, match="use --task rerank"):
         open_checkpoint(str(folder))
-    assert isinstance(open_checkpoint(str(folder), task="embedding").contract, EmbeddingContract)
     assert isinstance(open_checkpoint(str(folder), task="rerank").contract, RerankContract)
 
 
@@ -354,6 +364,14 @@ def test_a_tied_head_scores_with_the_difference_of_two_embeddings(reranker: Path
     assert score.dtype == np.float32
     assert score.any()
     np.testing.assert_array_equal(score, embeddings[YES] - embeddings[NO])
+
+
+def test_a_stored_head_counts_where_the_configuration_calls_it_tied(tmp_path: Path, untied: Path) -> None:
+    """As in transformers, which then does not tie them."""
+    folder = copy_checkpoint(untied, tmp_path / "copy")
+    edit_json(folder / "config.json", tie_word_embeddings=True)
+    head = stored_tensor(untied, "lm_head.weight")
+    np.testing.assert_array_equal(open_checkpoint(str(folder)).score_weight(), head[YES] - head[NO])
 
 
 def test_an_untied_head_scores_with_its_own_rows(untied: Path) -> None:
@@ -426,15 +444,16 @@ def test_an_embedding_checkpoint_has_no_score(whole: Path) -> None:
         open_checkpoint(str(whole)).score_weight()
 
 
-def test_an_embedding_checkpoint_can_be_opened_as_a_reranker_when_tied(whole: Path) -> None:
+def test_an_embedding_checkpoint_can_be_opened_as_a_reranker_when_tied(tmp_path: Path, whole: Path) -> None:
     """It has the decoder and, in its embeddings, the head; what its scores are worth is the caller's business."""
-    checkpoint = open_checkpoint(str(whole), task="rerank")
+    folder = without_modules(copy_checkpoint(whole, tmp_path / "copy"))
+    checkpoint = open_checkpoint(str(folder), task="rerank")
     embeddings = stored_tensor(whole, "embed_tokens.weight")
     np.testing.assert_array_equal(checkpoint.score_weight(), embeddings[YES] - embeddings[NO])
 
 
 def test_an_embedding_checkpoint_without_a_head_is_no_reranker(tmp_path: Path, whole: Path) -> None:
-    folder = copy_checkpoint(whole, tmp_path / "copy")
+    folder = without_modules(copy_checkpoint(whole, tmp_path / "copy"))
     edit_json(folder / "config.json", tie_word_embeddings=False)
     with pytest.raises(CheckpointError, match=r"lacks 1 of 25 tensors: lm_head\.weight"):
         open_checkpoint(str(folder), task="rerank")

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from quoit.artifact import Artifact, Calibration
 from quoit_export.calibration import Activations, Observed, built_in_texts, calibration_rows, observe
-from quoit_export.checkpoint import EMBEDDINGS, Checkpoint
+from quoit_export.checkpoint import Checkpoint
 from quoit_export.choice import (
     METHODS,
     MOST_ERROR,
@@ -24,6 +24,7 @@ from quoit_export.folding import NORMS, Folding, input_names, make_rotation, spl
 from quoit_export.parity import load_variant
 from quoit_export.precision import Int4Encoding, Int8Encoding, ReadTensor
 from quoit_export.prediction import INT4, INT8, as_float16, as_int8, in_steps, input_error, linears_of, table_error
+from quoit_export.weights import EMBEDDINGS
 from random_checkpoint import SHAPES
 
 RECORD = Calibration("built-in", "0" * 64, 64, 1000)

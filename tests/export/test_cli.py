@@ -20,6 +20,7 @@ from support import (
     make_reranker,
     save_checkpoint,
     save_rerank_checkpoint,
+    without_modules,
 )
 
 Run = Callable[..., tuple[int, str, str]]
@@ -203,18 +204,20 @@ def test_a_reranker_is_recognised_and_exported(
 
 
 def test_an_embedding_checkpoint_is_exported_for_reranking_when_asked_to(
-    run: Run, tmp_path: Path, small_folder: Path
+    run: Run, tmp_path: Path, changed_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    code, out, _ = run(small_folder, tmp_path / "out", "--task", "rerank", "--precision", "fp32", "--verify")
+    folder = without_modules(changed_folder)
+    code, out, _ = run(folder, tmp_path / "out", "--task", "rerank", "--precision", "fp32", "--verify")
     assert code == 0
-    assert ": model, rerank, 32 dimensions, " in out
+    assert f": {folder.name}, rerank, 32 dimensions, " in out
+    assert "pairs go into the official Qwen3-Reranker template, scores come from the tokens yes (9693)" in caplog.text
     assert read_artifact(tmp_path / "out").manifest.task == "rerank"
 
 
 def test_an_answer_that_is_not_a_single_token_is_one_line(run: Run, tmp_path: Path, changed_folder: Path) -> None:
     """A tokenizer of bytes spells `yes` with three."""
     tokenizer = byte_tokenizer()
-    tokenizer.save(str(changed_folder / "tokenizer.json"))
+    tokenizer.save(str(without_modules(changed_folder) / "tokenizer.json"))
     found = run(changed_folder, tmp_path / "out", "--task", "rerank")
     assert_refused(found, "makes 3 tokens of 'yes', and a reranker answers with one")
     assert not (tmp_path / "out").exists()

@@ -7,27 +7,18 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, processors
 
-from quoit.artifact import TOKENIZER
-from quoit_export.configuration import (
-    check_modules,
-    is_classifier,
-    read_answer_id,
-    read_architecture,
-    read_end_token_id,
-    read_json,
-    read_max_tokens,
-    read_prompts,
-    read_tokenizer,
-    recognise_task,
-)
+from quoit.artifact import TOKENIZER, Task
+from quoit_export.configuration import is_classifier, read_architecture, read_position_limit
+from quoit_export.contracts import Papers, recognise_task
 from quoit_export.errors import CheckpointError
+from quoit_export.json_files import read_json
+from quoit_export.modules import read_modules
+from quoit_export.tokenizer_files import read_answer_id, read_end_token_id, read_tokenizer
 from qwen3_tokenizer import END_TOKEN
-from random_checkpoint import PROMPTS, TASK, write_sentence_transformers_files
-from support import SMALL, edit_json
+from random_checkpoint import PROMPTS, TASK, write_rerank_template, write_sentence_transformers_files
+from support import SMALL, byte_tokenizer, edit_json
 
 FOLDER = Path("some/checkpoint")
-BARE_NAMES = ("embed_tokens.weight", "norm.weight")
-PREFIXED_NAMES = ("model.embed_tokens.weight", "model.norm.weight")
 
 
 @pytest.fixture
@@ -152,13 +143,13 @@ def test_rope_settings_of_another_kind_are_refused(config: dict[str, Any], key: 
 
 
 def test_the_context_length_is_read(config: dict[str, Any]) -> None:
-    assert read_max_tokens(config, FOLDER) == 32_768
+    assert read_position_limit(config, FOLDER) == 32_768
 
 
 @pytest.mark.parametrize("value", [None, 1, -5, True, 32_768.0, "32768"])
 def test_a_context_length_that_is_none_is_named(config: dict[str, Any], value: object) -> None:
     with pytest.raises(CheckpointError) as caught:
-        read_max_tokens(config | {"max_position_embeddings": value}, FOLDER)
+        read_position_limit(config | {"max_position_embeddings": value}, FOLDER)
     assert f"max_position_embeddings {value!r}" in str(caught.value)
 
 
@@ -181,31 +172,37 @@ def test_a_json_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes
 
 
 def test_prompts_are_the_checkpoints_own(modules_folder: Path) -> None:
-    assert read_prompts(modules_folder) == PROMPTS
-    assert read_prompts(modules_folder)["query"] == f"Instruct: {TASK}\nQuery:"
+    found = read_modules(modules_folder)
+    assert found.prompts == PROMPTS
+    assert found.prompts["query"] == f"Instruct: {TASK}\nQuery:"
+    assert found.default_prompt_name is None
 
 
-def test_without_a_prompts_file_there_are_no_prompts(tmp_path: Path) -> None:
-    assert read_prompts(tmp_path) == {}
-    (tmp_path / "config_sentence_transformers.json").write_text('{"similarity_fn_name": "cosine"}')
-    assert read_prompts(tmp_path) == {}
+def test_a_file_without_prompts_says_that_there_are_none(modules_folder: Path) -> None:
+    """As in sentence-transformers; without the file, a query has the official prompt."""
+    file = modules_folder / "config_sentence_transformers.json"
+    file.write_text('{"similarity_fn_name": "cosine"}')
+    assert read_modules(modules_folder).prompts == {"query": "", "document": ""}
+    file.unlink()
+    assert read_modules(modules_folder).prompts == {}
 
 
-@pytest.mark.parametrize("prompts", [{"query": 5}, {"query": None}, ["query"], "query"])
+@pytest.mark.parametrize("prompts", [{"query": 5}, {"query": ["a"]}, ["query"], "query"])
 def test_prompts_that_are_not_text_are_refused(modules_folder: Path, prompts: object) -> None:
     edit_json(modules_folder / "config_sentence_transformers.json", prompts=prompts)
+    found = read_modules(modules_folder)
     with pytest.raises(CheckpointError, match="prompts that are not text"):
-        read_prompts(modules_folder)
+        _ = found.prompts
 
 
 def test_last_token_pooling_is_accepted_in_both_spellings(modules_folder: Path) -> None:
-    check_modules(modules_folder)
+    assert read_modules(modules_folder).task == "embedding"
     (modules_folder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "lasttoken"}')
-    check_modules(modules_folder)
+    assert read_modules(modules_folder).task == "embedding"
 
 
 def test_a_checkpoint_without_modules_has_nothing_to_check(tmp_path: Path) -> None:
-    check_modules(tmp_path)
+    assert read_modules(tmp_path).task is None
 
 
 def test_a_dense_module_is_refused(modules_folder: Path) -> None:
@@ -213,7 +210,7 @@ def test_a_dense_module_is_refused(modules_folder: Path) -> None:
     dense: dict[str, Any] = {"idx": 3, "name": "3", "path": "3_Dense", "type": "sentence_transformers.models.Dense"}
     edit_modules(modules_folder, *modules, dense)
     with pytest.raises(CheckpointError, match="has a Dense module"):
-        check_modules(modules_folder)
+        read_modules(modules_folder)
 
 
 @pytest.mark.parametrize(
@@ -231,13 +228,13 @@ def test_any_other_pooling_is_refused(modules_folder: Path, pooling: dict[str, o
     """Two modes at once mean two vectors side by side, which is another pooling too."""
     (modules_folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     with pytest.raises(CheckpointError, match="does not pool the last token"):
-        check_modules(modules_folder)
+        read_modules(modules_folder)
 
 
 def test_a_pooling_module_without_its_configuration_is_refused(modules_folder: Path) -> None:
     (modules_folder / "1_Pooling" / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"1_Pooling.config\.json is missing"):
-        check_modules(modules_folder)
+        read_modules(modules_folder)
 
 
 @pytest.mark.parametrize(
@@ -247,40 +244,46 @@ def test_a_pooling_module_without_its_configuration_is_refused(modules_folder: P
 def test_modules_that_cannot_be_read_are_refused(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "modules.json").write_text(content)
     with pytest.raises(CheckpointError, match=message):
-        check_modules(tmp_path)
-    with pytest.raises(CheckpointError, match=message):
-        recognise_task(tmp_path, {}, BARE_NAMES)
+        read_modules(tmp_path)
 
 
-@pytest.mark.parametrize("names", [BARE_NAMES, PREFIXED_NAMES], ids=["bare", "prefixed"])
+def recognise(folder: Path, architectures: list[str] | None, *, appends: bool, asked: Task | None = None) -> Task:
+    """The task of a folder with a tokenizer that appends an end token, or none."""
+    tokenizer = byte_tokenizer()
+    if not appends:
+        tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    return recognise_task(Papers(read_modules(folder), {"architectures": architectures}, tokenizer), asked)
+
+
+@pytest.mark.parametrize("appends", [True, False])
 @pytest.mark.parametrize("architecture", ["Qwen3Model", "Qwen3ForCausalLM"])
-def test_pooling_makes_an_embedding_model(modules_folder: Path, architecture: str, names: tuple[str, ...]) -> None:
+def test_pooling_makes_an_embedding_model(modules_folder: Path, architecture: str, *, appends: bool) -> None:
     """Qwen3-Embedding's own config.json says Qwen3ForCausalLM."""
-    assert recognise_task(modules_folder, {"architectures": [architecture]}, names) == "embedding"
+    assert recognise(modules_folder, [architecture], appends=appends) == "embedding"
+    with pytest.raises(CheckpointError, match="leave --task out"):
+        recognise(modules_folder, [architecture], appends=appends, asked="rerank")
 
 
-@pytest.mark.parametrize("architecture", ["Qwen3Model", "Qwen3ForCausalLM"])
-def test_bare_names_make_an_embedding_model(tmp_path: Path, architecture: str) -> None:
-    assert recognise_task(tmp_path, {"architectures": [architecture]}, BARE_NAMES) == "embedding"
+@pytest.mark.parametrize("architectures", [["Qwen3Model"], ["Qwen3ForCausalLM"], [], None])
+def test_an_appended_end_token_makes_an_embedding_model(tmp_path: Path, architectures: list[str] | None) -> None:
+    assert recognise(tmp_path, architectures, appends=True) == "embedding"
+
+
+@pytest.mark.parametrize("appends", [True, False])
+@pytest.mark.parametrize("architecture", ["Qwen3ForCausalLM", "Qwen3ForSequenceClassification"])
+def test_the_official_template_makes_a_reranker(tmp_path: Path, architecture: str, *, appends: bool) -> None:
+    write_rerank_template(tmp_path)
+    assert recognise(tmp_path, [architecture], appends=appends) == "rerank"
 
 
 @pytest.mark.parametrize(
-    ("architecture", "names"),
-    [
-        ("Qwen3ForCausalLM", PREFIXED_NAMES),
-        ("Qwen3ForCausalLM", (*PREFIXED_NAMES, "lm_head.weight")),
-        ("Qwen3ForSequenceClassification", (*PREFIXED_NAMES, "score.weight")),
-    ],
-    ids=["tied", "untied", "classifier"],
+    "architectures", [["Qwen3Model"], ["Qwen3ForCausalLM"], ["Qwen3ForSequenceClassification"], [], None]
 )
-def test_a_head_without_pooling_makes_a_reranker(tmp_path: Path, architecture: str, names: tuple[str, ...]) -> None:
-    assert recognise_task(tmp_path, {"architectures": [architecture]}, names) == "rerank"
-
-
-@pytest.mark.parametrize("architectures", [["Qwen3Model"], [], None])
 def test_an_ambiguous_checkpoint_asks_for_its_task(tmp_path: Path, architectures: list[str] | None) -> None:
-    with pytest.raises(CheckpointError, match="--task embedding` or `--task rerank"):
-        recognise_task(tmp_path, {"architectures": architectures}, PREFIXED_NAMES)
+    with pytest.raises(CheckpointError, match=r"use --task rerank, .*, or --task embedding"):
+        recognise(tmp_path, architectures, appends=False)
+    assert recognise(tmp_path, architectures, appends=False, asked="rerank") == "rerank"
+    assert recognise(tmp_path, architectures, appends=False, asked="embedding") == "embedding"
 
 
 def test_the_end_token_is_what_the_tokenizer_appends(checkpoint_folder: Path, tokenizer: Tokenizer) -> None:
@@ -289,12 +292,12 @@ def test_the_end_token_is_what_the_tokenizer_appends(checkpoint_folder: Path, to
 
 def test_a_tokenizer_larger_than_the_vocabulary_is_refused(checkpoint_folder: Path) -> None:
     with pytest.raises(CheckpointError, match="token ids up to 151668, but the model has 151668 embeddings"):
-        read_tokenizer(checkpoint_folder / TOKENIZER, 151_668)
+        read_tokenizer(checkpoint_folder, 151_668)
 
 
 def test_a_tokenizer_smaller_than_the_vocabulary_is_accepted(checkpoint_folder: Path) -> None:
     """The official checkpoints pad their table to 151,936 rows."""
-    assert read_tokenizer(checkpoint_folder / TOKENIZER, 151_936).token_to_id(END_TOKEN) == 151_643
+    assert read_tokenizer(checkpoint_folder, 151_936).token_to_id(END_TOKEN) == 151_643
 
 
 def small_tokenizer(template: str | None) -> Tokenizer:
@@ -354,5 +357,5 @@ def test_a_tokenizer_that_cannot_be_read_is_named(tmp_path: Path, content: str |
     if content is not None:
         (tmp_path / TOKENIZER).write_text(content)
     with pytest.raises(CheckpointError, match=message) as caught:
-        read_tokenizer(tmp_path / TOKENIZER, 2)
+        read_tokenizer(tmp_path, 2)
     assert str(tmp_path / TOKENIZER) in str(caught.value)

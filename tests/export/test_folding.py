@@ -11,7 +11,7 @@ from transformers import Qwen3Config, Qwen3Model
 
 from quoit.artifact import Architecture
 from quoit_export.calibration import Activations
-from quoit_export.checkpoint import EMBEDDINGS, tensor_shapes
+from quoit_export.checkpoint import tensor_shapes
 from quoit_export.choice import Method, fold
 from quoit_export.folding import (
     Folding,
@@ -23,6 +23,7 @@ from quoit_export.folding import (
     split_name,
 )
 from quoit_export.precision import quantize_columns
+from quoit_export.weights import EMBEDDINGS
 
 Tensors = dict[str, NDArray[np.float32]]
 

@@ -46,6 +46,7 @@ from support import (
     make_reranker,
     save_checkpoint,
     save_rerank_checkpoint,
+    without_modules,
 )
 
 SMALL_REAL = Path(__file__).parents[2] / "models" / "quoit-embedding-9m"
@@ -770,7 +771,8 @@ def test_a_tied_embedding_checkpoint_is_exported_for_reranking_when_asked_to(
     tmp_path: Path, small_folder: Path, fp32_only: Artifact
 ) -> None:
     """Its answers are rows of the embeddings; the decoder's tensors are those of the embedding artifact."""
-    checkpoint = open_checkpoint(str(small_folder), task="rerank")
+    folder = without_modules(shutil.copytree(small_folder, tmp_path / small_folder.name))
+    checkpoint = open_checkpoint(str(folder), task="rerank")
     found = publish(checkpoint, Request(tmp_path / "out", ("fp32",), verify=True))
     assert found.manifest.task == "rerank"
     assert found.manifest.source == fp32_only.manifest.source
@@ -778,10 +780,13 @@ def test_a_tied_embedding_checkpoint_is_exported_for_reranking_when_asked_to(
     assert Reranker(found, provider="cpu").predict(PAIRS).shape == (3,)
 
 
-def test_the_same_checkpoint_for_another_task_is_another_artifact(small_folder: Path, published: Artifact) -> None:
+def test_the_same_checkpoint_for_another_task_is_another_artifact(
+    tmp_path: Path, small_folder: Path, published: Artifact
+) -> None:
     before = contents(published.folder)
+    folder = without_modules(shutil.copytree(small_folder, tmp_path / "checkpoint"))
     with pytest.raises(ExportError, match="--overwrite"):
-        publish(open_checkpoint(str(small_folder), task="rerank"), Request(published.folder, ("fp32",)))
+        publish(open_checkpoint(str(folder), task="rerank"), Request(published.folder, ("fp32",)))
     assert contents(published.folder) == before
 
 

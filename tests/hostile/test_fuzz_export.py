@@ -10,21 +10,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 
 from fuzzing import JSON_VALUES, TEXTS, damaged, fuzz, mutated_json
 from quoit.artifact import TOKENIZER, Architecture
 from quoit_export.checkpoint import open_checkpoint, tensor_shapes
-from quoit_export.configuration import (
-    check_modules,
-    is_classifier,
-    read_architecture,
-    read_contract,
-    read_json,
-    read_max_tokens,
-    read_prompts,
-    recognise_task,
-)
+from quoit_export.configuration import is_classifier, read_architecture, read_position_limit
+from quoit_export.contracts import Papers, read_contract, read_max_tokens
 from quoit_export.errors import CheckpointError
+from quoit_export.json_files import read_json
+from quoit_export.modules import Modules, read_modules
+from quoit_export.templates import read_template
+from quoit_export.tokenizer_files import read_tokenizer
+from random_checkpoint import RERANK_TEMPLATE
 
 ROPE = {"rope_type": "default", "rope_theta": 1e6}
 VALUES = JSON_VALUES | st.sampled_from(
@@ -39,7 +38,7 @@ def read_numbers(config: dict[str, Any], folder: Path) -> Architecture:
     """The architecture, of a size that is no attack on memory: there are eleven tensors a layer."""
     numbers = read_architecture(config, folder)
     assert numbers.num_hidden_layers <= MOST_LAYERS
-    assert 2 <= read_max_tokens(config, folder) < 2**63
+    assert 2 <= read_position_limit(config, folder) < 2**63
     return numbers
 
 
@@ -130,27 +129,45 @@ MODULES = [
 ODD_PATHS = st.sampled_from(["..", "/", "\0", "a" * 300, "/etc", "1_Pooling/", "."])
 
 
+TEMPLATES = [
+    RERANK_TEMPLATE,
+    RERANK_TEMPLATE.replace("first", "last"),
+    "{{ messages[0].content * 10**9 }}",
+    "{% for i in range(10**9) %}{% endfor %}",
+    "{{ raise_exception('no') }}",
+    "{{ ''.__class__.__mro__ }}",
+    "{% include '/etc/passwd' %}",
+]
+
+
 @fuzz(700)
 @given(st.data())
 def test_modules_and_prompts_are_understood_or_refused(
     folder: Path, config: dict[str, Any], data: st.DataObject
 ) -> None:
     modules = data.draw(mutated_json(MODULES, VALUES | ODD_PATHS))
-    prompts = data.draw(mutated_json({"prompts": {"query": "a", "document": ""}}, VALUES))
+    prompts = data.draw(mutated_json({"prompts": {"query": "a", "document": ""}, "default_prompt_name": "a"}, VALUES))
+    settings = data.draw(mutated_json({"max_seq_length": 64, "do_lower_case": False}, VALUES))
     (folder / "modules.json").write_text(json.dumps(modules))
     (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
-    for read in (
-        lambda: check_modules(folder),
-        lambda: recognise_task(folder, config, {"norm.weight"}),
-        lambda: read_prompts(folder),
-    ):
-        try:
-            found = read()
-        except CheckpointError as error:
-            assert str(folder) in str(error)  # noqa: PT017
-            continue
-        if isinstance(found, dict):
-            assert all(isinstance(text, str) for text in found.values())
+    (folder / "sentence_bert_config.json").write_text(json.dumps(settings))
+    try:
+        found = read_modules(folder)
+        assert all(isinstance(text, str) for text in found.prompts.values())
+        assert found.default_prompt_name is None or found.default_prompt_name in found.prompts
+        assert folder in (found.transformer, found.transformer.parent)
+        assert read_max_tokens(Papers(found, config, Tokenizer(BPE()))) >= 2
+    except CheckpointError as error:
+        assert str(folder) in str(error)  # noqa: PT017
+
+
+@fuzz(300)
+@given(st.text(alphabet="{}%|" + "abc \n'\"", max_size=40) | st.sampled_from(TEMPLATES), JSON_VALUES)
+def test_any_template_renders_pairs_or_is_none(folder: Path, template: str, settings: object) -> None:
+    (folder / "chat_template.jinja").write_text(template)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": settings, "eos_token": settings}))
+    found = read_template(folder, {})
+    assert found is None or found.official
 
 
 @fuzz(400)
@@ -180,10 +197,10 @@ def test_any_tokenizer_is_read_or_refused(folder: Path, config: dict[str, Any], 
         (folder.parent / "sound.json").write_bytes(content)
     texts = mutated_json(json.loads(content), VALUES | TEXTS).map(lambda value: json.dumps(value).encode())
     (folder / TOKENIZER).write_bytes(data.draw(damaged(content) | texts | texts))
-    numbers = read_architecture(config, folder)
     for task in ("embedding", "rerank"):
         try:
-            read_contract(folder, config, task, numbers)
+            papers = Papers(Modules(folder, folder), config, read_tokenizer(folder, config["vocab_size"]))
+            read_contract(papers, task, hidden_size=96, max_tokens=2048)
         except CheckpointError as error:
             assert TOKENIZER in str(error)  # noqa: PT017
 
@@ -214,13 +231,15 @@ def test_damaged_weights_are_read_as_finite_numbers_or_refused(
 @fuzz(300)
 @given(st.data())
 def test_any_index_of_shards_is_followed_within_the_folder_or_refused(folder: Path, data: st.DataObject) -> None:
-    shards = st.sampled_from(["model.safetensors", "../model.safetensors", "", ".", "\0", "a" * 300, "/etc/passwd"])
-    sound = {"metadata": {}, "weight_map": {"norm.weight": "model.safetensors", "a": "b.safetensors"}}
+    shards = st.sampled_from(["b.safetensors", "../b.safetensors", "", ".", "\0", "a" * 300, "/etc/passwd"])
+    sound = {"metadata": {}, "weight_map": {"norm.weight": "b.safetensors", "a": "b.safetensors"}}
     index = data.draw(mutated_json(sound, JSON_VALUES | shards))
+    if (folder / "model.safetensors").exists():
+        (folder / "model.safetensors").rename(folder / "b.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     try:
         checkpoint = open_checkpoint(str(folder))
     except CheckpointError as error:
         assert str(folder) in str(error)  # noqa: PT017
         return
-    assert all(file.parent == folder for file, _ in checkpoint.files.values())
+    assert all(stored.file.parent == folder for stored in checkpoint.files.values())

@@ -353,8 +353,9 @@ def test_a_cluster_has_documents_alike_and_a_batch_is_dealt_from_clusters() -> N
     assert next(deal) != once[0], "the next pass puts others together"
 
 
-RERANK_FILES = {"config.json", "model.safetensors", "tokenizer.json"}
-EMBEDDING_FILES = RERANK_FILES | {
+COMMON_FILES = {"config.json", "model.safetensors", "tokenizer.json"}
+RERANK_FILES = COMMON_FILES | {"chat_template.jinja"}
+EMBEDDING_FILES = COMMON_FILES | {
     *("tokenizer_config.json", "config_sentence_transformers.json", "modules.json", "1_Pooling/config.json"),
 }
 

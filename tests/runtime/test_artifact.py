@@ -194,6 +194,17 @@ def test_a_rerank_contract_survives_the_disk(artifact: Artifact, tmp_path: Path,
     assert found.contract(RerankContract) == contract
 
 
+def test_a_default_prompt_is_written_only_where_there_is_one(artifact: Artifact, tmp_path: Path) -> None:
+    """So the seals of manifests from before this field still hold."""
+    assert "default_prompt_name" not in json.loads((artifact.folder / MANIFEST).read_text())["contract"]
+    contract = replace(artifact.contract(EmbeddingContract), default_prompt_name="query")
+    write_manifest(tmp_path, replace(artifact.manifest, contract=contract))
+    assert read_artifact(tmp_path).manifest.contract == contract
+    (tmp_path / MANIFEST).write_text((tmp_path / MANIFEST).read_text().replace('_name": "query"', '_name": "document"'))
+    with pytest.raises(ArtifactError, match="is damaged"):
+        read_artifact(tmp_path)
+
+
 def test_the_contract_decides_the_task(artifact: Artifact) -> None:
     assert artifact.manifest.task == "embedding"
     assert artifact.contract(EmbeddingContract) is artifact.manifest.contract

@@ -11,6 +11,7 @@ from quoit.prompts import (
     RERANK_SUFFIX,
     check_text,
     document_prompt,
+    plain_prompt,
     query_prompt,
     render,
     render_pairs,
@@ -48,6 +49,13 @@ def test_an_instruction_that_is_no_text_is_refused() -> None:
         query_prompt({}, wrong)
     with pytest.raises(InputError, match=r"instruction has the lone surrogate '\\udfff' at position 1"):
         query_prompt({}, "x\udfff")
+
+
+def test_other_texts_have_no_prompt_unless_the_checkpoint_names_a_default() -> None:
+    assert plain_prompt({}, None) == ""
+    assert plain_prompt(CHECKPOINTS_OWN, None) == ""
+    assert plain_prompt(CHECKPOINTS_OWN, "document") == "passage: "
+    assert plain_prompt(CHECKPOINTS_OWN, "lost") == "", "as sentence-transformers' own look-up"
 
 
 def test_documents_have_no_prompt_unless_the_checkpoint_has_one() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, get_args
 from quoit.artifact import HELD_OUT, Contract, EmbeddingContract, Precision, read_artifact
 from quoit.doctor import examine
 from quoit.process import show
+from quoit.prompts import query_prompt
 from quoit.session import ProviderRequest
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def run_info(options: argparse.Namespace) -> int:
         f"tokens, vocabulary {numbers.vocab_size:,}"
     )
     for name, text in surroundings(contract).items():
-        show(f"  {name} {json.dumps(text, ensure_ascii=False)}")
+        show(f"  {name} {json.dumps(text, ensure_ascii=False)}{origin(contract, name)}")
+    show(f"  {describe_output(contract)}")
     for name, variant in manifest.variants.items():
         size = sum(record.bytes for record in variant.files) / 1e6
         measured = "; ".join(
@@ -55,11 +57,35 @@ def run_info(options: argparse.Namespace) -> int:
     return 0
 
 
+QUERY = "query prompt"
+
+
 def surroundings(contract: Contract) -> dict[str, str]:
     """The texts that an artifact puts around those of the caller, by name."""
     if isinstance(contract, EmbeddingContract):
-        return {f"{name} prompt": prompt for name, prompt in contract.prompts.items()}
+        query = {QUERY: query_prompt(contract.prompts, None)}
+        return query | {f"{name} prompt": prompt for name, prompt in contract.prompts.items()}
     return {"prefix": contract.prefix, "suffix": contract.suffix, "instruction": contract.instruction}
+
+
+def origin(contract: Contract, name: str) -> str:
+    """Where the query prompt comes from, in words; nothing for other texts."""
+    if name != QUERY or not isinstance(contract, EmbeddingContract):
+        return ""
+    if "query" in contract.prompts:
+        return " (by the checkpoint's config_sentence_transformers.json)"
+    return " (Qwen3-Embedding's official one: the checkpoint has no config_sentence_transformers.json)"
+
+
+def describe_output(contract: Contract) -> str:
+    """What a vector or a score is made of."""
+    if isinstance(contract, EmbeddingContract):
+        name = contract.default_prompt_name
+        plain = "no prompt" if name is None else f"the {name} prompt"
+        return f"vectors are the state of token {contract.end_token_id} behind a text; `encode` puts {plain} before it"
+    if contract.yes_token_id is None:
+        return "scores come from the checkpoint's classification head"
+    return f"scores are the logit of token {contract.yes_token_id} minus that of token {contract.no_token_id}"
 
 
 def run_doctor(options: argparse.Namespace) -> int:

@@ -1,0 +1,44 @@
+"""JSON files of a checkpoint, or a refusal that names the file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from quoit.artifact import is_file
+from quoit_export.errors import CheckpointError
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        CheckpointError: the file is missing, is no JSON, or holds something else.
+    """
+    if not is_file(file):
+        raise CheckpointError(
+            f"{file} is missing; {file.parent} is not a complete checkpoint, fetch it again or name another folder"
+        )
+    found = _parse(file)
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{file} holds no JSON object; fetch the checkpoint again")
+    return found
+
+
+def read_optional_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file, or an empty one where there is no such file."""
+    return read_json(file) if is_file(file) else {}
+
+
+def read_json_list(file: Path) -> list[dict[str, Any]]:
+    """The objects in a JSON file that lists them."""
+    found = _parse(file)
+    if not isinstance(found, list) or not all(isinstance(module, dict) for module in found):
+        raise CheckpointError(f"{file} holds no list of modules; fetch the checkpoint again")
+    return found
+
+
+def _parse(file: Path) -> object:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} is not valid JSON: {error}; fetch the checkpoint again") from error

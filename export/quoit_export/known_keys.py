@@ -1,0 +1,199 @@
+"""The keys of a checkpoint's JSON files that are read, or are known to change no vector and no score.
+
+Each table maps a key to the values that quoit accepts. A key or a value outside its table is refused by its name and
+never ignored. Sources: the official Qwen3 checkpoints, `PreTrainedConfig`, `Qwen3Config` and the tokenizers of
+transformers 4.57 and 5.24, and the files that sentence-transformers 2 to 6 writes. generation_config.json has no
+table: it configures the generation of text alone, so quoit does not read it.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from quoit.errors import brief, shown
+from quoit_export.errors import CheckpointError
+
+Accepts = Callable[[object], bool]
+Table = Mapping[str, Accepts]
+
+
+def anything(value: object) -> bool:  # noqa: ARG001
+    """Accepts every value: the key is read elsewhere, or has no effect."""
+    return True
+
+
+def only(*values: object) -> Accepts:
+    """Accepts these values."""
+    return lambda value: any(value == one for one in values)
+
+
+def empty(value: object) -> bool:
+    """Accepts what says nothing: null, false, or an empty text, list or object."""
+    return value is None or value is False or value in ("", [], {})
+
+
+def full_attention(value: object) -> bool:
+    """Accepts null, and a list of layers that all attend to every earlier token."""
+    return value is None or (isinstance(value, list) and all(layer == "full_attention" for layer in value))
+
+
+def _any(*keys: str) -> dict[str, Accepts]:
+    return dict.fromkeys(keys, anything)
+
+
+GENERATION = _any(
+    *("max_length", "min_length", "max_new_tokens", "do_sample", "early_stopping", "num_beams", "num_beam_groups"),
+    *("diversity_penalty", "temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"),
+    *("repetition_penalty", "encoder_repetition_penalty", "length_penalty", "no_repeat_ngram_size"),
+    *("encoder_no_repeat_ngram_size", "bad_words_ids", "num_return_sequences", "output_scores"),
+    *("return_dict_in_generate", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values"),
+    *("exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens", "num_assistant_tokens"),
+    *("num_assistant_tokens_schedule", "assistant_confidence_threshold", "assistant_lookbehind", "target_lookbehind"),
+)
+"""Parameters of text generation, which older versions write into config.json."""
+
+CONFIG: Table = {
+    **_any("model_type", "architectures", "hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size"),
+    **_any("num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings", "rms_norm_eps"),
+    **_any("rope_theta", "rope_parameters", "rope_scaling", "tie_word_embeddings"),
+    **GENERATION,
+    # Metadata, training, labels, and the form of transformers' outputs.
+    **_any("transformers_version", "name_or_path", "dtype", "torch_dtype", "use_bfloat16", "torchscript"),
+    **_any("tf_legacy_loss", "attn_implementation", "initializer_range", "attention_dropout", "classifier_dropout"),
+    **_any("hidden_dropout", "use_cache", "gradient_checkpointing", "output_attentions", "output_hidden_states"),
+    **_any("return_dict", "tie_last_hidden_states", "chunk_size_feed_forward", "finetuning_task"),
+    **_any("task_specific_params", "problem_type", "num_labels", "id2label", "label2id", "tokenizer_class"),
+    **_any("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id"),
+    **_any("sliding_window", "max_window_layers", "unsloth_version", "unsloth_fixed"),
+    # The activation of sentence-transformers' CrossEncoder; quoit has its own parameter for it.
+    **_any("sentence_transformers", "sbert_ce_default_activation_function"),
+    # What would change the function, and the values that do not.
+    "hidden_act": only("silu", "swish"),
+    "is_causal": only(True),
+    "layer_types": full_attention,
+    "partial_rotary_factor": only(None, 1),
+    "use_qk_norm": only(None, True),
+    "pretraining_tp": only(None, 1),
+    **dict.fromkeys(("attention_bias", "mlp_bias", "use_sliding_window", "use_bidirectional_attention"), empty),
+    **dict.fromkeys(("quantization_config", "compression_config", "per_layer_config", "auto_map"), empty),
+    **dict.fromkeys(("is_encoder_decoder", "is_decoder", "add_cross_attention", "tie_encoder_decoder"), empty),
+    **dict.fromkeys(("cross_attention_hidden_size", "pruned_heads", "prefix"), empty),
+}
+"""config.json."""
+
+ROPE: Table = {
+    **_any("rope_type", "type", "rope_theta"),
+    "partial_rotary_factor": only(None, 1),
+    "factor": only(None, 1),
+    "attention_factor": only(None, 1),
+}
+"""`rope_parameters` and `rope_scaling` of config.json."""
+
+TOKENIZER_CLASSES = ("Qwen2Tokenizer", "Qwen2TokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
+SPECIAL_TOKENS = (
+    *("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"),
+    *("additional_special_tokens", "extra_special_tokens"),
+)
+
+TOKENIZER_CONFIG: Table = {
+    **_any("model_max_length", "chat_template", "added_tokens_decoder", *SPECIAL_TOKENS),
+    "tokenizer_class": only(None, *TOKENIZER_CLASSES),
+    "truncation_side": only(None, "right"),
+    **dict.fromkeys(("add_prefix_space", "do_lower_case", "auto_map"), empty),
+    # Of padding, of decoding, or of how transformers finds its files. A special token in a text is plain text to quoit
+    # whatever `split_special_tokens` says, and the classes above ignore `add_bos_token` and `add_eos_token`.
+    **_any("padding_side", "padding", "pad_to_multiple_of", "pad_token_type_id", "truncation", "truncation_strategy"),
+    **_any("max_length", "stride", "clean_up_tokenization_spaces", "errors", "split_special_tokens", "add_bos_token"),
+    **_any("add_eos_token", "backend", "is_local", "local_files_only", "name_or_path", "processor_class", "use_fast"),
+    **_any("special_tokens_map_file", "tokenizer_file", "vocab_file", "merges_file", "model_input_names", "legacy"),
+    **_any("response_schema", "is_fast"),
+}
+"""tokenizer_config.json."""
+
+MODULE: Table = _any("idx", "name", "path", "type", "kwargs")
+"""A module of modules.json; `kwargs` names arguments that a caller may pass on."""
+
+POOLING: Table = {
+    **_any("word_embedding_dimension", "embedding_dimension", "include_prompt", "pooling_mode"),
+    **_any("pooling_mode_cls_token", "pooling_mode_mean_tokens", "pooling_mode_max_tokens"),
+    **_any("pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens", "pooling_mode_lasttoken"),
+}
+"""config.json of a Pooling module; `include_prompt` says nothing about the last token."""
+
+NORMALIZE: Table = {
+    "module_input_name": only("sentence_embedding"),
+    "module_output_name": only(None, "sentence_embedding"),
+}
+"""config.json of a Normalize module."""
+
+LOGIT_SCORE: Table = {**_any("true_token_id", "false_token_id"), "module_input_name": only("causal_logits")}
+"""config.json of a LogitScore module."""
+
+LOADING: Table = _any("dtype", "torch_dtype", "attn_implementation", "device_map", "low_cpu_mem_usage", "use_cache")
+"""Arguments of transformers' `from_pretrained` that say where and in which precision a model is computed."""
+
+
+def loading(value: object) -> bool:
+    """Accepts null, and an object of arguments in LOADING."""
+    return value is None or (isinstance(value, dict) and all(key in LOADING for key in value))
+
+
+def _forward(output: str, **more: str) -> dict[str, str]:
+    return {"method": "forward", "method_output_name": output, **more}
+
+
+TRANSFORMER: Table = {
+    "max_seq_length": anything,
+    "unpad_inputs": anything,
+    **dict.fromkeys(("do_lower_case", "query_length", "document_length", "query_expansion"), empty),
+    **dict.fromkeys(("tokenizer_name_or_path", "tokenizer_args", "processor_kwargs"), empty),
+    **dict.fromkeys(("model_args", "model_kwargs", "config_args", "config_kwargs"), loading),
+}
+EMBEDDING_TRANSFORMER: Table = {
+    **TRANSFORMER,
+    "transformer_task": only("feature-extraction"),
+    "modality_config": only({"text": _forward("last_hidden_state")}),
+    "module_output_name": only("token_embeddings"),
+    "processing_kwargs": empty,
+}
+"""sentence_bert_config.json of an embedding model."""
+RERANK_TRANSFORMER: Table = {
+    **TRANSFORMER,
+    "transformer_task": only("text-generation", "sequence-classification"),
+    "modality_config": only(
+        {"text": _forward("logits"), "message": _forward("logits", format="flat")},
+        {"message": _forward("logits", format="flat")},
+    ),
+    "module_output_name": only("causal_logits", "scores"),
+    "processing_kwargs": lambda value: empty(value) or (isinstance(value, dict) and value.keys() <= {"chat_template"}),
+}
+"""sentence_bert_config.json of a reranker."""
+
+PIPELINE: Table = _any("prompts", "default_prompt_name", "requirements", "similarity_fn_name", "truncate_dim")
+EMBEDDING_PIPELINE: Table = {**PIPELINE, "model_type": only("SentenceTransformer")}
+RERANK_PIPELINE: Table = {
+    **PIPELINE,
+    **_any("activation_fn", "keep_in_fp32_modules"),
+    "model_type": only("CrossEncoder"),
+}
+"""config_sentence_transformers.json; a reranker's `activation_fn` is quoit's parameter `activation`."""
+
+
+def check_keys(found: Mapping[str, Any], table: Table, file: Path, remedy: str) -> None:
+    """Each key is in the table with a value that it accepts.
+
+    An unknown key is neutral where its value is null, and where its name begins with an underscore: such are
+    transformers' own notes.
+
+    Raises:
+        CheckpointError: a key is unknown, or its value is not accepted.
+    """
+    for key, value in found.items():
+        accepts = table.get(key)
+        if accepts is None and value is not None and not key.startswith("_"):
+            raise CheckpointError(
+                f"{file} sets {brief(key, 80)} to {shown(value)}, and quoit does not know what that changes; remove it "
+                "from the file if it changes nothing, or ask for its support"
+            )
+        if accepts is not None and not accepts(value):
+            raise CheckpointError(f"{file} sets {key} to {shown(value)}, which quoit does not export; {remedy}")

@@ -1,0 +1,166 @@
+"""tokenizer.json and tokenizer_config.json: a tokenizer that reads texts as transformers does, and its limits.
+
+transformers 5 builds a `Qwen2Tokenizer` from the vocabulary and merges of tokenizer.json, with a normalizer and a
+pre-tokenizer of its own. So a tokenizer.json that splits texts otherwise is refused. This module does not know about
+prompts or templates.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+
+from quoit.artifact import TOKENIZER
+from quoit.errors import brief, shown
+from quoit.tokens import load_tokenizer, refusing
+from quoit_export.errors import CheckpointError
+from quoit_export.json_files import read_optional_json
+from quoit_export.known_keys import SPECIAL_TOKENS, TOKENIZER_CONFIG, check_keys
+from quoit_export.location import explain_missing_tokenizer
+
+SETTINGS = "tokenizer_config.json"
+ADDED = "added_tokens.json"
+REMEDY = "use Qwen3's tokenizer files"
+
+QWEN_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""How Qwen2Tokenizer splits a text, from transformers' tokenization_qwen2.py."""
+PROBES = (
+    "It's 2024; they'LL pay 1,234.50 € for 12 items.",
+    "  two  spaces\tand a tab\r\n\r\nnew line \n",
+    "ﬁne Ångström e\u0301tude, Ⅷ x² ½",
+    "北京是中国的首都。 Привет, мир! مرحبا हिन्दी ไทย",
+    "def f(x):\n    return x*2  # 👩‍👩‍👧 CamelCase snake_case UPPER",
+    "a\u00a0b\u200bc…—“quoted”",
+)
+"""Texts that other normalizers and pre-tokenizers read otherwise."""
+
+
+def read_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
+    """The tokenizer, after a check that the model has an embedding for each of its ids and transformers reads it alike.
+
+    Raises:
+        CheckpointError: it is missing, damaged, of another model, or read otherwise by transformers.
+    """
+    file, settings = folder / TOKENIZER, read_settings(folder)
+    if not file.is_file():
+        raise CheckpointError(explain_missing_tokenizer(folder))
+    with refusing(CheckpointError, f"{file} is no readable tokenizer", "fetch it again"):
+        tokenizer = load_tokenizer(file)
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+    if largest >= vocab_size:
+        raise CheckpointError(
+            f"{file} has token ids up to {largest}, but the model has {vocab_size} embeddings; they belong to "
+            "different models, fetch both again from one checkpoint"
+        )
+    _check_added(tokenizer, settings, folder)
+    _check_side(settings, folder)
+    if str(settings.get("tokenizer_class") or "Qwen2Tokenizer").startswith("Qwen2Tokenizer"):
+        _check_split(tokenizer, file)
+    return tokenizer
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """tokenizer_config.json; empty where there is none."""
+    found = read_optional_json(folder / SETTINGS)
+    check_keys(found, TOKENIZER_CONFIG, folder / SETTINGS, REMEDY)
+    return found
+
+
+def special_tokens(settings: dict[str, Any]) -> dict[str, str]:
+    """The special tokens that tokenizer_config.json names, by their role."""
+    named = {role: settings.get(role) for role in SPECIAL_TOKENS}
+    contents = {role: token.get("content") if isinstance(token, dict) else token for role, token in named.items()}
+    return {role: token for role, token in contents.items() if isinstance(token, str)}
+
+
+def read_length_limit(settings: dict[str, Any], folder: Path) -> int | float | None:
+    """`model_max_length` of tokenizer_config.json; without a limit transformers writes 1e30."""
+    found = settings.get("model_max_length")
+    if found is not None and (isinstance(found, bool) or not isinstance(found, (int, float)) or not found >= 2):
+        raise CheckpointError(
+            f"{folder / SETTINGS} has model_max_length {shown(found)}; set it to a number of tokens, or remove it"
+        )
+    return found
+
+
+def appended_tokens(tokenizer: Tokenizer, folder: Path) -> list[int]:
+    """The ids that the tokenizer's own post-processor makes of an empty text."""
+    with refusing(CheckpointError, f"{folder / TOKENIZER} encodes nothing", "fetch it again"):
+        found: list[int] = tokenizer.encode("").ids
+    return found
+
+
+def read_end_token_id(tokenizer: Tokenizer, folder: Path) -> int:
+    """The id that the tokenizer's own post-processor appends to every text."""
+    ids = appended_tokens(tokenizer, folder)
+    with refusing(CheckpointError, f"{folder / TOKENIZER} encodes nothing", "fetch it again"):
+        some = tokenizer.encode("a").ids
+    if len(ids) != 1 or some[-1:] != ids:
+        raise CheckpointError(
+            f"{folder / TOKENIZER} appends {len(ids)} tokens to a text instead of one end token behind it; "
+            "Qwen3-Embedding pools the state of an appended <|endoftext|>: use its tokenizer.json"
+        )
+    return int(ids[0])
+
+
+def read_answer_id(tokenizer: Tokenizer, folder: Path, word: str) -> int:
+    """The id of an answer, which must be a single token."""
+    with refusing(CheckpointError, f"{folder / TOKENIZER} cannot encode {word!r}", "fetch it again"):
+        ids = tokenizer.encode(word, add_special_tokens=False).ids
+    if len(ids) != 1:
+        raise CheckpointError(
+            f"{folder / TOKENIZER} makes {len(ids)} tokens of {word!r}, and a reranker answers with one; use "
+            "Qwen3-Reranker's tokenizer.json"
+        )
+    return int(ids[0])
+
+
+def _check_added(tokenizer: Tokenizer, settings: dict[str, Any], folder: Path) -> None:
+    """No other file adds a token that tokenizer.json lacks."""
+    decoder = settings.get("added_tokens_decoder") or {}
+    listed = decoder.items() if isinstance(decoder, dict) else ()
+    added = [(SETTINGS, token.get("content") if isinstance(token, dict) else token, number) for number, token in listed]
+    added += [(ADDED, token, number) for token, number in read_optional_json(folder / ADDED).items()]
+    for name, token, number in added:
+        with refusing(CheckpointError, f"{folder / name} adds the token {shown(token)}", "use Qwen3's tokenizer files"):
+            known = tokenizer.token_to_id(token) if isinstance(token, str) else None
+        if str(known) != str(number):
+            raise CheckpointError(
+                f"{folder / name} adds the token {shown(token)} as id {shown(number)}, which {TOKENIZER} does not "
+                "have; save the tokenizer again with transformers' save_pretrained"
+            )
+
+
+def _check_side(settings: dict[str, Any], folder: Path) -> None:
+    """Texts are cut at their end: tokenizer.json's own truncation may name the other side."""
+    truncation = json.loads((folder / TOKENIZER).read_bytes()).get("truncation")
+    direction = truncation.get("direction") if isinstance(truncation, dict) else None
+    if direction == "Left" and settings.get("truncation_side") is None:
+        raise CheckpointError(
+            f"{folder / TOKENIZER} cuts long texts at their beginning (truncation direction 'Left'); quoit cuts their "
+            "end: set its truncation to null if that is right"
+        )
+
+
+def _check_split(tokenizer: Tokenizer, file: Path) -> None:
+    """Normalizer and pre-tokenizer read texts as those of Qwen2Tokenizer do."""
+    with refusing(CheckpointError, f"{file} cannot encode a text", "fetch it again"):
+        found = [tokenizer.encode(text).ids for text in PROBES]
+        own = tokenizer.normalizer, tokenizer.pre_tokenizer
+        split = pre_tokenizers.Split(Regex(QWEN_SPLIT), "isolated")
+        tokenizer.normalizer = normalizers.NFC()
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        )
+        wanted = [tokenizer.encode(text).ids for text in PROBES]
+        tokenizer.normalizer, tokenizer.pre_tokenizer = own
+    for text, one, other in zip(PROBES, found, wanted, strict=True):
+        if one != other:
+            raise CheckpointError(
+                f"{file} splits {brief(repr(text), 60)} otherwise than transformers' Qwen2Tokenizer, which reads it; "
+                f"use Qwen3's tokenizer.json, or set tokenizer_class in {SETTINGS} to TokenizersBackend if this one is "
+                "right"
+            )
