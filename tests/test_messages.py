@@ -660,6 +660,12 @@ def export_over_a_damaged_manifest(world: World) -> object:
     return world.export("fp32")
 
 
+def export_over_half_an_artifact_without_manifest(world: World) -> object:
+    (world.folder / "out").mkdir()
+    world.write(f"out/{TOKENIZER}", "mine")
+    return world.export("fp32", overwrite=True)
+
+
 def export_over_a_file(world: World) -> object:
     world.write("out", "mine")
     return world.export("fp32", overwrite=True)
@@ -1541,6 +1547,13 @@ EXPORTS = [
     ),
     Case("a folder in use", export_into_something_else, ExportError, "something else, 'notes.txt'", "move it, or name"),
     Case("no manifest", export_over_a_damaged_manifest, ExportError, "/out holds something else", "use --overwrite"),
+    Case(
+        "no artifact to replace",
+        export_over_half_an_artifact_without_manifest,
+        ExportError,
+        "/out has no quoit.json",
+        "name another folder",
+    ),
     Case("a file for a folder", export_over_a_file, ExportError, "/out is a file", "name another folder"),
     Case("the current folder", export_over_the_current_folder, ExportError, "/out is the current", "name another"),
     Case("no torch", verify_without_torch, ExportError, "--verify needs torch", "pip install 'quoit[verify]'"),

@@ -1,6 +1,7 @@
 """The command `quoit-export`."""
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import get_args
@@ -98,3 +99,7 @@ def describe(artifact: Artifact, seconds: float) -> None:
             )
         if variant.made is not None:
             show(f"        {variant.made.describe()}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

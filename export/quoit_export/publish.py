@@ -23,13 +23,19 @@ from quoit.artifact import (
     read_artifact,
 )
 from quoit.errors import ArtifactError, shown
-from quoit.writers import locked
+from quoit.writers import locked, real_file
 from quoit_export.calibration import CalibrationTexts, built_in_texts
 from quoit_export.checkpoint import Checkpoint
 from quoit_export.errors import ExportError, ParityError
 from quoit_export.parity import FLOORS
 from quoit_export.staging import TENSORS, Staging, bare_manifest, is_same, restore
 from quoit_export.variants import CALIBRATED, Making, is_made_with, passes, with_variants
+
+VERIFYING = ("torch", "transformers")
+OWN_FILES = {MANIFEST, TOKENIZER} | {
+    f"{precision}/{name}" for precision in get_args(Precision) for name in (*GRAPHS.values(), TENSORS)
+}
+"""The files that an artifact of this format may have."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class Request:
                 raise ExportError(
                     f"--verify needs {' and '.join(missing)}; `pip install 'quoit[verify]'`, or leave out --verify"
                 )
-        out = self.out.absolute()
+        out = real_file(self.out.absolute())
         if Path.cwd().resolve().is_relative_to(out.resolve()):
             raise ExportError(
                 f"{self.out} is the current folder or holds it, and would be replaced; name another folder"
@@ -72,13 +78,6 @@ class Request:
         if out.exists() and not out.is_dir():
             raise ExportError(f"{out} is a file, and not an artifact's folder; name another folder")
         _check_replaceable(out)
-
-
-VERIFYING = ("torch", "transformers")
-OWN_FILES = {MANIFEST, TOKENIZER} | {
-    f"{precision}/{name}" for precision in get_args(Precision) for name in (*GRAPHS.values(), TENSORS)
-}
-"""The files that an artifact of this format may have."""
 
 
 def _check_replaceable(out: Path) -> None:
@@ -90,13 +89,15 @@ def _check_replaceable(out: Path) -> None:
     if not out.is_dir():
         return
     found = (entry for entry in out.rglob("*") if entry.is_symlink() or not entry.is_dir())
-    names = (entry.relative_to(out).as_posix() for entry in found)
+    names = [entry.relative_to(out).as_posix() for entry in found]
     foreign = next((name for name in names if name not in OWN_FILES), None)
     if foreign is not None:
         raise ExportError(
             f"{out} holds something else, {shown(foreign)}, which is no part of an artifact and would be lost; "
             "move it, or name another folder"
         )
+    if names and MANIFEST not in names:
+        raise ExportError(f"{out} has no {MANIFEST}, so it is no artifact to replace; empty it, or name another folder")
 
 
 def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
@@ -108,7 +109,7 @@ def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
         ExportError: the folder holds something else, another export writes it, or the disk is too small.
         ParityError: a variant is below its floor, and `keep_rejected` was not asked for.
     """
-    out = request.out.resolve() if request.out.is_symlink() else request.out.absolute()
+    out = real_file(request.out.absolute())
     if checkpoint.folder.resolve().is_relative_to(out.resolve()):
         raise ExportError(f"{out} holds the checkpoint itself; name another folder")
     request.check()

@@ -20,7 +20,7 @@ COUNTERPARTS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("max_length", "max_seq_length", "model_max_length", "max_len"), ("max_tokens",)),
     **dict.fromkeys(("num_threads", "n_threads", "intra_op_num_threads"), ("threads",)),
     **dict.fromkeys(("num_workers", "parallel", "n_jobs", "pool"), ("workers",)),
-    **dict.fromkeys(("instruction", "prompt", "prompt_name", "task", "task_type"), ("instruction", "prompt")),
+    **dict.fromkeys(("task", "task_description", "query_instruction"), ("instruction",)),
     **dict.fromkeys(("top_n", "k", "limit"), ("top_k",)),
     **dict.fromkeys(("return_text", "return_texts", "return_docs"), ("return_documents",)),
     **dict.fromkeys(("apply_softmax", "apply_sigmoid", "raw_scores"), ("activation",)),
@@ -31,6 +31,10 @@ COUNTERPARTS: Mapping[str, tuple[str, ...]] = {
 NOTES: Mapping[str, str] = {
     "convert_to_numpy": "results are numpy arrays already, so leave it out",
     "convert_to_tensor": "results are numpy arrays; torch.from_numpy makes tensors of them",
+    **dict.fromkeys(
+        ("prompt_name", "task_type", "input_type"),
+        "call encode_query() or encode_document(), which put the checkpoint's own prompts before texts",
+    ),
     "output_value": "every text gives one vector, so leave it out",
     **dict.fromkeys(("cache_folder", "cache_dir"), "a model is an artifact folder; pass its path, and leave this out"),
     **dict.fromkeys(("trust_remote_code", "model_kwargs"), "an artifact has no code that could run; leave it out"),

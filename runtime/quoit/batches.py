@@ -58,7 +58,7 @@ class Limits:
         return tokens >= self.tiled_from
 
     def attended_positions(self, tokens: int) -> int:
-        """The positions that attention sees of a row of so many tokens: all of them tokens, unless it is tiled.
+        """Number of positions that attention sees for a row: its tokens, plus padding where attention is tiled.
 
         Tiled attention must give a token the same bits in a rectangle of any width. Two of its steps depend on more
         than the token (`MlasFlashAttentionGQA` and what it calls in onnxruntime 1.32):

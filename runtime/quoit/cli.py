@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import sys
 from collections.abc import Callable
 
 from quoit.commands import bench, embed, inspect, rank
@@ -29,3 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
     for module in (embed, rank, inspect, bench):
         module.add_to(commands)
     return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

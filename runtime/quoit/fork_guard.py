@@ -1,8 +1,8 @@
-"""A loaded model in a forked child: refused there with a reason, and never freed.
+"""Refuse a loaded model in a forked child process.
 
-`fork` copies memory and one thread. onnxruntime's other threads do not exist in the child, so a run waits for them for
-ever. Freeing the model there waits too: the thread that it joins may by then be one of a model that the child loaded.
-This module does not know what a model is.
+`fork` copies one thread only. onnxruntime's worker threads do not exist in the child, so a run there would wait
+forever. Freeing the model there could wait forever too: the thread that it joins may by then be one of a model that the
+child loaded. So the child never frees it.
 """
 
 import ctypes

@@ -12,7 +12,7 @@ INT8_FEATURES = ("amx_int8", "avx512_vnni", "avx_vnni", "avx512f", "avx2", "asim
 
 
 def usable_cores() -> int:
-    """The cores this process may run on, no more than its cgroups' quota pays for; a part of a core does not count.
+    """Number of cores this process may use: its CPU affinity, limited by its cgroups' CPU quota, rounded down.
 
     Threads that wait for each other all stop when the quota of a period is used up, so one thread too many costs more
     than one too few.
@@ -41,11 +41,10 @@ def cgroup_quotas() -> list[float]:
 def _cgroup_folders() -> list[Path]:
     """The folders of this process's cgroup for the CPU and of those above it.
 
-    A container may see its own cgroup as the root, or be told a path of the host that is not there; the folders that
-    are there are looked at all the same, up to the root.
+    In a container the path may be that of the host and not exist here; parent folders are tried up to the root.
     """
     try:
-        lines = CGROUP_NAMES.read_text(encoding="utf-8").splitlines()
+        lines = CGROUP_NAMES.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return []
     folders: list[Path] = []

@@ -30,7 +30,7 @@ from quoit.artifact import (
     hash_file,
     read_artifact,
 )
-from quoit.errors import ArtifactError
+from quoit.errors import ArtifactError, InputError
 from quoit_export.calibration import CalibrationTexts
 from quoit_export.checkpoint import Checkpoint, open_checkpoint
 from quoit_export.choice import NEARLY
@@ -459,6 +459,26 @@ def test_a_damaged_artifact_is_replaced_when_asked_to(tmp_path: Path, small: Che
         publish(small, Request(out, ("fp32",)))
     found = publish(small, Request(out, ("fp32",), overwrite=True))
     assert set(contents(found.folder)) == expected_files("fp32")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name", ["tokenizer.json", "fp32/model.onnx"])
+def test_a_folder_that_only_looks_like_part_of_an_artifact_is_left_alone(
+    tmp_path: Path, small: Checkpoint, name: str, overwrite: bool
+) -> None:
+    out = tmp_path / "out"
+    (out / name).parent.mkdir(parents=True)
+    (out / name).write_text("mine")
+    with pytest.raises(ExportError, match=r"has no quoit\.json, so it is no artifact to replace"):
+        publish(small, Request(out, ("fp32",), overwrite=overwrite))
+    assert (out / name).read_text() == "mine"
+
+
+def test_a_link_that_leads_back_to_itself_is_refused(tmp_path: Path, small: Checkpoint) -> None:
+    (tmp_path / "out").symlink_to(tmp_path / "other")
+    (tmp_path / "other").symlink_to(tmp_path / "out")
+    with pytest.raises(InputError, match="is a symbolic link that leads back to itself"):
+        publish(small, Request(tmp_path / "out", ("fp32",)))
 
 
 @pytest.mark.parametrize("out", [".", "..", "../work"])
