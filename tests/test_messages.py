@@ -666,6 +666,22 @@ def export_over_half_an_artifact_without_manifest(world: World) -> object:
     return world.export("fp32", overwrite=True)
 
 
+def export_below_a_file(world: World) -> object:
+    world.write("file", "mine")
+    return publish(open_checkpoint(str(world.sources.checkpoint)), Request(world.folder / "file" / "out", ("fp32",)))
+
+
+def export_where_nothing_fits(world: World) -> object:
+    """A limit on the size of files stands for a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    checkpoint = open_checkpoint(str(world.sources.checkpoint))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        return publish(checkpoint, Request(world.folder / "out", ("fp32",)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def export_over_a_file(world: World) -> object:
     world.write("out", "mine")
     return world.export("fp32", overwrite=True)
@@ -1393,6 +1409,13 @@ ARTIFACTS = [
         "copy or export the artifact again",
     ),
     Case(
+        "a query of other bytes",
+        Command("quoit", lambda world: ["similarity", "caf\udce9", world.write("a.txt", "text"), "-m", "absent"]),
+        InputError,
+        "the query 'caf\\udce9' has bytes that are not utf-8",
+        "set LC_ALL to a UTF-8 locale",
+    ),
+    Case(
         "no folder",
         Command("quoit", lambda world: ["info", str(world.folder / "absent")]),
         ArtifactError,
@@ -1554,6 +1577,8 @@ EXPORTS = [
         "/out has no quoit.json",
         "name another folder",
     ),
+    Case("a folder below a file", export_below_a_file, ExportError, "/file cannot be made", "name another folder"),
+    Case("no room at all", export_where_nothing_fits, ExportError, "/.out.partial: File too large", "make room, or"),
     Case("a file for a folder", export_over_a_file, ExportError, "/out is a file", "name another folder"),
     Case("the current folder", export_over_the_current_folder, ExportError, "/out is the current", "name another"),
     Case("no torch", verify_without_torch, ExportError, "--verify needs torch", "pip install 'quoit[verify]'"),

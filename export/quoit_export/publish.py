@@ -113,7 +113,10 @@ def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
     if checkpoint.folder.resolve().is_relative_to(out.resolve()):
         raise ExportError(f"{out} holds the checkpoint itself; name another folder")
     request.check()
-    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"{out.parent} cannot be made a folder: {error.strerror}; name another folder") from error
     bare = bare_manifest(checkpoint)
     with locked(out, ExportError):
         restore(out)

@@ -159,18 +159,28 @@ class Staging:
 
     @classmethod
     def open(cls, folder: Path, checkpoint: Checkpoint, bare: Manifest) -> "Staging":
-        """Takes up the folder that an interrupted export of the same artifact left, or makes a new one."""
+        """Takes up the folder that an interrupted export of the same artifact left, or makes a new one.
+
+        Raises:
+            ExportError: it cannot be written.
+        """
         try:
             found = msgspec.json.decode((folder / PARTIAL).read_bytes(), type=Partial)
         except (OSError, msgspec.MsgspecError):
             found = None
-        if found is None or not is_same(found.bare, bare):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            shutil.copyfile(checkpoint.tokenizer_file, folder / TOKENIZER)
-            found = Partial(bare, {})
-        staging = cls(folder, found)
-        staging._record(msgspec.structs.replace(found, bare=bare))
+        begins = found is None or not is_same(found.bare, bare)
+        try:
+            if begins or found is None:
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir(parents=True)
+                shutil.copyfile(checkpoint.tokenizer_file, folder / TOKENIZER)
+                found = Partial(bare, {})
+            staging = cls(folder, found)
+            staging._record(msgspec.structs.replace(found, bare=bare))
+        except OSError as error:
+            if begins:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise ExportError(f"cannot write {folder}: {error.strerror}; make room, or name another folder") from error
         return staging
 
     def adopt(self, out: Path, kept: dict[Precision, Variant]) -> None:

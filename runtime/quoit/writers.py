@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -129,8 +130,11 @@ def check_destination(destination: Path, suffixes: Sequence[str]) -> None:
     real = real_file(destination)
     if real.exists() and not real.is_file():
         raise InputError(f"{destination} is a device or a pipe, which a file would replace; name another file")
-    if not real.parent.is_dir() or not os.access(real.parent, os.W_OK):
-        raise InputError(f"{real.parent} is no folder that can be written; make it, or name another")
+    try:
+        with TemporaryFile(dir=real.parent):  # permissions alone do not tell, for root above all
+            pass
+    except OSError as error:
+        raise InputError(f"{real.parent} is no folder that can be written; make it, or name another") from error
 
 
 def write_records(destination: Path, records: Sequence[Mapping[str, object]], columns: Mapping[str, type]) -> None:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from quoit.artifact import digest
 from quoit.commands.inputs import report_skipped, stream
-from quoit.commands.options import MODEL_VARIABLE, add_input, add_model, model_of, run_options
+from quoit.commands.options import MODEL_VARIABLE, add_input, add_model, check_argument, model_of, run_options
 from quoit.drafts import NPY, SUFFIXES, Draft, drafting, is_finished
 from quoit.embedder import Embedder
 from quoit.errors import InputError
@@ -64,6 +64,7 @@ def add_to(commands: "Commands") -> None:
 def run(options: argparse.Namespace) -> int:
     """Embeds, and says what it did."""
     check_destination(options.output, SUFFIXES)
+    check_argument("--instruction", options.instruction)
     if options.skip_missing and options.output.suffix == NPY:
         raise InputError(
             f"--skip-missing leaves rows out, and {options.output} has no ids that say which; write .jsonl or .parquet"

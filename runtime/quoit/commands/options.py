@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from typing import TYPE_CHECKING, get_args
 
 from quoit.artifact import Precision
@@ -49,6 +50,21 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--tuned", action="store_true", help="run as `quoit bench` found best for many texts on this machine"
     )
     parser.add_argument("--tuning", metavar="FILE", help="the same, from a file that `quoit bench -o FILE` wrote")
+
+
+def check_argument(name: str, value: str | None) -> None:
+    """Refuse an argument whose bytes are not of the locale's encoding; Python stands surrogates for them.
+
+    Raises:
+        InputError: it is such an argument.
+    """
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{name} {value!a} has bytes that are not {sys.getfilesystemencoding()}; give it in that encoding, or set "
+            "LC_ALL to a UTF-8 locale, such as C.UTF-8"
+        ) from error
 
 
 def model_of(options: argparse.Namespace) -> str:

@@ -17,6 +17,7 @@ from quoit.commands.options import (
     RERANKER_VARIABLE,
     add_input,
     add_model,
+    check_argument,
     model_of,
     run_options,
 )
@@ -196,8 +197,10 @@ def check(options: argparse.Namespace) -> None:
     """Refuses what could not be shown or written, before any work is done.
 
     Raises:
-        InputError: --top is below 1, or --output cannot be written.
+        InputError: --top is below 1, the query or instruction is not text, or --output cannot be written.
     """
+    check_argument("the query", options.query)
+    check_argument("--instruction", options.instruction)
     if options.top is not None and options.top < 1:
         raise InputError(f"--top {options.top} shows nothing; use a number from 1 on")
     if options.output is not None:
