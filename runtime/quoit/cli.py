@@ -1,7 +1,6 @@
 """The command line of `quoit`."""
 
 import argparse
-import logging
 from collections.abc import Callable
 
 from quoit.commands import bench, embed, inspect, rank
@@ -17,7 +16,6 @@ def run(arguments: list[str] | None) -> int:
     """What `main` does, errors raised."""
     options = make_parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.run
-    logging.basicConfig(format="quoit: %(message)s")
     return command(options)
 
 
