@@ -1667,7 +1667,7 @@ CONFIGURATIONS = [
         with_checkpoint(leave_the_task_open),
         CheckpointError,
         "architectures []",
-        "use --task rerank",
+        "use --task embedding, or --task rerank",
     ),
     Case("half the modules", replaced("modules.json", "["), CheckpointError, "/modules.json", "fetch the checkpoint"),
     Case("modules of words", replaced("modules.json", "[1]"), CheckpointError, "/modules.json", "fetch the checkpoint"),
