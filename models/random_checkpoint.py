@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from quoit.artifact import Architecture, Task
-from quoit.prompts import DEFAULT_TASK, RERANK_PREFIX, RERANK_SUFFIX
+from quoit.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE, RERANK_PREFIX, RERANK_SUFFIX
 from quoit_export.checkpoint import tensor_shapes
 from qwen3_tokenizer import build_tokenizer
 
-TASK = "Given a web search query, retrieve relevant passages that answer the query"
-PROMPTS = {"query": f"Instruct: {TASK}\nQuery:", "document": ""}
+PROMPTS = {"query": INSTRUCTION_TEMPLATE.format(instruction=DEFAULT_TASK), "document": ""}
 CONTENT = '{{{{ messages | selectattr("role", "eq", "{role}") | map(attribute="content") | first{default} }}}}'
 RERANK_TEMPLATE = (
     RERANK_PREFIX

@@ -856,6 +856,12 @@ def read_a_tensor_that_is_not_finite(world: World) -> object:
     return open_checkpoint(str(folder)).tensor("norm.weight")
 
 
+def open_below_a_folder(world: World) -> object:
+    (world.folder / "models").mkdir()
+    world.patch.chdir(world.folder)
+    return open_checkpoint("models/typo")
+
+
 def ask_a_hub_that_is_away(world: World) -> object:
     # The hub's settings are read from the environment once, at import.
     world.patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -1699,7 +1705,7 @@ CONFIGURATIONS = [
         with_checkpoint(leave_the_task_open),
         CheckpointError,
         "architectures []",
-        "use --task rerank",
+        "use --task embedding, or --task rerank",
     ),
     Case("half the modules", replaced("modules.json", "["), CheckpointError, "/modules.json", "fetch the checkpoint"),
     Case("modules of words", replaced("modules.json", "[1]"), CheckpointError, "/modules.json", "fetch the checkpoint"),
@@ -1894,8 +1900,8 @@ CONFIGURATIONS = [
         "a template that melts into the text",
         with_reranker(join_the_template),
         CheckpointError,
-        "/tokenizer.json joins the chat template's ends",
-        "use a template",
+        "/tokenizer.json makes one token from the end of the template's prefix",
+        "begin the suffix with a special token",
     ),
     Case(
         "less than the template",
@@ -1939,6 +1945,7 @@ CHECKPOINTS = [
         "no/such/folder is no folder",
         "check the spelling",
     ),
+    Case("a path below a folder", open_below_a_folder, CheckpointError, "models/typo is no folder", "correct the path"),
     Case(
         "an artifact as a checkpoint",
         Command("quoit-export", lambda world: [str(world.sources.artifact), str(world.folder / "out")]),

@@ -17,7 +17,7 @@ import onnx_ir as ir
 from quoit.artifact import Architecture, Artifact, Calibration, EmbeddingContract, digest
 from quoit.batches import Batch, plan_batches
 from quoit.pipeline import row_limits
-from quoit.prompts import render, render_pairs
+from quoit.prompts import document_prompt, query_prompt, render, render_pairs
 from quoit.readers import Skipped, read_texts
 from quoit.session import Answers, feed
 from quoit.tokens import Ids, TextTokenizer
@@ -116,7 +116,7 @@ def calibration_rows(artifact: Artifact, texts: CalibrationTexts) -> list[Ids]:
     limit = min(MOST_TOKENS, artifact.manifest.max_tokens)
     tokenizer = TextTokenizer.load(artifact.path(artifact.manifest.tokenizer), artifact.manifest, max_tokens=limit)
     if isinstance(contract, EmbeddingContract):
-        prompts = (contract.prompts.get("document", ""), contract.prompts.get("query", ""))
+        prompts = (document_prompt(contract.prompts), query_prompt(contract.prompts, None))
         rendered = [text for index, one in enumerate(texts.texts) for text in render(prompts[index % 2], [one])]
     else:
         pairs = list(zip(texts.texts, texts.texts[1:] + texts.texts[:1], strict=True))

@@ -18,13 +18,29 @@ from tqdm import tqdm
 from quoit.artifact import TOKENIZER, Architecture, Contract, RerankContract, Source, Task, hash_file, is_file
 from quoit.errors import brief
 from quoit_export.configuration import read_architecture
-from quoit_export.contracts import Papers, read_contract, read_max_tokens, recognise_task
+from quoit_export.contracts import (
+    CheckpointFiles,
+    read_contract,
+    read_files,
+    read_max_tokens,
+    recognise_task,
+    warn_how_it_reranks,
+)
 from quoit_export.errors import CheckpointError
 from quoit_export.json_files import read_json
-from quoit_export.location import check_no_adapter, explain_missing_config, locate
+from quoit_export.location import locate
+from quoit_export.missing_files import explain_missing_config
 from quoit_export.modules import read_modules
-from quoit_export.tokenizer_files import read_tokenizer
-from quoit_export.weights import EMBEDDINGS, LM_HEAD, SCORE, Stored, check_tensors, find_tensors
+from quoit_export.weights import (
+    EMBEDDINGS,
+    LM_HEAD,
+    SCORE,
+    Stored,
+    check_extra,
+    check_needed,
+    check_no_adapter,
+    find_tensors,
+)
 
 LAYER_NORMS = ("input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm")
 
@@ -137,16 +153,20 @@ def open_checkpoint(name: str, *, revision: str | None = None, task: Task | None
         raise CheckpointError(explain_missing_config(folder))
     config = read_json(folder / "config.json")
     numbers = read_architecture(config, folder)
-    tensors = find_tensors(folder)
-    check_tensors(tensor_shapes(numbers), tensors, folder)
-    papers = Papers(modules, config, read_tokenizer(folder, numbers.vocab_size))
-    task, max_tokens = recognise_task(papers, task), read_max_tokens(papers)
-    score_tensor = _score_tensor(papers, tensors) if task == "rerank" else None
-    check_tensors(needed_shapes(numbers, score_tensor), tensors, folder)
+    tensors, needed = find_tensors(folder), tensor_shapes(numbers)
+    check_needed(needed, tensors, folder)
+    check_extra(needed, tensors, folder)
+    files = read_files(modules, config, task)
+    recognised, max_tokens = recognise_task(files, task), read_max_tokens(files)
+    score_tensor = _score_tensor(files, tensors) if recognised == "rerank" else None
+    check_needed(head_shapes(numbers, score_tensor), tensors, folder)
+    contract = read_contract(files, recognised, hidden_size=numbers.hidden_size, max_tokens=max_tokens)
+    if isinstance(contract, RerankContract):
+        warn_how_it_reranks(files, contract, task)
     return Checkpoint(
         folder=folder,
         source=Source(id=_source_id(name, root), revision=revision, weights_sha256=_hash_weights(tensors)),
-        contract=read_contract(papers, task, hidden_size=numbers.hidden_size, max_tokens=max_tokens),
+        contract=contract,
         architecture=numbers,
         max_tokens=max_tokens,
         score_tensor=score_tensor,
@@ -165,18 +185,18 @@ def _hash_weights(tensors: dict[str, Stored]) -> str:
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def _score_tensor(papers: Papers, stored: Collection[str]) -> str:
+def _score_tensor(files: CheckpointFiles, stored: Collection[str]) -> str:
     """What a reranker's score is made of.
 
     A head that is stored counts, as in transformers, even where config.json says that the head is the token table.
     `Qwen3Config` leaves the head untied by default.
     """
-    if papers.classifies:
+    if files.classifies:
         return SCORE
-    return LM_HEAD if LM_HEAD in stored or not papers.config.get("tie_word_embeddings", False) else EMBEDDINGS
+    return LM_HEAD if LM_HEAD in stored or not files.config.get("tie_word_embeddings", False) else EMBEDDINGS
 
 
-def needed_shapes(numbers: Architecture, score_tensor: str | None) -> dict[str, tuple[int, ...]]:
-    """Every tensor an export needs, and its shape; a classification head has one label."""
+def head_shapes(numbers: Architecture, score_tensor: str | None) -> dict[str, tuple[int, ...]]:
+    """The head that an export needs besides the decoder, and its shape; a classification head has one label."""
     heads = {SCORE: (1, numbers.hidden_size), LM_HEAD: (numbers.vocab_size, numbers.hidden_size)}
-    return tensor_shapes(numbers) | ({score_tensor: heads[score_tensor]} if score_tensor in heads else {})
+    return {name: shape for name, shape in heads.items() if name == score_tensor}

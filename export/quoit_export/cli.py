@@ -57,7 +57,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--calibrate",
         type=Path,
         metavar="FILE",
-        help="texts to make int8 and fp16 with (txt, jsonl, csv, md or parquet)",
+        help="texts to make int8, int4 and fp16 with: a file that `quoit embed` reads, or a folder of such",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the artifact that OUT holds")
     return parser

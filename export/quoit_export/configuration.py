@@ -12,9 +12,9 @@ from quoit.errors import brief, shown
 from quoit_export.errors import CheckpointError
 from quoit_export.known_keys import CONFIG, ROPE, check_keys
 
-MOST = 1 << 24
-MOST_LAYERS = 1 << 10
-FLOAT_MAX = 1e30
+MAX_SIZE = 1 << 24
+MAX_LAYERS = 1 << 10
+MAX_FLOAT = 1e30
 """Beyond these, a number is a mistake, or an attack on memory."""
 
 CLASSIFIER = "Qwen3ForSequenceClassification"
@@ -65,13 +65,13 @@ def _read_theta(config: dict[str, Any], folder: Path) -> object:
 def _read_numbers(config: dict[str, Any], theta: object, folder: Path) -> Architecture:
     names = [name for name in Architecture.__struct_fields__ if name not in ("rms_norm_eps", "rope_theta")]
     sizes: dict[str, Any] = {name: config.get(name) for name in names}
-    most = dict.fromkeys(names, MOST) | {"num_hidden_layers": MOST_LAYERS}
+    most = dict.fromkeys(names, MAX_SIZE) | {"num_hidden_layers": MAX_LAYERS}
     wrong = {name: value for name, value in sizes.items() if type(value) is not int or not 1 <= value <= most[name]}
     constants: dict[str, Any] = {"rope_theta": theta, "rms_norm_eps": config.get("rms_norm_eps")}
     wrong |= {
         name: value
         for name, value in constants.items()
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= FLOAT_MAX
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= MAX_FLOAT
     }
     if wrong:
         listed = brief(", ".join(f"{name}={shown(value)}" for name, value in wrong.items()))
@@ -86,7 +86,7 @@ def _read_numbers(config: dict[str, Any], theta: object, folder: Path) -> Archit
 def read_position_limit(config: dict[str, Any], folder: Path) -> int:
     """The context length, `max_position_embeddings`."""
     found = config.get("max_position_embeddings")
-    if type(found) is not int or not 2 <= found <= MOST:
+    if type(found) is not int or not 2 <= found <= MAX_SIZE:
         raise CheckpointError(
             f"{folder}/config.json has max_position_embeddings {shown(found)}; set the context length"
         )
@@ -96,3 +96,8 @@ def read_position_limit(config: dict[str, Any], folder: Path) -> int:
 def is_classifier(config: dict[str, Any]) -> bool:
     """Whether the score comes from a classification head, and not from the logits of two tokens."""
     return CLASSIFIER in (config.get("architectures") or [])
+
+
+def is_generator(config: dict[str, Any]) -> bool:
+    """Whether config.json names a causal language model, as that of Qwen3-Reranker does."""
+    return GENERATOR in (config.get("architectures") or [])

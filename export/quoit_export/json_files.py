@@ -8,6 +8,11 @@ from quoit.artifact import is_file
 from quoit_export.errors import CheckpointError
 
 
+def describe_missing(file: Path, step: str = "fetch it again or name another folder") -> str:
+    """The message about a file that a checkpoint's folder lacks, and the next step."""
+    return f"{file} is missing; {file.parent} is not a complete checkpoint, {step}"
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
@@ -15,9 +20,7 @@ def read_json(file: Path) -> dict[str, Any]:
         CheckpointError: the file is missing, is no JSON, or holds something else.
     """
     if not is_file(file):
-        raise CheckpointError(
-            f"{file} is missing; {file.parent} is not a complete checkpoint, fetch it again or name another folder"
-        )
+        raise CheckpointError(describe_missing(file))
     found = _parse(file)
     if not isinstance(found, dict):
         raise CheckpointError(f"{file} holds no JSON object; fetch the checkpoint again")

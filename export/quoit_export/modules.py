@@ -26,8 +26,9 @@ from quoit_export.known_keys import (
 
 MODULES = "modules.json"
 PIPELINE = "config_sentence_transformers.json"
-SETTINGS = tuple(
-    f"sentence_{name}_config.json" for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta")
+TRANSFORMER_FILES = tuple(
+    f"sentence_{name}_config.json"
+    for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
 """Names of the Transformer module's own file, in the order in which sentence-transformers looks for them."""
 PACKAGE = "sentence_transformers."
@@ -52,15 +53,17 @@ class Modules:
         folder: the folder of modules.json.
         transformer: the folder of config.json, the weights and the tokenizer.
         task: what the modules are for; None where there is no modules.json.
-        settings: sentence_bert_config.json.
+        settings: what the Transformer module's own file says.
+        settings_name: Name of that file.
         pipeline: config_sentence_transformers.json; None where there is no such file.
-        answers: the token ids of a LogitScore module: of the answer that counts, and of the other.
+        answers: Token ids of a LogitScore module: "yes" first, then "no".
     """
 
     folder: Path
     transformer: Path
     task: Task | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    settings_name: str = TRANSFORMER_FILES[0]
     pipeline: dict[str, Any] | None = None
     answers: tuple[int, int] | None = None
 
@@ -68,6 +71,12 @@ class Modules:
     def classifies(self) -> bool:
         """Whether the Transformer module itself gives the score."""
         return self.task == "rerank" and self.answers is None
+
+    @property
+    def template_options(self) -> dict[str, Any]:
+        """Arguments that sentence-transformers gives to the chat template."""
+        options = (self.settings.get("processing_kwargs") or {}).get("chat_template") or {}
+        return options if isinstance(options, dict) else {}
 
     @property
     def prompts(self) -> dict[str, str]:
@@ -123,11 +132,13 @@ def read_modules(folder: Path) -> Modules:
             "the last token and perhaps Normalize, or Transformer with LogitScore: use a checkpoint of those"
         )
     paths, task = [_path(module, folder) for module in listed], TASKS[kinds]
+    settings_name, settings = _read_transformer_settings(paths[0], task)
     found = Modules(
         folder=folder,
         transformer=paths[0],
         task=task,
-        settings=_read_settings(paths[0], task),
+        settings=settings,
+        settings_name=settings_name,
         pipeline=pipeline,
         answers=_read_answers(paths[1]) if kinds[-1] == "LogitScore" else None,
     )
@@ -141,14 +152,14 @@ def read_modules(folder: Path) -> Modules:
 def _check_complete(folder: Path) -> None:
     """Without modules.json, sentence-transformers would ignore its other files without a word."""
     parent = folder.resolve().parent
-    for name in (PIPELINE, *SETTINGS):
+    for name in (PIPELINE, *TRANSFORMER_FILES):
         if not is_file(folder / name):
             continue
         if is_file(parent / MODULES) and is_file(folder / "config.json"):
             raise CheckpointError(f"{folder} is one module of {parent}, whose prompts count too; export {parent}")
         raise CheckpointError(
-            f"{folder / MODULES} is missing beside {name}; fetch the checkpoint again, or remove {name} if it is none "
-            "of sentence-transformers"
+            f"{folder / MODULES} is missing beside {name}; fetch the checkpoint again, or remove {name} if this is a "
+            "plain transformers checkpoint"
         )
 
 
@@ -173,16 +184,16 @@ def _path(module: dict[str, Any], folder: Path) -> Path:
     return folder / path
 
 
-def _read_settings(transformer: Path, task: Task) -> dict[str, Any]:
-    """The Transformer module's own file; the first that says anything, as in sentence-transformers."""
-    for name in SETTINGS:
+def _read_transformer_settings(transformer: Path, task: Task) -> tuple[str, dict[str, Any]]:
+    """The Transformer module's own file and its name; the first that says anything, as in sentence-transformers."""
+    for name in TRANSFORMER_FILES:
         found = read_optional_json(transformer / name)
         if found:
             check_keys(
                 found, EMBEDDING_TRANSFORMER if task == "embedding" else RERANK_TRANSFORMER, transformer / name, REMEDY
             )
-            return found
-    return {}
+            return name, found
+    return TRANSFORMER_FILES[0], {}
 
 
 def _read_answers(path: Path) -> tuple[int, int]:
@@ -243,7 +254,7 @@ def _check_reranker(modules: Modules) -> None:
     wanted = "sequence-classification" if modules.classifies else "text-generation"
     if does != wanted or "message" not in (modules.settings.get("modality_config") or {}):
         raise CheckpointError(
-            f"{modules.transformer / SETTINGS[0]} has transformer_task {shown(does)} and modality_config "
+            f"{modules.transformer / modules.settings_name} has transformer_task {shown(does)} and modality_config "
             f"{shown(modules.settings.get('modality_config'))}; quoit exports rerankers with {wanted!r} and 'message', "
             "whose pairs go through a chat template: save it with Qwen3-Reranker's chat_template.jinja"
         )

@@ -14,8 +14,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from quoit.artifact import is_file
 from quoit.prompts import DEFAULT_TASK, RERANK_PREFIX, RERANK_SUFFIX, render_pairs
+from quoit_export.added_tokens import special_tokens
 from quoit_export.json_files import read_optional_json
-from quoit_export.tokenizer_files import read_settings, special_tokens
 
 TEMPLATE = "chat_template.jinja"
 OLDER_TEMPLATE = "chat_template.json"
@@ -44,14 +44,14 @@ class Template:
 OFFICIAL = Template(RERANK_PREFIX, RERANK_SUFFIX, DEFAULT_TASK)
 
 
-def read_template(folder: Path, options: dict[str, Any]) -> Template | None:
+def read_template(folder: Path, settings: dict[str, Any], options: dict[str, Any]) -> Template | None:
     """The template of a checkpoint's folder, or None where there is none that renders a query and a document.
 
     Args:
         folder: the folder of the tokenizer's files.
+        settings: its tokenizer_config.json.
         options: arguments of the rendering, `processing_kwargs["chat_template"]` of sentence-transformers.
     """
-    settings = read_settings(folder)
     source = _read_source(folder, settings)
     if source is None or len(source) > MAX_CHARACTERS:
         return None
@@ -60,7 +60,8 @@ def read_template(folder: Path, options: dict[str, Any]) -> Template | None:
         environment: Any = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
         )
-        # A product could be a text as large as memory; the sandbox bounds `range` by itself.
+        # Products of texts are refused. Padding filters and nested loops are not bounded: do not export a checkpoint
+        # you distrust.
         environment.intercepted_binops = frozenset(("*", "**", "%"))
         environment.call_binop = _refuse
         template = environment.from_string(source, globals={"raise_exception": _refuse})

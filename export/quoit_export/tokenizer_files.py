@@ -5,23 +5,25 @@ pre-tokenizer of its own. So a tokenizer.json that splits texts otherwise is ref
 prompts or templates.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 
-from quoit.artifact import TOKENIZER
+from quoit.artifact import TOKENIZER, is_file
 from quoit.errors import brief, shown
 from quoit.tokens import load_tokenizer, refusing
+from quoit_export.added_tokens import TOKENIZER_SETTINGS, check_added_tokens
 from quoit_export.errors import CheckpointError
-from quoit_export.json_files import read_optional_json
-from quoit_export.known_keys import SPECIAL_TOKENS, TOKENIZER_CONFIG, check_keys
-from quoit_export.location import explain_missing_tokenizer
+from quoit_export.json_files import read_json, read_optional_json
+from quoit_export.known_keys import TOKENIZER_CONFIG, check_keys
+from quoit_export.missing_files import explain_missing_tokenizer
 
-SETTINGS = "tokenizer_config.json"
-ADDED = "added_tokens.json"
 REMEDY = "use Qwen3's tokenizer files"
+MODEL_OPTIONS = (
+    *("continuing_subword_prefix", "end_of_word_suffix", "unk_token", "fuse_unk", "byte_fallback", "ignore_merges"),
+)
+"""Options of a byte-pair encoding that Qwen2Tokenizer leaves at their defaults, from tokenization_qwen2.py."""
 
 QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -38,15 +40,22 @@ PROBES = (
 """Texts that other normalizers and pre-tokenizers read otherwise."""
 
 
-def read_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
+def read_tokenizer(folder: Path, vocab_size: int, settings: dict[str, Any]) -> Tokenizer:
     """The tokenizer, after a check that the model has an embedding for each of its ids and transformers reads it alike.
+
+    Args:
+        folder: the folder of tokenizer.json.
+        vocab_size: the model's number of embeddings.
+        settings: tokenizer_config.json.
 
     Raises:
         CheckpointError: it is missing, damaged, of another model, or read otherwise by transformers.
     """
-    file, settings = folder / TOKENIZER, read_settings(folder)
-    if not file.is_file():
+    file = folder / TOKENIZER
+    if not is_file(file):
         raise CheckpointError(explain_missing_tokenizer(folder))
+    rebuilt = str(settings.get("tokenizer_class") or "Qwen2Tokenizer").startswith("Qwen2Tokenizer")
+    _check_model(settings, folder, rebuilt=rebuilt)
     with refusing(CheckpointError, f"{file} is no readable tokenizer", "fetch it again"):
         tokenizer = load_tokenizer(file)
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
@@ -55,25 +64,18 @@ def read_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
             f"{file} has token ids up to {largest}, but the model has {vocab_size} embeddings; they belong to "
             "different models, fetch both again from one checkpoint"
         )
-    _check_added(tokenizer, settings, folder)
+    check_added_tokens(tokenizer, settings, folder, rebuilt=rebuilt)
     _check_side(settings, folder)
-    if str(settings.get("tokenizer_class") or "Qwen2Tokenizer").startswith("Qwen2Tokenizer"):
+    if rebuilt:
         _check_split(tokenizer, file)
     return tokenizer
 
 
-def read_settings(folder: Path) -> dict[str, Any]:
+def read_tokenizer_settings(folder: Path) -> dict[str, Any]:
     """tokenizer_config.json; empty where there is none."""
-    found = read_optional_json(folder / SETTINGS)
-    check_keys(found, TOKENIZER_CONFIG, folder / SETTINGS, REMEDY)
+    found = read_optional_json(folder / TOKENIZER_SETTINGS)
+    check_keys(found, TOKENIZER_CONFIG, folder / TOKENIZER_SETTINGS, REMEDY)
     return found
-
-
-def special_tokens(settings: dict[str, Any]) -> dict[str, str]:
-    """The special tokens that tokenizer_config.json names, by their role."""
-    named = {role: settings.get(role) for role in SPECIAL_TOKENS}
-    contents = {role: token.get("content") if isinstance(token, dict) else token for role, token in named.items()}
-    return {role: token for role, token in contents.items() if isinstance(token, str)}
 
 
 def read_length_limit(settings: dict[str, Any], folder: Path) -> int | float | None:
@@ -81,7 +83,8 @@ def read_length_limit(settings: dict[str, Any], folder: Path) -> int | float | N
     found = settings.get("model_max_length")
     if found is not None and (isinstance(found, bool) or not isinstance(found, (int, float)) or not found >= 2):
         raise CheckpointError(
-            f"{folder / SETTINGS} has model_max_length {shown(found)}; set it to a number of tokens, or remove it"
+            f"{folder / TOKENIZER_SETTINGS} has model_max_length {shown(found)}; set it to a number of tokens, "
+            "or remove it"
         )
     return found
 
@@ -118,25 +121,21 @@ def read_answer_id(tokenizer: Tokenizer, folder: Path, word: str) -> int:
     return int(ids[0])
 
 
-def _check_added(tokenizer: Tokenizer, settings: dict[str, Any], folder: Path) -> None:
-    """No other file adds a token that tokenizer.json lacks."""
-    decoder = settings.get("added_tokens_decoder") or {}
-    listed = decoder.items() if isinstance(decoder, dict) else ()
-    added = [(SETTINGS, token.get("content") if isinstance(token, dict) else token, number) for number, token in listed]
-    added += [(ADDED, token, number) for token, number in read_optional_json(folder / ADDED).items()]
-    for name, token, number in added:
-        with refusing(CheckpointError, f"{folder / name} adds the token {shown(token)}", "use Qwen3's tokenizer files"):
-            known = tokenizer.token_to_id(token) if isinstance(token, str) else None
-        if str(known) != str(number):
+def _check_model(settings: dict[str, Any], folder: Path, *, rebuilt: bool) -> None:
+    """The byte-pair encoding has no option that transformers' Qwen2Tokenizer would not have, and no chance in it."""
+    found = read_json(folder / TOKENIZER).get("model")
+    model = found if isinstance(found, dict) else {}
+    for key, value in model.items():
+        if (key == "dropout" or (rebuilt and key in MODEL_OPTIONS)) and value:
             raise CheckpointError(
-                f"{folder / name} adds the token {shown(token)} as id {shown(number)}, which {TOKENIZER} does not "
-                "have; save the tokenizer again with transformers' save_pretrained"
+                f"{folder / TOKENIZER} sets {key} of its model to {shown(value)}, which transformers' "
+                f"{settings.get('tokenizer_class') or 'Qwen2Tokenizer'} does not have; {REMEDY}"
             )
 
 
 def _check_side(settings: dict[str, Any], folder: Path) -> None:
     """Texts are cut at their end: tokenizer.json's own truncation may name the other side."""
-    truncation = json.loads((folder / TOKENIZER).read_bytes()).get("truncation")
+    truncation = read_json(folder / TOKENIZER).get("truncation")
     direction = truncation.get("direction") if isinstance(truncation, dict) else None
     if direction == "Left" and settings.get("truncation_side") is None:
         raise CheckpointError(
@@ -161,6 +160,6 @@ def _check_split(tokenizer: Tokenizer, file: Path) -> None:
         if one != other:
             raise CheckpointError(
                 f"{file} splits {brief(repr(text), 60)} otherwise than transformers' Qwen2Tokenizer, which reads it; "
-                f"use Qwen3's tokenizer.json, or set tokenizer_class in {SETTINGS} to TokenizersBackend if this one is "
-                "right"
+                f"use Qwen3's tokenizer.json, or set tokenizer_class in {TOKENIZER_SETTINGS} to TokenizersBackend if "
+                "this one is right"
             )

@@ -5,7 +5,7 @@ know what the tensors become.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +15,11 @@ from safetensors import SafetensorError, safe_open
 from quoit.artifact import is_file
 from quoit.errors import brief, shown
 from quoit_export.errors import CheckpointError
-from quoit_export.json_files import read_json
-from quoit_export.location import INDEX, SINGLE, explain_missing_weights
+from quoit_export.json_files import describe_missing, read_json
+from quoit_export.missing_files import INDEX, SINGLE, explain_missing_weights
 
 FLOAT_DTYPES = ("BF16", "F16", "F32")
+ADAPTER = "adapter_config.json"
 EMBEDDINGS = "embed_tokens.weight"
 LM_HEAD = "lm_head.weight"
 SCORE = "score.weight"
@@ -43,8 +44,21 @@ class Stored:
     dtype: str
 
 
+def check_no_adapter(folder: Path) -> None:
+    """The folder holds no adapter, which transformers and sentence-transformers would apply to the weights.
+
+    Raises:
+        CheckpointError: it does.
+    """
+    if is_file(folder / ADAPTER):
+        raise CheckpointError(
+            f"{folder} holds a PEFT adapter ({ADAPTER}); merge it into its base model with peft's merge_and_unload(), "
+            f"and save that without {ADAPTER}"
+        )
+
+
 def find_tensors(folder: Path) -> dict[str, Stored]:
-    """Every tensor that is stored, by its name without the `model.` that `Qwen3ForCausalLM` puts before it.
+    """All stored tensors by name, without the "model." prefix of Qwen3ForCausalLM.
 
     Raises:
         CheckpointError: a file is missing or damaged, or two tensors have one name.
@@ -79,10 +93,7 @@ def _shards(folder: Path) -> list[Path]:
         raise CheckpointError(f"{index} names shards outside {folder}, {shown(outside)}; do not use this checkpoint")
     missing = [name for name in names if not is_file(folder / name)]
     if missing:
-        raise CheckpointError(
-            f"{folder / missing[0]} is missing; {folder} is not a complete checkpoint, fetch it again or name another "
-            "folder"
-        )
+        raise CheckpointError(describe_missing(folder / missing[0]))
     return [folder / name for name in names]
 
 
@@ -99,18 +110,17 @@ def _headers(shard: Path) -> list[Stored]:
         raise CheckpointError(f"{shard} is no readable safetensors file: {brief(error)}; fetch it again") from error
 
 
-def check_tensors(needed: Mapping[str, tuple[int, ...]], found: Mapping[str, Stored], folder: Path) -> None:
-    """Every needed tensor is there with the shape that the configuration implies, and none is left over.
+def check_needed(needed: Mapping[str, tuple[int, ...]], found: Mapping[str, Stored], folder: Path) -> None:
+    """Every needed tensor is there with the shape that the configuration implies.
 
     Raises:
-        CheckpointError: one is missing, of another shape or type, or unknown.
+        CheckpointError: one is missing, or of another shape or type.
     """
     missing = [name for name in needed if name not in found]
     if missing:
         _check_prefix(found, folder)
-        raise CheckpointError(
-            f"{folder} lacks {len(missing)} of {len(needed)} tensors: {_some(missing)}; is it complete? fetch it again"
-        )
+        lacks = f"{len(missing)} of {len(needed)} tensors:" if len(needed) > 1 else "the tensor"
+        raise CheckpointError(f"{folder} lacks {lacks} {_some(missing)}; is it complete? fetch it again")
     for name, shape in needed.items():
         has, dtype = found[name].shape, found[name].dtype
         if has != shape:
@@ -123,6 +133,14 @@ def check_tensors(needed: Mapping[str, tuple[int, ...]], found: Mapping[str, Sto
                 f"{folder}: {name} is stored as {dtype}; quoit reads {', '.join(FLOAT_DTYPES)}: use the "
                 "original weights"
             )
+
+
+def check_extra(needed: Collection[str], found: Iterable[str], folder: Path) -> None:
+    """No tensor is left over but heads, which the task may not need.
+
+    Raises:
+        CheckpointError: a tensor is unknown.
+    """
     extra = [name for name in found if name not in needed and name not in (LM_HEAD, SCORE)]
     if extra:
         raise CheckpointError(

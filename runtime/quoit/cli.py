@@ -1,7 +1,6 @@
 """The command line of `quoit`."""
 
 import argparse
-import logging
 import sys
 from collections.abc import Callable
 
@@ -18,7 +17,6 @@ def run(arguments: list[str] | None) -> int:
     """What `main` does, errors raised."""
     options = make_parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.run
-    logging.basicConfig(format="quoit: %(message)s")
     return command(options)
 
 

@@ -16,7 +16,7 @@ USAGE_ERROR = 2
 INTERRUPTED = 130
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 REPEAT_SECONDS = 0.05
-"""How long after a Ctrl-C that Python could not raise it is sent again."""
+"""Seconds until a Ctrl-C that Python could not raise is sent again."""
 
 
 def start(program: str, module: str, requirement: str = "quoit") -> int:
@@ -59,15 +59,19 @@ def start(program: str, module: str, requirement: str = "quoit") -> int:
 
 
 def guarded(program: str, work: Callable[[], int], interrupted: str = "interrupted") -> int:
-    """The exit code of some work; its errors and Ctrl-C are one line on standard error.
+    """The exit code of some work; its warnings, errors and Ctrl-C are lines on standard error.
 
     Args:
         program: the name for messages.
         work: what the program does.
         interrupted: the message after Ctrl-C.
     """
-    from quoit.errors import QuoitError  # not before `start` guards the process
+    # not before `start` guards the process
+    import logging
 
+    from quoit.errors import QuoitError
+
+    logging.basicConfig(format=f"{program}: %(message)s")
     try:
         return work()
     except BaseException as error:
@@ -133,7 +137,7 @@ def flush_output(program: str, code: int) -> int:
 
 @contextmanager
 def writing_output() -> Iterator[None]:
-    """Passes over a reader of standard output that has gone, and names standard output in any other error."""
+    """Ignore a closed pipe on standard output; name standard output in any other OSError."""
     try:
         yield
     except OSError as error:

@@ -1,5 +1,6 @@
 """What linear layers read: all tokens' maxima, some tokens' rows, and nothing left behind."""
 
+import dataclasses
 import gzip
 import json
 import shutil
@@ -12,8 +13,10 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from quoit.artifact import Artifact, Variant
+from quoit.artifact import Artifact, EmbeddingContract, Variant
 from quoit.errors import InputError
+from quoit.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE
+from quoit.tokens import TextTokenizer
 from quoit_export.calibration import (
     BUILT_IN,
     LEAST_TEXTS,
@@ -106,6 +109,23 @@ def test_every_other_text_is_a_query(artifact: Artifact) -> None:
     assert len(rows) == len(TEXTS.texts)
     assert len(rows[1]) > len(rows[0]) - 5, "the instruction stands before it"
     assert rows[1][0] == rows[3][0] != rows[0][0]
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [{}, {"document": "d: "}, {"passage": "p: "}, {"query": "q: ", "document": ""}, {"query": "", "document": ""}],
+)
+def test_texts_have_the_prompts_that_the_runtime_gives_them(artifact: Artifact, prompts: dict[str, str]) -> None:
+    contract = artifact.manifest.contract
+    assert isinstance(contract, EmbeddingContract)
+    manifest = msgspec.structs.replace(artifact.manifest, contract=msgspec.structs.replace(contract, prompts=prompts))
+    changed = dataclasses.replace(artifact, manifest=manifest)
+    rows = calibration_rows(changed, TEXTS)
+    tokenizer = TextTokenizer.load(artifact.path(artifact.manifest.tokenizer), manifest)
+    official = INSTRUCTION_TEMPLATE.format(instruction=DEFAULT_TASK)
+    before = (prompts.get("document", prompts.get("passage", "")), prompts.get("query", official))
+    wanted = tokenizer.encode([before[index % 2] + text for index, text in enumerate(TEXTS.texts)]).ids
+    assert [row.tolist() for row in rows] == [row.tolist() for row in wanted]
 
 
 def test_a_rerankers_rows_are_pairs(rerank_artifact: Artifact) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from hub import COMMIT, serve_repository
 from quoit.artifact import Artifact, EmbeddingContract, RerankContract
 from quoit.prompts import DEFAULT_TASK, RERANK_PREFIX, RERANK_SUFFIX
 from quoit_export.checkpoint import Checkpoint, open_checkpoint, tensor_shapes
@@ -268,9 +269,11 @@ def test_a_name_below_a_folder_is_a_path(tmp_path: Path, monkeypatch: pytest.Mon
     """As `models/typo` has the form of a hub id, so the hub would be asked for it."""
     (tmp_path / "models").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        CheckpointError, match=r"models/typo is no folder, .* \(the folder models exists, and has no .*typo"
-    ):
+    message = (
+        r"^models/typo is no folder, and is not looked up on the hub because the folder models exists here; correct "
+        r"the path, or run the command in another folder$"
+    )
+    with pytest.raises(CheckpointError, match=message):
         open_checkpoint("models/typo")
 
 
@@ -307,13 +310,53 @@ def test_a_hub_that_refuses_connections_is_an_error_with_a_next_step(
         open_checkpoint("some/model")
 
 
+@pytest.fixture
+def fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Checkpoint]]:
+    """Opens what tmp_path / "repository" holds, through a hub on this machine."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with serve_repository(tmp_path / "repository") as endpoint:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
+        files = f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", files)
+        yield lambda: open_checkpoint("some/model")
+
+
+def test_a_checkpoint_of_the_hub_is_fetched(tmp_path: Path, whole: Path, fetch: Callable[[], Checkpoint]) -> None:
+    folder = without_modules(copy_checkpoint(whole, tmp_path / "repository"))
+    shutil.rmtree(folder / "1_Pooling", ignore_errors=True)
+    (folder / "README.md").write_text("not needed")
+    checkpoint = fetch()
+    assert (checkpoint.source.id, checkpoint.source.revision) == ("some/model", COMMIT)
+    assert not (checkpoint.folder / "README.md").exists()
+
+
+def test_a_repository_without_safetensors_says_what_to_do(
+    tmp_path: Path, whole: Path, fetch: Callable[[], Checkpoint]
+) -> None:
+    folder = without_modules(copy_checkpoint(whole, tmp_path / "repository"))
+    (folder / SHARD).rename(folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"where the hub has no safetensors of it, convert it with transformers'"):
+        fetch()
+
+
+def test_a_repository_with_the_older_tokenizer_files_says_what_to_do(
+    tmp_path: Path, whole: Path, fetch: Callable[[], Checkpoint]
+) -> None:
+    folder = without_modules(copy_checkpoint(whole, tmp_path / "repository"))
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.json").write_text("{}")
+    (folder / "merges.txt").write_text("")
+    with pytest.raises(CheckpointError, match=r"has vocab\.json and merges\.txt, and no tokenizer\.json; make it with"):
+        fetch()
+
+
 def test_a_task_that_the_files_leave_open_can_be_said(tmp_path: Path, plain_tokenizer_file: Path, whole: Path) -> None:
     folder = without_modules(copy_checkpoint(whole, tmp_path / "copy"))
     assert isinstance(open_checkpoint(str(folder)).contract, EmbeddingContract), "its tokenizer appends the end token"
     assert isinstance(open_checkpoint(str(folder), task="rerank").contract, RerankContract)
     (folder / "tokenizer.json").unlink()
     os.link(plain_tokenizer_file, folder / "tokenizer.json")
-    with pytest.raises(CheckpointError, match="use --task rerank"):
+    with pytest.raises(CheckpointError, match="use --task embedding, or --task rerank"):
         open_checkpoint(str(folder))
     assert isinstance(open_checkpoint(str(folder), task="rerank").contract, RerankContract)
 
@@ -385,7 +428,7 @@ def test_a_config_that_does_not_say_tied_is_untied(tmp_path: Path, reranker: Pat
     """transformers' own default: the head would be missing, and its place is not taken by the embeddings."""
     folder = copy_checkpoint(reranker, tmp_path / "copy")
     edit_json(folder / "config.json", tie_word_embeddings=None)
-    with pytest.raises(CheckpointError, match=r"lacks 1 of 14 tensors: lm_head\.weight"):
+    with pytest.raises(CheckpointError, match=r"lacks the tensor lm_head\.weight"):
         open_checkpoint(str(folder))
 
 
@@ -455,7 +498,7 @@ def test_an_embedding_checkpoint_can_be_opened_as_a_reranker_when_tied(tmp_path:
 def test_an_embedding_checkpoint_without_a_head_is_no_reranker(tmp_path: Path, whole: Path) -> None:
     folder = without_modules(copy_checkpoint(whole, tmp_path / "copy"))
     edit_json(folder / "config.json", tie_word_embeddings=False)
-    with pytest.raises(CheckpointError, match=r"lacks 1 of 25 tensors: lm_head\.weight"):
+    with pytest.raises(CheckpointError, match=r"lacks the tensor lm_head\.weight"):
         open_checkpoint(str(folder), task="rerank")
 
 

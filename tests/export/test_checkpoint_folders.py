@@ -148,6 +148,24 @@ def with_buffers(found: dict[str, torch.Tensor]) -> None:
 
 NO_MODULES = removes("modules.json", "1_Pooling", PROMPTS_FILE)
 
+
+def lists_added_tokens(**flags: bool) -> Change:
+    """tokenizer_config.json lists the end token, with some flags otherwise."""
+    known = {"lstrip": False, "rstrip": False, "normalized": False, "single_word": False, "special": True}
+    return sets("tokenizer_config.json", added_tokens_decoder={"256": {"content": "<|endoftext|>", **known, **flags}})
+
+
+def sets_model(**changes: Any) -> Change:
+    """Sets options of tokenizer.json's model."""
+
+    def change(folder: Path) -> None:
+        found = json.loads((folder / "tokenizer.json").read_text())
+        found["model"].update(changes)
+        (folder / "tokenizer.json").write_text(json.dumps(found))
+
+    return change
+
+
 EMBEDDINGS = [
     Same("transformers 5 and modules"),
     Same("transformers 4.51", (older_config,)),
@@ -172,6 +190,12 @@ EMBEDDINGS = [
     Same("float32", (as_dtype(torch.float32),)),
     Same("float16", (as_dtype(torch.float16),)),
     Same("max_seq_length", (writes(SETTINGS, {"max_seq_length": 64, "do_lower_case": False}),)),
+    Same("max_seq_length in the last of the files", (writes("sentence_xlnet_config.json", {"max_seq_length": 64}),)),
+    Same("added tokens listed as they are", (lists_added_tokens(),)),
+    Same(
+        "added tokens listed for a tokenizer that is taken as it is",
+        (lists_added_tokens(), sets("tokenizer_config.json", tokenizer_class="TokenizersBackend")),
+    ),
     Same("model_max_length", (sets("tokenizer_config.json", model_max_length=64),)),
     Same(
         "max_seq_length before model_max_length",
@@ -373,9 +397,60 @@ def test_a_causal_model_reranks_by_the_official_template_when_told(
     assert_same(found, by_causal_model(folder, official))
     (message,) = [record.getMessage() for record in caplog.records]
     assert message == (
-        f"{folder} does not say how it reranks: pairs go into the official Qwen3-Reranker template, scores come from "
+        f"{folder} has no rerank template of its own: pairs use the official Qwen3-Reranker template, scores come from "
         "the tokens yes (257) and no (258)"
     )
+
+
+WARNINGS: list[tuple[str, Base, tuple[Change, ...], str]] = [
+    (
+        "its own template",
+        "reranker",
+        (),
+        "has Qwen3-Reranker's template: pairs use it, scores come from the tokens yes",
+    ),
+    (
+        "another template",
+        "reranker",
+        (writes("chat_template.jinja", OTHER_TEMPLATE),),
+        "has a template other than Qwen3-Reranker's: pairs use the template in {folder}, scores come from the tokens",
+    ),
+    (
+        "a classifier without a template",
+        "classifier",
+        (removes("chat_template.jinja"),),
+        "has no rerank template of its own: pairs use the official Qwen3-Reranker template, scores come from its "
+        "classification head",
+    ),
+    (
+        "a decoder with the template",
+        "reranker",
+        (sets("config.json", architectures=["Qwen3Model"]),),
+        "has Qwen3-Reranker's template: pairs use it, scores come from the tokens yes (257) and no (258)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "base", "changes", "says"), WARNINGS, ids=[case[0] for case in WARNINGS])
+def test_a_reranker_by_the_callers_word_says_what_it_uses(
+    kit: Kit,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    base: Base,
+    changes: tuple[Change, ...],
+    says: str,
+) -> None:
+    folder = make_folder(kit, base, changes, tmp_path / "checkpoint")
+    open_checkpoint(str(folder), task="rerank")
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith(f"{folder} {says.format(folder=folder)}")
+
+
+def test_a_reranker_by_its_own_files_says_nothing(kit: Kit, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    open_checkpoint(str(make_folder(kit, "reranker", (), tmp_path / "plain")))
+    open_checkpoint(str(make_folder(kit, "reranker", (cross,), tmp_path / "modules")), task="rerank")
+    assert not caplog.records
 
 
 @dataclass(frozen=True)
@@ -492,7 +567,11 @@ REFUSED = [
         "and no model.safetensors.index.json; fetch that file too",
     ),
     Refused("another name", (lambda folder: (folder / SHARD).rename(folder / "weights.safetensors"),), "rename it to"),
-    Refused("no weights", (NO_SAFETENSORS,), "model.safetensors is missing"),
+    Refused(
+        "no weights",
+        (NO_SAFETENSORS,),
+        "is not a complete checkpoint, fetch it again, or, where the hub has no safetensors of it, convert it",
+    ),
     Refused("a folder that holds a checkpoint", (only_in("checkpoint-500"),), "its folder checkpoint-500 has one"),
     # The tokenizer.
     Refused(
@@ -514,6 +593,68 @@ REFUSED = [
         "a token that tokenizer.json lacks",
         "adds the token 'word' as id '300'",
         added_tokens_decoder={"300": {"content": "word", "special": False}},
+    ),
+    Refused(
+        "an added token whose flag differs",
+        (lists_added_tokens(rstrip=True),),
+        "sets rstrip of the token '<|endoftext|>' to True, and tokenizer.json to False",
+    ),
+    Refused(
+        "an added token that is not special there",
+        (lists_added_tokens(special=False),),
+        "sets special of the token '<|endoftext|>' to False, and tokenizer.json to True",
+    ),
+    Refused(
+        "an added token that is not listed",
+        (tokenizer(lambda found: found.add_tokens(["[MORE]"])), lists_added_tokens()),
+        "leaves '[MORE]' out of added_tokens_decoder",
+    ),
+    tokenizer_config(
+        "an ordinary token that is listed as added",
+        "adds the token 'a', which is an ordinary one in tokenizer.json",
+        added_tokens_decoder={"97": {"content": "a", "special": False}},
+    ),
+    tokenizer_config(
+        "an ordinary token that is named as special",
+        "names 'a' as extra_special_tokens, which is an ordinary token",
+        extra_special_tokens=["a"],
+    ),
+    Refused(
+        "a prompt of a token in a list of special ones",
+        (sets("tokenizer_config.json", additional_special_tokens=["[QRY]"]), prompts(prompts={"query": "[QRY] "})),
+        "lacks '[QRY]', which tokenizer_config.json names as additional_special_tokens",
+    ),
+    Refused(
+        "a prompt of a token in a map of special ones",
+        (sets("tokenizer_config.json", extra_special_tokens={"q": "[QRY]"}), prompts(prompts={"query": "[QRY] "})),
+        "lacks '[QRY]', which tokenizer_config.json names as extra_special_tokens",
+    ),
+    Refused(
+        "a prompt of a token in the map's own file",
+        (
+            writes("special_tokens_map.json", {"additional_special_tokens": [{"content": "[QRY]"}]}),
+            prompts(prompts={"query": "[QRY] "}),
+        ),
+        "lacks '[QRY]', which special_tokens_map.json names as additional_special_tokens",
+    ),
+    Refused(
+        "a prompt with a special token",
+        (prompts(prompts={"query": "<|endoftext|>Q: "}),),
+        "has the special token '<|endoftext|>' in a prompt",
+    ),
+    Refused(
+        "ends of words", (sets_model(end_of_word_suffix="</w>"),), "sets end_of_word_suffix of its model to '</w>'"
+    ),
+    Refused(
+        "a prefix of parts",
+        (sets_model(continuing_subword_prefix="##"),),
+        "sets continuing_subword_prefix of its model",
+    ),
+    Refused("chance", (sets_model(dropout=0.1),), "sets dropout of its model to 0.1"),
+    Refused(
+        "chance in a tokenizer that is taken as it is",
+        (sets_model(dropout=0.1), sets("tokenizer_config.json", tokenizer_class="TokenizersBackend")),
+        "sets dropout of its model to 0.1",
     ),
     Refused("an added token", (writes("added_tokens.json", {"word": 300}),), "adds the token 'word' as id 300"),
     Refused(
@@ -550,6 +691,17 @@ REFUSED = [
     settings("expanded queries", "sets query_expansion to {", query_expansion={"strategy": "fixed", "length": 32}),
     settings("an unknown setting", "sets stride to 3", stride=3),
     settings("a limit of one token", "max_seq_length 1;", max_seq_length=1),
+    Refused(
+        "a limit in another of the Transformer's files",
+        (writes("sentence_xlnet_config.json", {"max_seq_length": 1}),),
+        "sentence_xlnet_config.json has max_seq_length 1;",
+    ),
+    Refused(
+        "the last of the Transformer's files alone",
+        (NO_MODULES, writes("sentence_xlnet_config.json", {"max_seq_length": 64})),
+        "modules.json is missing beside sentence_xlnet_config.json; fetch the checkpoint again, or remove "
+        "sentence_xlnet_config.json if this is a plain transformers checkpoint",
+    ),
     settings("another tokenizer", "sets tokenizer_name_or_path to 'x'", tokenizer_name_or_path="x"),
     settings("the model's own arguments", "sets config_kwargs to {", config_kwargs={"is_causal": False}),
     settings("a chat template around texts", "sets modality_config to {", modality_config={"message": {}}),
@@ -578,8 +730,15 @@ REFUSED = [
         "reranker",
         "embedding",
     ),
-    Refused("a causal model", (removes("chat_template.jinja"),), "use --task rerank, which takes", "reranker"),
-    Refused("a chat model", (writes("chat_template.jinja", CHAT_TEMPLATE),), "--task rerank, which takes", "reranker"),
+    Refused(
+        "a causal model", (removes("chat_template.jinja"),), "or --task rerank, and see in its warning", "reranker"
+    ),
+    Refused(
+        "a chat model",
+        (writes("chat_template.jinja", CHAT_TEMPLATE),),
+        "or --task rerank, and see in its warning",
+        "reranker",
+    ),
     Refused("a template that names no answers", (writes("chat_template.jinja", OTHER_TEMPLATE),), "--task", "reranker"),
     Refused(
         "a template of many",
@@ -653,7 +812,7 @@ REFUSED = [
             tokenizer(lambda found: found.add_tokens(["that!"])),
             writes("chat_template.jinja", RERANK_TEMPLATE.replace(RERANK_SUFFIX, "!" + RERANK_SUFFIX)),
         ),
-        "joins the chat template's ends with the text",
+        "makes one token from the end of the template's prefix (or the start of its suffix)",
         "reranker",
     ),
 ]
@@ -689,7 +848,7 @@ INFO = [
         [
             f"  query prompt {json.dumps(OFFICIAL_PROMPT)} (Qwen3-Embedding's official one: the checkpoint has no "
             "config_sentence_transformers.json)\n",
-            "  vectors are the state of token 256 behind a text; `encode` puts no prompt before it\n",
+            "  a vector is the state of end token 256 after the text; `encode` adds no prompt\n",
             ", 2,048 tokens, ",
         ],
     ),
@@ -699,7 +858,7 @@ INFO = [
     ),
     (
         Same("a default prompt", (prompts(prompts={"search": "s: ", "query": "q: "}, default_prompt_name="search"),)),
-        ['  query prompt "q: " (by', '  search prompt "s: "\n', "`encode` puts the search prompt before it\n"],
+        ['  query prompt "q: " (by', '  search prompt "s: "\n', "`encode` adds the search prompt\n"],
     ),
     (Same("a reranker", (), "reranker"), ["  scores are the logit of token 257 minus that of token 258\n"]),
     (Same("a classifier", (), "classifier"), ["  scores come from the checkpoint's classification head\n"]),

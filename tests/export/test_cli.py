@@ -100,6 +100,16 @@ def test_no_progress_is_drawn_where_stderr_is_no_terminal(tmp_path: Path, small_
     assert found.stderr == ""
 
 
+def test_a_warning_begins_with_the_programs_name(tmp_path: Path, plain_tokenizer_file: Path) -> None:
+    """In a process of its own: here pytest has set up logging already."""
+    model = make_reranker(hidden_size=32, num_hidden_layers=1)
+    folder = save_rerank_checkpoint(tmp_path / "reranker", plain_tokenizer_file, model)
+    command = [sys.executable, "-m", "quoit_export", str(folder), str(tmp_path / "out"), "--task", "rerank"]
+    found = subprocess.run([*command, "--precision", "fp32"], capture_output=True, text=True, timeout=120, check=False)
+    assert found.returncode == 0
+    assert re.fullmatch(rf"quoit-export: {folder} has Qwen3-Reranker's template: .*\n", found.stderr), found.stderr
+
+
 def test_a_precision_said_twice_is_written_once(run: Run, tmp_path: Path, small_folder: Path) -> None:
     code, out, _ = run(small_folder, tmp_path / "out", "--precision", "fp32", "fp32")
     assert code == 0
@@ -210,7 +220,7 @@ def test_an_embedding_checkpoint_is_exported_for_reranking_when_asked_to(
     code, out, _ = run(folder, tmp_path / "out", "--task", "rerank", "--precision", "fp32", "--verify")
     assert code == 0
     assert f": {folder.name}, rerank, 32 dimensions, " in out
-    assert "pairs go into the official Qwen3-Reranker template, scores come from the tokens yes (9693)" in caplog.text
+    assert "pairs use the official Qwen3-Reranker template, scores come from the tokens yes (9693)" in caplog.text
     assert read_artifact(tmp_path / "out").manifest.task == "rerank"
 
 
@@ -246,6 +256,7 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert caught.value.code == 0
     out = capsys.readouterr().out
+    assert "texts to make int8, int4 and fp16 with" in " ".join(out.split())
     for option in ("--precision", "--task", "--revision", "--verify", "--keep-rejected", "--overwrite"):
         assert option in out
 

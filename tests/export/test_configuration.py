@@ -8,14 +8,16 @@ import pytest
 from tokenizers import Tokenizer, processors
 
 from quoit.artifact import TOKENIZER, Task
+from quoit.prompts import DEFAULT_TASK
 from quoit_export.configuration import is_classifier, read_architecture, read_position_limit
-from quoit_export.contracts import Papers, recognise_task
+from quoit_export.contracts import CheckpointFiles, recognise_task
 from quoit_export.errors import CheckpointError
 from quoit_export.json_files import read_json
 from quoit_export.modules import read_modules
+from quoit_export.templates import read_template
 from quoit_export.tokenizer_files import read_answer_id, read_end_token_id, read_tokenizer
 from qwen3_tokenizer import END_TOKEN
-from random_checkpoint import PROMPTS, TASK, write_rerank_template, write_sentence_transformers_files
+from random_checkpoint import PROMPTS, write_rerank_template, write_sentence_transformers_files
 from support import SMALL, byte_tokenizer, edit_json
 
 FOLDER = Path("some/checkpoint")
@@ -174,7 +176,7 @@ def test_a_json_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes
 def test_prompts_are_the_checkpoints_own(modules_folder: Path) -> None:
     found = read_modules(modules_folder)
     assert found.prompts == PROMPTS
-    assert found.prompts["query"] == f"Instruct: {TASK}\nQuery:"
+    assert found.prompts["query"] == f"Instruct: {DEFAULT_TASK}\nQuery:"
     assert found.default_prompt_name is None
 
 
@@ -252,7 +254,9 @@ def recognise(folder: Path, architectures: list[str] | None, *, appends: bool, a
     tokenizer = byte_tokenizer()
     if not appends:
         tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
-    return recognise_task(Papers(read_modules(folder), {"architectures": architectures}, tokenizer), asked)
+    config = {"architectures": architectures}
+    files = CheckpointFiles(read_modules(folder), config, tokenizer, {}, read_template(folder, {}, {}))
+    return recognise_task(files, asked)
 
 
 @pytest.mark.parametrize("appends", [True, False])
@@ -280,7 +284,9 @@ def test_the_official_template_makes_a_reranker(tmp_path: Path, architecture: st
     "architectures", [["Qwen3Model"], ["Qwen3ForCausalLM"], ["Qwen3ForSequenceClassification"], [], None]
 )
 def test_an_ambiguous_checkpoint_asks_for_its_task(tmp_path: Path, architectures: list[str] | None) -> None:
-    with pytest.raises(CheckpointError, match=r"use --task rerank, .*, or --task embedding"):
+    with pytest.raises(
+        CheckpointError, match=r"use --task embedding, or --task rerank, and see in its warning which template"
+    ):
         recognise(tmp_path, architectures, appends=False)
     assert recognise(tmp_path, architectures, appends=False, asked="rerank") == "rerank"
     assert recognise(tmp_path, architectures, appends=False, asked="embedding") == "embedding"
@@ -292,12 +298,12 @@ def test_the_end_token_is_what_the_tokenizer_appends(checkpoint_folder: Path, to
 
 def test_a_tokenizer_larger_than_the_vocabulary_is_refused(checkpoint_folder: Path) -> None:
     with pytest.raises(CheckpointError, match="token ids up to 151668, but the model has 151668 embeddings"):
-        read_tokenizer(checkpoint_folder, 151_668)
+        read_tokenizer(checkpoint_folder, 151_668, {})
 
 
 def test_a_tokenizer_smaller_than_the_vocabulary_is_accepted(checkpoint_folder: Path) -> None:
     """The official checkpoints pad their table to 151,936 rows."""
-    assert read_tokenizer(checkpoint_folder, 151_936).token_to_id(END_TOKEN) == 151_643
+    assert read_tokenizer(checkpoint_folder, 151_936, {}).token_to_id(END_TOKEN) == 151_643
 
 
 def small_tokenizer(template: str | None) -> Tokenizer:
@@ -357,5 +363,5 @@ def test_a_tokenizer_that_cannot_be_read_is_named(tmp_path: Path, content: str |
     if content is not None:
         (tmp_path / TOKENIZER).write_text(content)
     with pytest.raises(CheckpointError, match=message) as caught:
-        read_tokenizer(tmp_path, 2)
+        read_tokenizer(tmp_path, 2, {})
     assert str(tmp_path / TOKENIZER) in str(caught.value)

@@ -17,12 +17,11 @@ from fuzzing import JSON_VALUES, TEXTS, damaged, fuzz, mutated_json
 from quoit.artifact import TOKENIZER, Architecture
 from quoit_export.checkpoint import open_checkpoint, tensor_shapes
 from quoit_export.configuration import is_classifier, read_architecture, read_position_limit
-from quoit_export.contracts import Papers, read_contract, read_max_tokens
+from quoit_export.contracts import CheckpointFiles, read_contract, read_files, read_max_tokens
 from quoit_export.errors import CheckpointError
 from quoit_export.json_files import read_json
 from quoit_export.modules import Modules, read_modules
 from quoit_export.templates import read_template
-from quoit_export.tokenizer_files import read_tokenizer
 from random_checkpoint import RERANK_TEMPLATE
 
 ROPE = {"rope_type": "default", "rope_theta": 1e6}
@@ -156,7 +155,7 @@ def test_modules_and_prompts_are_understood_or_refused(
         assert all(isinstance(text, str) for text in found.prompts.values())
         assert found.default_prompt_name is None or found.default_prompt_name in found.prompts
         assert folder in (found.transformer, found.transformer.parent)
-        assert read_max_tokens(Papers(found, config, Tokenizer(BPE()))) >= 2
+        assert read_max_tokens(CheckpointFiles(found, config, Tokenizer(BPE()), {}, None)) >= 2
     except CheckpointError as error:
         assert str(folder) in str(error)  # noqa: PT017
 
@@ -165,8 +164,7 @@ def test_modules_and_prompts_are_understood_or_refused(
 @given(st.text(alphabet="{}%|" + "abc \n'\"", max_size=40) | st.sampled_from(TEMPLATES), JSON_VALUES)
 def test_any_template_renders_pairs_or_is_none(folder: Path, template: str, settings: object) -> None:
     (folder / "chat_template.jinja").write_text(template)
-    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": settings, "eos_token": settings}))
-    found = read_template(folder, {})
+    found = read_template(folder, {"chat_template": settings, "eos_token": settings}, {})
     assert found is None or found.official
 
 
@@ -199,8 +197,8 @@ def test_any_tokenizer_is_read_or_refused(folder: Path, config: dict[str, Any], 
     (folder / TOKENIZER).write_bytes(data.draw(damaged(content) | texts | texts))
     for task in ("embedding", "rerank"):
         try:
-            papers = Papers(Modules(folder, folder), config, read_tokenizer(folder, config["vocab_size"]))
-            read_contract(papers, task, hidden_size=96, max_tokens=2048)
+            files = read_files(Modules(folder, folder), config, task)
+            read_contract(files, task, hidden_size=96, max_tokens=2048)
         except CheckpointError as error:
             assert TOKENIZER in str(error)  # noqa: PT017
 

@@ -82,7 +82,7 @@ def describe_output(contract: Contract) -> str:
     if isinstance(contract, EmbeddingContract):
         name = contract.default_prompt_name
         plain = "no prompt" if name is None else f"the {name} prompt"
-        return f"vectors are the state of token {contract.end_token_id} behind a text; `encode` puts {plain} before it"
+        return f"a vector is the state of end token {contract.end_token_id} after the text; `encode` adds {plain}"
     if contract.yes_token_id is None:
         return "scores come from the checkpoint's classification head"
     return f"scores are the logit of token {contract.yes_token_id} minus that of token {contract.no_token_id}"
