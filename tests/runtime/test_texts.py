@@ -267,7 +267,7 @@ def test_one_string_is_a_text_and_no_container(models: Models, text: str) -> Non
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", MISSING)
 def test_a_missing_text_is_refused_with_its_index(models: Models, method: str, kind: str) -> None:
-    name = "the document of pair 1" if method == "rank" else "text 1"
+    name = "document 1" if method == "rank" else "text 1"
     with pytest.raises(TypeError, match=rf"{name} is \w+ .*, not str; leave out missing values, or replace them by ''"):
         methods(models)[method](MISSING[kind])
 
