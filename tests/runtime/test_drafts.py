@@ -381,11 +381,3 @@ def test_a_disk_that_is_full_when_a_run_is_taken_up_leaves_its_rows(tmp_path: Pa
     assert sorted(path.name for path in folder.iterdir()) == sorted([PROGRESS, ROWS])
     assert run(file, resume=True).resumed.rows == 2 * WINDOW
     np.testing.assert_array_equal(read_back(file), make_vectors(TEXTS))
-
-
-def test_a_folder_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
-    """A file in the place of the draft's folder."""
-    (tmp_path / ".vectors.npy.partial").write_bytes(b"a file")
-    with pytest.raises(FileExistsError):
-        run(tmp_path / "vectors.npy")
-    assert [path.name for path in tmp_path.iterdir()] == [".vectors.npy.partial"]

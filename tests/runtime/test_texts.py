@@ -293,7 +293,7 @@ def test_an_invalid_item_is_found_before_anything_is_computed(models: Models, mo
     many: list[Any] = ["a"] * (WINDOW_TEXTS + 1) + [5]
     with pytest.raises(TypeError, match=f"text {WINDOW_TEXTS + 1} is int 5"):
         embedder.encode(stepped(many))
-    with pytest.raises(TypeError, match=f"the document of pair {WINDOW_TEXTS + 1} is int 5"):
+    with pytest.raises(TypeError, match=f"document {WINDOW_TEXTS + 1} is int 5"):
         reranker.rank(QUERY, stepped(many))
     with pytest.raises(TypeError, match=f"the document of pair {WINDOW_TEXTS + 1} is int 5"):
         reranker.predict((QUERY, text) for text in many)
