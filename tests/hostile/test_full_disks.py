@@ -208,7 +208,7 @@ def check_warned_once(report: str, folder: Path | str) -> None:
 
 
 def test_a_search_without_a_home_warns_once_and_answers(tmp_path: Path, model: list[object]) -> None:
-    check_warned_once(search(tmp_path, model, HOME="/proc/x"), "/proc/x/.cache/quoit/vectors")
+    check_warned_once(search(tmp_path, model, HOME="/proc/x"), "/proc/x")
 
 
 def test_a_search_on_a_full_disk_warns_once_and_answers(tmp_path: Path, disk: Disk, model: list[object]) -> None:

@@ -348,7 +348,7 @@ def test_a_text_that_is_none_is_refused_by_its_name(reranker: Reranker) -> None:
         reranker.rank(wrong, ["a"])
     with pytest.raises(TypeError, match="instruction is int 5, not str"):
         reranker.rank("a", ["b"], instruction=wrong)
-    with pytest.raises(TypeError, match="the document of pair 2 is int 5"):
+    with pytest.raises(TypeError, match="document 2 is int 5"):
         reranker.rank("a", ["b", "c", wrong])
     with pytest.raises(InputError, match="the document of pair 1 has the lone surrogate"):
         reranker.predict([("a", "b"), ("a", "b\ud800")])
