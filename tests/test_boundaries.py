@@ -1,9 +1,13 @@
 """What may import what, and what the package shows to the outside."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
+
+import pytest
 
 import quoit
 
@@ -64,6 +68,28 @@ def test_the_public_surface_is_this() -> None:
 def test_the_version_is_that_of_the_distribution() -> None:
     assert quoit.__version__ == version("quoit")
     assert modules_after("import quoit; assert '__version__' not in vars(quoit)"), "looked up when it is asked for"
+
+
+def test_sources_that_are_not_installed_have_no_version() -> None:
+    """Without site-packages there is no distribution; what asks with a default gets the default."""
+    program = "import quoit; print(hasattr(quoit, '__version__'), getattr(quoit, '__version__', None))"
+    command = [sys.executable, "-S", "-c", program]
+    environment = os.environ | {"PYTHONPATH": str(Path(quoit.__file__).parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "False None\n", "")
+
+
+@pytest.mark.parametrize("name", ["errors.InputError", "pooling.Output", "readers.formats.KINDS", "embedder.Embedder"])
+def test_a_module_is_there_after_import_quoit(name: str) -> None:
+    """In a fresh process, which has loaded none of them."""
+    module = f"quoit.{name.split('.')[0]}"
+    assert module not in modules_after("import quoit")
+    assert module in modules_after(f"import quoit; quoit.{name}")
+
+
+@pytest.mark.parametrize("name", ["_errors", "__wrapped__", "errors.InputError", "../errors", "", "numpy"])
+def test_what_is_no_module_of_quoit_is_no_attribute(name: str) -> None:
+    assert getattr(quoit, name, None) is None
 
 
 def test_every_error_is_a_quoit_error() -> None:

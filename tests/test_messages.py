@@ -390,6 +390,11 @@ def bench_without_a_cache(world: World) -> list[str]:
     return ["bench", str(world.sources.artifact)]
 
 
+def version_of_sources(world: World) -> object:
+    world.patch.setattr(sys, "path", [])  # no distribution is found
+    return quoit.__version__
+
+
 def forget_to_resume(world: World) -> None:
     draft(world, "a", "b", resume=False)
     draft(world, "a", "b", "c", resume=False)
@@ -1034,7 +1039,13 @@ FILES = [
     Case(
         "an empty folder", lambda world: read_texts(str(world.folder)), InputError, " is a folder without", "end in one"
     ),
-    Case("a name that is empty", lambda _: read_texts(""), InputError, "'' names no file", "name a file or a folder"),
+    Case(
+        "a name that is empty",
+        lambda _: read_texts(""),
+        InputError,
+        "the file name is empty",
+        "name a file or a folder",
+    ),
     Case(
         "a folder that is closed", read_a_folder_that_is_closed, InputError, "cannot be listed: Permission", "check its"
     ),
@@ -1056,7 +1067,13 @@ FILES = [
     Case("no array", read("a.json", '{"text": ["a"]}'), InputError, """begins '{"text": ["a"]}'""", "make it an array"),
     Case("no JSON array", read("a.json", '["a",\n'), InputError, "a.json, line 2 is not JSON", "correct it"),
     Case("an array without a comma", read("a.json", '["a"\n "b"]'), InputError, "line 2 has neither", "correct it"),
-    Case("two arrays", read("a.json", '["a"]\n["b"]'), InputError, "line 2 has more behind the array", "correct it"),
+    Case(
+        "two arrays",
+        read("a.json", '["a"]\n["b"]'),
+        InputError,
+        "line 2 has text after the end of the array",
+        "correct it",
+    ),
     Case("an array in a line", read("a.jsonl", '["a"]\n'), InputError, "line 1 begins an array", "--input-format json"),
     Case(
         "a key twice",
@@ -1072,7 +1089,7 @@ FILES = [
         "line 1 has the lone",
         "correct the escape",
     ),
-    Case("all without the column", all_lack_the_column, InputError, "line 1 has no text in 'text'", "with --column"),
+    Case("all without the column", all_lack_the_column, InputError, "line 1 has no key 'text'", "with --column"),
     Case("a row too long", read("a.csv", "text\na,b\n"), InputError, "a.csv, line 2 has 2 fields", "in quotes"),
     Case("a quote not closed", read("a.csv", 'text\n"a\nb\n'), InputError, "a.csv, line 2 has a quote", "close it"),
     Case("a CSV column twice", read("a.csv", "text,text\n"), InputError, "line 1 names the column 'text' 2", "rename"),
@@ -1143,12 +1160,18 @@ FILES = [
         "/texts.parquet cannot be read after row 0",
         "check it",
     ),
-    Case("a row without a text", read_table(text=["a", None]), InputError, "row 2 has no text", "with --skip-missing"),
+    Case(
+        "a row without a text",
+        read_table(text=["a", None]),
+        InputError,
+        "row 2 has null in 'text'",
+        "with --skip-missing",
+    ),
     Case(
         "a record without a text",
         read("texts.jsonl", '{"body": "a"}\n'),
         InputError,
-        "no text in 'text', but the keys ['body']",
+        "no key 'text'; its keys are ['body']",
         "name another with --column",
     ),
     Case(
@@ -1222,6 +1245,13 @@ TEXTS = [
     Case("a pair that is one string", predict("alone"), TypeError, "str 'alone'", "make it (query, document)"),
     Case("a pair of three", predict(("a", "b"), ("a", "b", "c")), TypeError, "pair 1", "make it (query, document)"),
     Case("a pair that is a matrix", predict(np.eye(3)), TypeError, "pair 0 is ndarray", "make it (query, document)"),
+    Case(
+        "a document without a text",
+        lambda world: world.reranker().rank("query", ["a", None]),  # type: ignore[list-item]
+        TypeError,
+        "document 1 is NoneType None",
+        "leave out missing values",
+    ),
     Case("a document that is None", predict(("a", None)), TypeError, "document of pair 0 is NoneType", "leave out"),
     Case("a text that is NaN", encode(["a", np.nan]), TypeError, "text 1 is float nan", "leave out missing values"),
     Case("a mapping of texts", encode({"id": "a"}), TypeError, "texts is dict", "pass list(texts.values())"),
@@ -1256,8 +1286,8 @@ TEXTS = [
 
 OPTIONS = [
     Case("an unknown type of vectors", encode("a", dtype="int4"), InputError, "'int4'", "choose one of float32"),
-    Case("no dimensions", encode("a", dim=0), InputError, "dim 0 ", "choose one inside"),
-    Case("more dimensions than there are", encode("a", dim=97), InputError, "dim 97 ", "choose one inside"),
+    Case("no dimensions", encode("a", dim=0), InputError, "dim 0 ", "a whole number from 32 to 96"),
+    Case("more dimensions than there are", encode("a", dim=97), InputError, "dim 97 ", "a whole number from 32 to 96"),
     Case("int8 without ranges", encode("a", dtype="int8"), InputError, "'int8'", "ranges=calibration_ranges(sample)"),
     Case(
         "ranges that are words",
@@ -1290,6 +1320,9 @@ OPTIONS = [
     Case("CUDA graphs by number", load(cuda_graphs=1), TypeError, "cuda_graphs is int 1", "make it True or False"),
     Case("numpy's float64", encode("a", dtype=np.float64), InputError, "numpy.float64", "choose one of float32"),
     Case("a name that quoit has not", lambda _: cast("Any", quoit).Encoder, AttributeError, "'Encoder'", "Embedder"),
+    Case(
+        "a version of sources alone", version_of_sources, AttributeError, "quoit is not installed", "`pip install` it"
+    ),
     Case("no threads", load(threads=0), InputError, "threads 0 ", "a whole number from 1 to 1024"),
     Case("CUDA graphs on a CPU", load(cuda_graphs=True), InputError, "cuda_graphs True ", "leave it out, or use"),
     Case("more workers than threads", load(threads=2, workers=3), InputError, "workers 3 ", "from 1 to 2"),

@@ -28,18 +28,33 @@ else:
     """The modules of the public names; the others are in `errors`."""
 
     def __getattr__(name: str) -> object:
-        """A public name, or the version, looked up among the installed distributions."""
-        if name not in __all__:
-            raise AttributeError(f"quoit has no {name!r}; it has {', '.join(__all__)}")
-        if name == "__version__":
-            from importlib.metadata import version
-
-            return version("quoit")
+        """A public name, the version of the installed distribution, or a module such as `quoit.errors`."""
         from importlib import import_module
 
+        if name == "__version__":
+            return installed_version()
+        if name not in __all__:
+            if is_module(name):
+                return import_module(f"quoit.{name}")
+            raise AttributeError(f"quoit has no {name!r}; it has {', '.join(__all__)}")
         value = getattr(import_module(f"quoit.{MODULES.get(name, 'errors')}"), name)
         globals()[name] = value
         return value
+
+    def installed_version() -> str:
+        """The version; sources that are not installed have none."""
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("quoit")
+        except PackageNotFoundError as error:
+            raise AttributeError("quoit is not installed, and has no version; `pip install` it") from error
+
+    def is_module(name: str) -> bool:
+        """Whether quoit has a public module of a name."""
+        from importlib.util import find_spec
+
+        return name.isidentifier() and not name.startswith("_") and find_spec(f"quoit.{name}") is not None
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 import numpy as np
 
-from quoit.errors import shown
+from quoit.errors import InputError, shown
 
 COUNTERPARTS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("truncate_dim", "dimensions", "output_dim", "output_dimension"), ("dim",)),
@@ -51,6 +51,26 @@ def integer(value: object) -> int | None:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         return None
+
+
+def check_number(name: str, value: object, least: int, most: int | None = None, *, advice: str = "") -> int:
+    """The value as an int, when it is a whole number within bounds.
+
+    Args:
+        name: the name of the option, for the error.
+        value: what the caller gave.
+        least: the least that it may be.
+        most: the most that it may be; None for no limit.
+        advice: what the error ends with.
+
+    Raises:
+        InputError: it is no whole number, or out of bounds.
+    """
+    number = integer(value)
+    if number is None or number < least or (most is not None and number > most):
+        bounds = f"from {least} on" if most is None else f"from {least} to {most}"
+        raise InputError(f"{name} {shown(value)} must be a whole number {bounds}{advice}")
+    return number
 
 
 def flag(name: str, value: object) -> bool:

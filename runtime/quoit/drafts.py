@@ -22,7 +22,7 @@ import numpy as np
 
 from quoit.errors import InputError, brief
 from quoit.pooling import Vectors
-from quoit.prompts import check_text
+from quoit.text_hash import TextHash
 from quoit.tokens import Truncation
 from quoit.writers import VECTOR_WRITERS, check_destination, locked, naming_a_full_disk, real_file, replacing
 
@@ -51,36 +51,13 @@ class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     truncation: Truncation = Truncation()
 
 
-class TextHash:
-    """The SHA-256 of consecutive texts."""
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-
-    def follow(self, texts: Iterable[str]) -> Iterator[str]:
-        """The texts, each hashed as it passes.
-
-        Raises:
-            TypeError, InputError: as `quoit.prompts.check_text`; the hash is then that of the texts before.
-        """
-        for index, text in enumerate(texts):
-            content = check_text(text, f"text {index}").encode()
-            self._hash.update(len(content).to_bytes(8, "little"))
-            self._hash.update(content)
-            yield text
-
-    def hexdigest(self) -> str:
-        """The hash of the texts so far."""
-        return self._hash.hexdigest()
-
-
 class Draft:
     """The vectors of an unfinished run; made by `drafting`.
 
     Attributes:
         progress: what counts so far.
         resumed: what counted when this run began.
-        fits: False once the texts of this run turned out to be others than those of the draft.
+        fits: False if this run's texts differ from the draft's.
     """
 
     def __init__(self, folder: Path, progress: Progress, like: Vectors) -> None:
@@ -96,18 +73,15 @@ class Draft:
         self.like = like
         self.hash = TextHash()
         self.resumed = progress
-        self.left_out: Sequence[int] = ()  # numbers that rows of vectors do not get as ids, ascending
+        self.left_out: Sequence[int] = ()  # row numbers without a vector (skipped texts), ascending
         self.fits = True
-        self.file: IO[bytes] = (folder / ROWS).open("r+b" if progress.rows else "w+b")
         self.row_bytes = like.shape[1] * like.dtype.itemsize
-        self._write_header()
-        self.file.seek(0, os.SEEK_END)
-        end = self.header_bytes + progress.rows * self.row_bytes
-        if self.file.tell() < end:
-            self.file.close()
-            raise InputError(f"{folder} is damaged: {ROWS} is too short; {ANEW}")
-        self.file.truncate(end)
-        self.file.seek(end)
+        self.file: IO[bytes] = (folder / ROWS).open("r+b" if progress.rows else "w+b")
+        try:
+            self._drop_uncounted()
+        except BaseException:
+            self.close()
+            raise
 
     def remaining(self, texts: Iterable[str]) -> Iterator[str]:
         """The texts that have no vector yet, after a check that the others are those of the draft.
@@ -148,15 +122,21 @@ class Draft:
             draft.write_bytes(content)
         self.progress = progress
 
+    def close(self) -> None:
+        """Closes the rows file, whose last bytes a full disk may not take."""
+        with suppress(OSError):
+            self.file.close()
+
     def publish(self, destination: Path) -> None:
         """Gives the vectors their final form and name, and removes the draft.
 
         Raises:
             InputError: the disk is full; the draft stays as it was.
         """
-        self._write_header()
-        self.file.close()
         rows, real = self.folder / ROWS, real_file(destination)
+        with naming_a_full_disk(destination, rows):
+            self._write_header()
+            self.file.close()
         if destination.suffix == NPY:
             rows.replace(real)
         else:
@@ -174,6 +154,20 @@ class Draft:
             whole.unlink(missing_ok=True)
             raise
         return whole
+
+    def _drop_uncounted(self) -> None:
+        """Writes the header, and cuts the rows that progress.json does not count.
+
+        Raises:
+            InputError: rows that it counts are missing.
+        """
+        self._write_header()
+        self.file.seek(0, os.SEEK_END)
+        end = self.header_bytes + self.progress.rows * self.row_bytes
+        if self.file.tell() < end:
+            raise InputError(f"{self.folder} is damaged: {ROWS} is too short; {ANEW}")
+        self.file.truncate(end)
+        self.file.seek(end)
 
     def _write_header(self) -> None:
         """The .npy header with the row count so far.
@@ -206,12 +200,8 @@ def drafting(
     check_destination(destination, SUFFIXES)
     folder = _folder(destination)
     with locked(real_file(destination), InputError):
-        progress = None if restart else _take_up(folder, job, resume)
-        if progress is None:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            progress = Progress(job)
-        draft = Draft(folder, progress, like)
+        found = None if restart else _take_up(folder, job, resume)
+        draft = _open(destination, folder, found or Progress(job), like)
         try:
             yield draft
             draft.publish(destination)
@@ -241,10 +231,28 @@ def _folder(destination: Path) -> Path:
     return real.with_name(f".{real.name}.partial")
 
 
+def _open(destination: Path, folder: Path, progress: Progress, like: Vectors) -> Draft:
+    """The draft in a folder, which is made anew where progress counts no vectors.
+
+    Raises:
+        InputError: the disk is full, and a folder without vectors is removed; or the draft is damaged.
+    """
+    try:
+        if not progress.rows:
+            shutil.rmtree(folder, ignore_errors=True)
+            with naming_a_full_disk(destination, folder):
+                folder.mkdir()
+        with naming_a_full_disk(destination, folder / ROWS):
+            return Draft(folder, progress, like)
+    except BaseException:
+        if not progress.rows:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 def _close(draft: Draft, error: BaseException) -> None:
-    """Closes the draft of a run that an error ended: removes it where it has no vectors, else tells the error of it."""
-    with suppress(OSError):  # on a full disk, closing tries once more to write
-        draft.file.close()
+    """Close the draft after an error: remove it if it has no vectors, else add a note about --resume to the error."""
+    draft.close()
     if not draft.progress.rows:
         shutil.rmtree(draft.folder, ignore_errors=True)
     elif draft.fits:

@@ -72,7 +72,7 @@ class Embedder:
             ArtifactError: the artifact is absent, damaged, for reranking, or rejected by its parity gate.
             ProviderError: onnxruntime or the provider asked for cannot run here.
             InputError: an argument is out of bounds.
-            TypeError: there is no option of a name.
+            TypeError: an unknown option was given.
         """
         refuse_unknown(Embedder, "__init__", unknown)
         artifact = open_artifact(path)
@@ -116,15 +116,15 @@ class Embedder:
                 types are taken too.
             ranges: [2, dim], for `int8` and `uint8`; see `quoit.calibration_ranges`.
             show_progress: draw a progress bar on standard error.
-            **unknown: no option has another name; the error says which one is meant.
+            **unknown: Refused; the error names the matching option.
 
         Returns:
             [n, dim] in the order of the texts, float32 with unit rows unless the options say otherwise; [dim] for
             one string.
 
         Raises:
-            TypeError: an item is not a string, with its index; what holds the texts has no order; or there is no
-                option of a name.
+            TypeError: an item is not a string, with its index; what holds the texts has no order; or an unknown
+                option was given.
             InputError: an option cannot be met, or a text cannot be encoded.
             ComputeError: the model gave values that are not finite.
         """
@@ -231,7 +231,7 @@ class Embedder:
             return one
         listed = list_texts(texts)
         with tqdm(total=len(listed), unit=" texts", disable=not shows) as bar:
-            windows = list(self._run(prompt, listed, output, bar.update))
+            windows = list(self._run(prompt, (prompt + text for text in listed), output, bar.update))
         self.pipeline.report(sum((encoded.truncation for encoded in windows), Truncation()), len(listed))
         if not windows:
             return finish(np.empty((0, self.dim), np.float32), output)
@@ -240,11 +240,12 @@ class Embedder:
     def _windows(self, prompt: str, texts: Iterable[str], output: Output, advance: Advance) -> Iterator[Encoded]:
         """What a stream gives; all but its items is checked before the first of them is asked for."""
         output = output.check(min_dim=self.contract.min_dim, hidden_size=self.dim)
-        return self._run(check_text(prompt, "prompt"), each_text(texts), output, advance)
+        prompt = check_text(prompt, "prompt")
+        return self._run(prompt, render(prompt, each_text(texts)), output, advance)
 
     def _run(self, prompt: str, texts: Iterable[str], output: Output, advance: Advance) -> Iterator[Encoded]:
-        """The pipeline: prompts, tokens, batches and session, pooling."""
-        for window in self.pipeline.windows(render(prompt, texts), advance, prompt):
+        """The pipeline: tokens, batches and session, pooling. The texts are checked, and begin with the prompt."""
+        for window in self.pipeline.windows(texts, advance, prompt):
             yield Encoded(finish(window.answers, output), window.tokens, window.truncation)
 
     def _reported(self, windows: Iterable[Encoded]) -> Iterator[Vectors]:

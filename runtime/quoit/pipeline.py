@@ -11,11 +11,11 @@ from typing import Self, SupportsIndex, TypedDict, Unpack
 import numpy as np
 
 from quoit.ahead import ahead
-from quoit.arguments import flag, integer
+from quoit.arguments import check_number, flag
 from quoit.artifact import Architecture, Artifact, Manifest, Precision, Task
 from quoit.batches import Batch, Limits, Row, plan_batches
 from quoit.cuda import free_bytes, stream_tokens
-from quoit.errors import InputError, shown
+from quoit.errors import InputError
 from quoit.kept import MOST_TOKENS, KeptPrompts
 from quoit.machine import usable_cores
 from quoit.session import Answers, Choice, Kept, ProviderRequest, Session, choose
@@ -42,6 +42,7 @@ WINDOW_CHARACTERS = 8 << 20
 
 BATCHES_AHEAD = 2
 MOST_THREADS = 1 << 10
+MOST_BATCH_TOKENS = 1 << 20
 
 Advance = Callable[[int], object]
 
@@ -166,11 +167,13 @@ class Pipeline:
             goal = "throughput" if tuned is None else tuned
             check_goal(goal)
             shares = shares.filled_in(read_tuning(artifact, choice, tuning).setting(goal))
-        tokens = check_number("batch_tokens", shares.batch_tokens, 1, 1 << 20)
+        tokens = shares.batch_tokens
+        if tokens is not None:
+            tokens = check_number("batch_tokens", tokens, 1, MOST_BATCH_TOKENS)
         file = artifact.verify(artifact.manifest.tokenizer)
         tokenizer = TextTokenizer.load(file, artifact.manifest, max_tokens=max_tokens)
-        threads = check_number("threads", shares.threads, 1, MOST_THREADS) or usable_cores()
-        workers = check_number("workers", shares.workers, 1, threads) or 1
+        threads = usable_cores() if shares.threads is None else check_number("threads", shares.threads, 1, MOST_THREADS)
+        workers = 1 if shares.workers is None else check_number("workers", shares.workers, 1, threads)
         captured = choice.provider == "cuda" if cuda_graphs is None else cuda_graphs
         session = Session(artifact, choice, threads=threads // workers, cuda_graphs=captured)
         limits = default_limits(choice, artifact.manifest)
@@ -262,7 +265,7 @@ def cpu_limits(task: Task, max_tokens: int) -> Limits:
 
 
 def row_limits(rows: Sequence[Row]) -> Limits:
-    """What one batch may hold on a CPU of rows for a graph whose limit is not known; their lengths are within it."""
+    """CPU limits for rows of a graph whose max_tokens is unknown; the longest row stands for it."""
     return replace(CPU_LIMITS, max_positions=max(map(len, rows), default=0))
 
 
@@ -275,17 +278,3 @@ def with_budget(limits: Limits, tokens: int) -> Limits:
 def take_windows(texts: Iterable[str]) -> Iterator[list[str]]:
     """The texts in windows, as `quoit.tokens.take_chunks`."""
     return take_chunks(texts, most_texts=WINDOW_TEXTS, most_characters=WINDOW_CHARACTERS)
-
-
-def check_number(name: str, value: object, least: int, most: int) -> int | None:
-    """The value as an int, when it is a whole number within bounds; None stays None.
-
-    Raises:
-        InputError: it is not.
-    """
-    if value is None:
-        return None
-    number = integer(value)
-    if number is None or not least <= number <= most:
-        raise InputError(f"{name} {shown(value)} must be a whole number from {least} to {most}")
-    return number

@@ -11,7 +11,7 @@ from typing import Any, Literal, SupportsIndex, TypedDict, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from quoit.arguments import flag, integer
+from quoit.arguments import check_number, flag
 from quoit.errors import ComputeError, InputError, brief, shown
 
 Vectors = NDArray[Any]
@@ -60,11 +60,7 @@ class Output:
             TypeError: `normalize` is neither True nor False.
         """
         dtype = dtype_name(self.dtype)
-        dim = hidden_size if self.dim is None else integer(self.dim)
-        if dim is None or not min(min_dim, hidden_size) <= dim <= hidden_size:
-            raise InputError(
-                f"dim {shown(self.dim)} is outside this model's {min_dim} to {hidden_size}; choose one inside"
-            )
+        dim = hidden_size if self.dim is None else check_number("dim", self.dim, min(min_dim, hidden_size), hidden_size)
         if dtype in ("int8", "uint8"):
             check_ranges(self.ranges, dtype, dim)
         return Output(dim, flag("normalize", self.normalize), dtype, self.ranges)

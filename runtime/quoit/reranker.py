@@ -14,7 +14,7 @@ from quoit.pipeline import Advance, Pipeline
 from quoit.prompts import Pair, Separator, check_text, render_pairs, rerank_prompt
 from quoit.scoring import Activation, Scores, activate, best_first, check_activation, check_finite, check_top_k
 from quoit.session import ProviderRequest
-from quoit.texts import Pairs, each_pair, each_text, list_pairs
+from quoit.texts import Pairs, each_pair, list_pairs, list_texts
 from quoit.tokens import Truncation
 from quoit.tuning import Goal
 
@@ -110,7 +110,7 @@ class Reranker:
             ArtifactError: the artifact is absent, damaged, for embedding, or rejected by its parity gate.
             ProviderError: onnxruntime or the provider asked for cannot run here.
             InputError: an argument is out of bounds.
-            TypeError: there is no option of a name.
+            TypeError: an unknown option was given.
         """
         refuse_unknown(Reranker, "__init__", unknown)
         artifact = open_artifact(path)
@@ -152,30 +152,30 @@ class Reranker:
             separator: see `Scoring`.
             activation: see `Scoring`.
             show_progress: see `Scoring`.
-            **unknown: no option has another name; the error says which one is meant.
+            **unknown: Refused; the error names the matching option.
 
         Returns:
             The index of each document, from 0 in the order they came, its score, and its text if asked for.
 
         Raises:
             TypeError: the query or a document is not a string, with its index; what holds the documents has no
-                order; or there is no option of a name.
+                order; or an unknown option was given.
             InputError: an option is out of bounds, or a text cannot be encoded.
             ComputeError: the model gave a score that is not finite.
         """
         refuse_unknown(Reranker, "rank", unknown)
-        check_text(query, "query")
+        query = check_text(query, "query")
         scoring = Scoring(instruction, separator, activation, show_progress)
         most, texts_too = check_top_k(top_k), flag("return_documents", return_documents)
         scoring.check()
-        pairs, _ = list_pairs([(query, document) for document in each_text(documents, "documents")])
-        logits = self._score(pairs, scoring)
+        texts = list_texts(documents, "documents")
+        logits = self._score([(query, text) for text in texts], scoring)
         scores = activate(logits, activation)
         ranking: list[Ranked] = []
         for index in best_first(logits, most).tolist():
             ranked: Ranked = {"index": index, "score": float(scores[index])}
             if texts_too:
-                ranked["text"] = pairs[index][1]
+                ranked["text"] = texts[index]
             ranking.append(ranked)
         return ranking
 
@@ -223,14 +223,14 @@ class Reranker:
             separator: see `Scoring`.
             activation: see `Scoring`.
             show_progress: see `Scoring`.
-            **unknown: no option has another name; the error says which one is meant.
+            **unknown: Refused; the error names the matching option.
 
         Returns:
             [n] float32; for one pair alone its score, as the `CrossEncoder.predict` of sentence-transformers gives it.
 
         Raises:
-            TypeError: an item is no pair of strings, with its index; what holds the pairs has no order; or there is
-                no option of a name.
+            TypeError: an item is no pair of strings, with its index; what holds the pairs has no order; or an
+                unknown option was given.
             InputError: an option is out of bounds, or a text cannot be encoded.
             ComputeError: the model gave a score that is not finite.
         """
@@ -259,7 +259,7 @@ class Reranker:
             instruction: see `Scoring`.
             separator: see `Scoring`.
             advance: called after each batch with the number of pairs it answered, for a progress bar.
-            **unknown: no option has another name.
+            **unknown: Refused; the error names the matching option.
         """
         refuse_unknown(Reranker, "score_windows", unknown)
         instruction = self.contract.instruction if instruction is None else instruction

@@ -9,7 +9,7 @@ from typing import Literal, SupportsIndex, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from quoit.arguments import integer
+from quoit.arguments import check_number
 from quoit.errors import ComputeError, InputError, shown
 
 Scores = NDArray[np.float32]
@@ -60,12 +60,7 @@ def check_top_k(top_k: SupportsIndex | None) -> int | None:
     Raises:
         InputError: it is no whole number from 1 on.
     """
-    if top_k is None:
-        return None
-    number = integer(top_k)
-    if number is None or number < 1:
-        raise InputError(f"top_k {shown(top_k)} must be a whole number from 1 on, or None for all")
-    return number
+    return None if top_k is None else check_number("top_k", top_k, 1, advice=", or None for all")
 
 
 def best_first(scores: NDArray[np.floating], top_k: SupportsIndex | None) -> NDArray[np.int64]:

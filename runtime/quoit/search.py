@@ -14,13 +14,13 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from quoit.artifact import digest
-from quoit.drafts import TextHash
 from quoit.embedder import Embedder
 from quoit.errors import InputError
 from quoit.pooling import Float32
 from quoit.prompts import document_prompt
 from quoit.reranker import Reranker
 from quoit.scoring import best_first
+from quoit.text_hash import TextHash
 from quoit.writers import replacing
 
 CACHE_BYTES = 4 << 30
@@ -47,7 +47,7 @@ class VectorCache:
     Attributes:
         folder: one `.npz` for each list of texts; made when first written.
         max_bytes: the files used longest ago are removed beyond this.
-        warned: whether it was said that the cache cannot be written.
+        warned: True after the one warning that the cache cannot be written.
     """
 
     folder: Path
@@ -70,16 +70,19 @@ class VectorCache:
             self._write(file, vectors)
         except (OSError, InputError) as error:
             if not self.warned:
-                logger.warning("vectors are not cached in %s: %s; use a folder you may write to", self.folder, error)
+                advice = "name another folder with --cache, or use --no-cache"
+                logger.warning("vectors are not cached: %s; %s", error, advice)
             self.warned = True
+            return vectors
+        with suppress(OSError):
+            self._prune(keep=file)
         return vectors
 
     def _write(self, file: Path, vectors: Float32) -> None:
-        """Writes a file, and removes others where they are too many."""
+        """Writes a file, and the folder if it is not there."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(file, vectors.nbytes) as draft, draft.open("wb") as opened:
             np.savez(opened, vectors=vectors)
-        self._prune(keep=file)
 
     @staticmethod
     def _read(file: Path, shape: tuple[int, int]) -> Float32 | None:
@@ -98,12 +101,15 @@ class VectorCache:
         return found if whole else None
 
     def _prune(self, keep: Path) -> None:
-        """Removes the files used longest ago until the others fit; other processes may do the same."""
+        """Removes the files used longest ago until the others fit; other processes may do the same.
+
+        A file that cannot be removed is passed over.
+        """
         found: list[tuple[float, int, Path]] = []
         for file in self.folder.glob("*.npz"):
             try:
                 status = file.stat()
-            except FileNotFoundError:
+            except OSError:
                 continue
             found.append((status.st_mtime, status.st_size, file))
         total = sum(size for _, size, _ in found)
@@ -111,8 +117,9 @@ class VectorCache:
             if total <= self.max_bytes:
                 return
             if file != keep:
-                file.unlink(missing_ok=True)
-                total -= size
+                with suppress(OSError):
+                    file.unlink(missing_ok=True)
+                    total -= size
 
 
 def cache_key(embedder: Embedder, texts: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
-"""Texts and pairs in whatever holds them, to plain strings: the door of every public method.
+"""Turn containers of texts or pairs into lists of plain strings. Every public method calls this module first.
 
-Lists, tuples, numpy arrays, columns of pandas, Arrow and Polars, iterators and views of dictionaries are taken in
-their order. Whatever has no order, or whose items are not its texts, is refused with what to pass instead. The
-libraries of these types are not imported: a type is told by what it can do.
+Lists, tuples, numpy arrays, columns of pandas, Arrow and Polars, iterators and views of dictionaries keep their order.
+Containers without an order, and those whose items are not the texts, are refused; the error says what to pass. pandas,
+Arrow and Polars are recognised by their attributes and never imported.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, MappingView, Set
@@ -25,13 +25,14 @@ def list_texts(texts: Iterable[str], name: str = "texts") -> list[str]:
 
     Args:
         texts: what the caller gave.
-        name: the name of the argument, for errors.
+        name: the name of the argument, for errors; without its "s" it names an item.
 
     Raises:
         TypeError: it does not hold texts in an order, or an item is no string; its index is named.
         InputError: a string cannot be encoded.
     """
-    return [check_text(text, f"text {index}") for index, text in enumerate(each_text(texts, name))]
+    item = name.removesuffix("s")
+    return [check_text(text, f"{item} {index}") for index, text in enumerate(each_text(texts, name))]
 
 
 def each_text(texts: Iterable[str], name: str = "texts") -> Iterator[str]:

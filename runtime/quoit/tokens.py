@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from quoit.arguments import integer
+from quoit.arguments import check_number
 from quoit.artifact import Contract, EmbeddingContract, Manifest
 from quoit.errors import ArtifactError, InputError, QuoitError, brief, shown
 
@@ -113,13 +113,14 @@ class TextTokenizer:
                 "export the artifact again"
             )
         tokenizer.encode_special_tokens = True
-        longest = manifest.max_tokens if max_tokens is None else integer(max_tokens)
-        least = len(before) + len(after) + 1
-        if longest is None or not least <= longest <= manifest.max_tokens:
-            raise InputError(
-                f"max_tokens {shown(max_tokens if longest is None else longest)} must be a whole number from {least} "
-                f"to {manifest.max_tokens}; {least - 1} of them surround every text"
-            )
+        surrounding = len(before) + len(after)
+        longest = check_number(
+            "max_tokens",
+            manifest.max_tokens if max_tokens is None else max_tokens,
+            surrounding + 1,
+            manifest.max_tokens,
+            advice=f"; {surrounding} of them surround every text",
+        )
         return cls(tokenizer, longest, before, after, longest * max(map(len, vocabulary), default=1))
 
     def encode(self, texts: Sequence[str]) -> TokenRows:

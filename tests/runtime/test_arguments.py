@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from quoit import Embedder, InputError, Reranker
-from quoit.arguments import COUNTERPARTS, NOTES, advice, flag, integer, refuse_unknown
+from quoit.arguments import COUNTERPARTS, NOTES, advice, check_number, flag, integer, refuse_unknown
 from quoit.artifact import Artifact
-from quoit.pipeline import check_number
 from quoit.pooling import Output, dtype_name
-from quoit.scoring import best_first
+from quoit.scoring import best_first, check_top_k
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +51,23 @@ def test_what_is_no_whole_number_is_refused(byte_artifact: Artifact, name: str, 
 def test_a_number_out_of_bounds_is_shown() -> None:
     with pytest.raises(InputError, match=r"threads .*0.* must be a whole number from 1 to 8"):
         check_number("threads", np.int64(0), 1, 8)
+    with pytest.raises(InputError, match=r"threads .*9.* must be a whole number from 1 to 8$"):
+        check_number("threads", 9, 1, 8)
+    assert [check_number("threads", value, 1, 8) for value in (1, 8)] == [1, 8]
+
+
+@pytest.mark.parametrize("dim", [1.5, 31, 97, True, "64"])
+def test_a_dim_is_checked_as_every_number_is(embedder: Embedder, dim: Any) -> None:
+    with pytest.raises(InputError, match=rf"dim {dim!r} must be a whole number from 32 to 96$"):
+        embedder.encode("a", dim=dim)
+
+
+@pytest.mark.parametrize("top_k", [0, -1, 2.0, True])
+def test_a_number_of_results_has_no_upper_limit(top_k: Any) -> None:
+    assert check_top_k(1 << 40) == 1 << 40
+    assert check_top_k(None) is None
+    with pytest.raises(InputError, match=r"top_k .* must be a whole number from 1 on, or None for all$"):
+        check_top_k(top_k)
 
 
 @pytest.mark.parametrize("name", ["float32", "float16"])

@@ -336,7 +336,10 @@ ERRORS = {
     "missing artifact": (["embed", "{texts}", "-o", "{tmp}/v.npy", "-m", "{tmp}/absent"], "absent is not a folder"),
     "no artifact": (["embed", "{texts}", "-o", "{tmp}/v.npy", "-m", "{tmp}"], "has no quoit.json"),
     "no model": (["embed", "{texts}", "-o", "{tmp}/v.npy"], "no artifact was named; use --model FOLDER, or set QUOIT"),
-    "bad dim": (["embed", "{texts}", "-o", "{tmp}/v.npy", "--dim", "5", "{model}"], "dim 5 is outside"),
+    "bad dim": (
+        ["embed", "{texts}", "-o", "{tmp}/v.npy", "--dim", "5", "{model}"],
+        "dim 5 must be a whole number from 32 to 96",
+    ),
     "no ranges": (["embed", "{texts}", "-o", "{tmp}/v.npy", "--dtype", "int8", "{model}"], "needs ranges"),
     "missing ranges": (
         ["embed", "{texts}", "-o", "{tmp}/v.npy", "--dtype", "int8", "--ranges", "{tmp}/absent.npy", "{model}"],

@@ -1,7 +1,11 @@
 """Vectors of a bulk run: whole under their name or not there, and taken up again after an interruption."""
 
+import gc
 import json
+import re
+import resource
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -336,3 +340,44 @@ def test_a_second_writer_of_one_destination_is_refused(tmp_path: Path) -> None:
 
 def test_every_suffix_that_is_offered_is_tested() -> None:
     assert sorted(SUFFIXES) == [".jsonl", ".npy", ".parquet"]
+
+
+@contextmanager
+def files_limited_to(size: int) -> Iterator[None]:
+    """A limit on the size of files stands for a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [0, 10, 127])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_disk_that_is_full_before_the_first_row_is_named_and_nothing_is_left(
+    tmp_path: Path, suffix: str, size: int
+) -> None:
+    """The header, of 128 bytes, is the first to find no room; warnings are errors, so that no file stays open."""
+    file = tmp_path / f"vectors{suffix}"
+    file.write_bytes(b"")
+    refused = (
+        rf"^cannot write {re.escape(str(file))}: File too large; it needs [\d,]+ bytes or more, .*; make room there$"
+    )
+    with files_limited_to(size), pytest.raises(InputError, match=refused):
+        run(file)
+    gc.collect()
+    assert list(tmp_path.iterdir()) == [file]
+    run(file)
+    np.testing.assert_array_equal(read_back(file), make_vectors(TEXTS))
+
+
+def test_a_disk_that_is_full_when_a_run_is_taken_up_leaves_its_rows(tmp_path: Path) -> None:
+    file = tmp_path / "vectors.npy"
+    folder = stop(file)
+    with files_limited_to(10), pytest.raises(InputError, match=rf"^cannot write {re.escape(str(file))}: "):
+        run(file, resume=True)
+    gc.collect()
+    assert sorted(path.name for path in folder.iterdir()) == sorted([PROGRESS, ROWS])
+    assert run(file, resume=True).resumed.rows == 2 * WINDOW
+    np.testing.assert_array_equal(read_back(file), make_vectors(TEXTS))

@@ -16,7 +16,7 @@ import pytest
 from pyarrow import parquet
 
 from quoit import InputError
-from quoit.readers import KINDS, Record, Skipped, files_of, kind_of, present, read_records, read_texts
+from quoit.readers import KINDS, Record, Skipped, files_of, kind_of, present, read_files, read_records, read_texts
 from quoit.readers.folders import files_in
 
 TEXT_KINDS = [kind for kind in KINDS if kind != "parquet"]
@@ -80,10 +80,13 @@ def test_json_is_an_array_of_strings_and_objects(tmp_path: Path, content: str, t
         ('["a",\n]', ", line 2 is not JSON: Expecting value at column 1"),
         ('["a",\n  {"text": b}]', ", line 2 is not JSON: Expecting value at column 12"),
         ('["a",\n"b]', ", line 2 is not JSON: Unterminated string starting at column 1"),
-        ('["a"]\n["b"]', ", line 2 has more behind the array at column 1"),
+        ('["a"]\n["b"]', ", line 2 has text after the end of the array at column 1"),
         ('[\n"a",\n5]', ", line 3, item 2 has no text in 'text', but 5"),
-        ('[\n"a",\n\n{"text": null}]', ", line 4, item 2 has no text in 'text', but null; .* with --skip-missing"),
-        ('["a", {"body": 1, "meta": {"title": 2}}]', r", line 1, item 2 has .* the keys \['body', 'meta.title'\]"),
+        ('[\n"a",\n\n{"text": null}]', ", line 4, item 2 has null in 'text'; .* with --skip-missing"),
+        (
+            '["a", {"body": 1, "meta": {"title": 2}}]',
+            r", line 1, item 2 has no key 'text'; its keys are \['body', 'meta.title'\]",
+        ),
         ('["a", {"text": "b", "text": "c"}]', ", line 1, item 2 has the key 'text' more than once"),
         ('["a",\n"\\ud800"]', ", line 2, item 2 has the lone surrogate"),
         ("[" * 100_000, ", line 1 is not JSON: it is nested too deep; correct it"),
@@ -103,10 +106,13 @@ def test_a_column_may_be_a_path(tmp_path: Path) -> None:
     """A key that has the dot in its own name comes first."""
     content = '{"meta": {"text": "a"}}\n{"meta.text": "b", "meta": {"text": "c"}}\n'
     assert read(tmp_path / "a.jsonl", content, column="meta.text") == ["a", "b"]
+    refused(tmp_path / "a.jsonl", '{"meta": null}\n', ", line 1 has null in 'meta.text'", column="meta.text")
     refused(
-        tmp_path / "a.jsonl", '{"meta": null}\n', ", line 1 has no text in 'meta.text', but null", column="meta.text"
+        tmp_path / "a.jsonl",
+        '{"meta": 5}\n',
+        r", line 1 has no key 'meta.text'; its keys are \['meta'\]",
+        column="meta.text",
     )
-    refused(tmp_path / "a.jsonl", '{"meta": 5}\n', r", line 1 .* but the keys \['meta'\]", column="meta.text")
     repeated = '{"meta": {"text": "a"}, "meta": {"text": "b"}}\n'
     refused(tmp_path / "a.jsonl", repeated, ", line 1 has the key 'meta.text' more than once", column="meta.text")
 
@@ -174,7 +180,7 @@ def test_a_header_in_one_piece_hints_at_the_delimiter(tmp_path: Path, kind: str,
         ('id,text\n1,"a"b\n', ", line 2 has wrong quotes"),
         ("id,text\n1,a\rb\n", ", line 2 has a carriage return outside quotes; end lines with"),
         ("id,text\r1,a\r2,b\r", ", line 1 has a carriage return outside quotes"),
-        ('id,text\n1,"a\nb"\n2,b,c\n', ", line 4 has 3 fields and the header 2; put a text with ',' in quotes"),
+        ('id,text\n1,"a\nb"\n2,b,c\n', ", line 4 has 3 fields, and the header has 2; put a text with ',' in quotes"),
         ("text,id,text\na,1,b\n", ", line 1 names the column 'text' 2 times; rename all but one"),
         ('id,text\n\n1,"a\n\nb"\n2\n', ", line 6 has no text in 'text', but 1 of 2 fields; .* with --skip-missing"),
     ],
@@ -426,7 +432,9 @@ def test_an_empty_name_is_not_the_folder_one_is_in(tmp_path: Path, monkeypatch: 
     (tmp_path / "a.txt").write_text("a\n")
     monkeypatch.chdir(tmp_path)
     assert list(read_texts(".")) == ["a"]
-    with pytest.raises(InputError, match=r"^'' names no file; name a file or a folder, or use - for standard input"):
+    with pytest.raises(
+        InputError, match=r"^the file name is empty; name a file or a folder, or use - for standard input"
+    ):
         read_texts("")
 
 
@@ -442,7 +450,9 @@ def test_a_folder_without_texts_is_refused(tmp_path: Path, name: str | None) -> 
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("a\n")
     suffixes = "txt, jsonl, json, csv, tsv, md, parquet, each also with .gz"
-    with pytest.raises(InputError, match=f"^{re.escape(str(tmp_path))} is a folder without a .* in one of {suffixes}"):
+    with pytest.raises(
+        InputError, match=f"^{re.escape(str(tmp_path))} is a folder without text files; .* in one of {suffixes}"
+    ):
         read_texts(str(tmp_path))
 
 
@@ -504,7 +514,9 @@ def test_an_empty_field_is_a_text_and_a_blank_line_of_txt_is_too(tmp_path: Path)
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
 def test_a_column_that_no_record_has_is_misspelt(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text('{"body": "a"}\n{"id": 2}\n' if name == "a.jsonl" else '[{"body": "a"}, {"id": 2}]')
-    with pytest.raises(InputError, match=r"line 1.* has no text in 'text', but the keys \['body'\], and so have all"):
+    with pytest.raises(
+        InputError, match=r"line 1.* has no key 'text'; its keys are \['body'\]; no other record has it"
+    ):
         kept(read_records(str(tmp_path / name)))
 
 
@@ -513,3 +525,24 @@ def test_what_is_no_text_is_refused_even_so(tmp_path: Path, content: str) -> Non
     (tmp_path / "a.jsonl").write_text(content)
     with pytest.raises(InputError, match=r"a\.jsonl, line 1 "):
         kept(read_records(str(tmp_path / "a.jsonl")))
+
+
+def test_records_are_numbered_through_all_files(tmp_path: Path) -> None:
+    """A record that is left out has its number among the records of all files of a folder, as the texts have."""
+    (tmp_path / "a.jsonl").write_text('"one"\nnull\n')
+    (tmp_path / "b.jsonl").write_text('null\n"two"\n')
+    (tmp_path / "c.csv").write_text("text\nthree\n")
+    (tmp_path / "d.jsonl").write_text('"four"\nnull\n')
+    skipped = Skipped()
+    assert list(read_texts(str(tmp_path), skipped=skipped)) == ["one", "two", "three", "four"]
+    assert skipped.rows == [1, 2, 6]
+    assert skipped.first == f"{tmp_path}/a.jsonl, line 2"
+    again = Skipped()
+    assert list(read_files(files_of(str(tmp_path)), skipped=again)) == ["one", "two", "three", "four"]
+    assert again == skipped
+
+
+def test_all_files_are_checked_before_the_first_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n")
+    with pytest.raises(InputError, match=r"absent\.txt is no file"):
+        read_files([str(tmp_path / "a.txt"), str(tmp_path / "absent.txt")])

@@ -61,11 +61,11 @@ def test_the_column_names_the_key(tmp_path: Path) -> None:
         ("bare words", "is not JSON"),
         ('"a" "b"', "is not JSON"),
         ("5", "has no text in 'text', but 5; name another with --column"),
-        ("null", "has no text in 'text', but null; correct it, name another with --column, or leave such records out"),
+        ("null", "has null in 'text'; correct it, name another with --column, or leave such records out"),
         ('["a"]', r"begins an array, .*; read a file that is one array with --input-format json"),
         ("  [", r"begins an array, '\['; read a file that is one array with --input-format json"),
-        ('{"body": "a"}', r"has no text in 'text', but the keys \['body'\]; correct it"),
-        ('{"text": null}', "has no text in 'text', but null"),
+        ('{"body": "a"}', r"has no key 'text'; its keys are \['body'\]; correct it"),
+        ('{"text": null}', "has null in 'text'"),
         ('{"text": "a", "n": 1, "text": "b"}', "has the key 'text' more than once; remove all but one"),
         ('"a\\ud800"', r"has the lone surrogate '\\ud800' at position 1 of its text; correct the escape"),
         ('{"text": "a", "n": 1', "is not JSON: Expecting ',' delimiter at column 21; correct it"),
@@ -130,7 +130,7 @@ def test_a_missing_parquet_column_names_those_that_are_there(tmp_path: Path) -> 
 
 def test_a_bad_parquet_row_is_named(tmp_path: Path) -> None:
     file = write_table(tmp_path / "texts.parquet", text=["a", "b", None])
-    with pytest.raises(InputError, match=r"texts\.parquet, row 3 has no text in 'text', but null"):
+    with pytest.raises(InputError, match=r"texts\.parquet, row 3 has null in 'text'"):
         list(read_texts(str(file)))
     file = write_table(tmp_path / "numbers.parquet", text=[1, 2])
     with pytest.raises(InputError, match="row 1 has no text in 'text', but 1"):
@@ -183,7 +183,7 @@ def test_a_missing_file_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"absent.{kind}"
     with pytest.raises(InputError, match=f"^{re.escape(str(path))} is no file; check the path"):
         read_texts(str(path), kind=kind)
-    with pytest.raises(InputError, match=f"^{re.escape(str(tmp_path))} is a folder without a file of texts"):
+    with pytest.raises(InputError, match=f"^{re.escape(str(tmp_path))} is a folder without text files"):
         read_texts(str(tmp_path), kind=kind)
 
 

@@ -348,7 +348,7 @@ def test_a_text_that_is_none_is_refused_by_its_name(reranker: Reranker) -> None:
         reranker.rank(wrong, ["a"])
     with pytest.raises(TypeError, match="instruction is int 5, not str"):
         reranker.rank("a", ["b"], instruction=wrong)
-    with pytest.raises(TypeError, match="the document of pair 2 is int 5"):
+    with pytest.raises(TypeError, match="document 2 is int 5"):
         reranker.rank("a", ["b", "c", wrong])
     with pytest.raises(InputError, match="the document of pair 1 has the lone surrogate"):
         reranker.predict([("a", "b"), ("a", "b\ud800")])
@@ -535,3 +535,11 @@ def test_a_progress_bar_is_drawn_only_when_asked_for(reranker: Reranker, capfd: 
     printed, report = capfd.readouterr()
     assert printed == ""
     assert "5/5" in report
+
+
+@pytest.mark.parametrize("wrong", [None, 5, float("nan")])
+def test_rank_names_a_wrong_document_by_its_index(reranker: Reranker, wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"^document 1 is .*, not str"):
+        reranker.rank("q", ["a", wrong])
+    with pytest.raises(InputError, match=r"^document 2 has the lone surrogate"):
+        reranker.rank("q", ["a", "b", "\ud800"])

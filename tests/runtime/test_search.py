@@ -421,3 +421,20 @@ def test_reranking_takes_an_instruction_and_keeps_ties(reranker: Reranker) -> No
     assert [hit.index for hit in found if hit.index != 1] == [2, 0]
     assert scores[0] != reranker.predict([("a", "same")])[0]
     assert rerank("a", texts, [], reranker, 3) == []
+
+
+def test_a_file_that_cannot_be_pruned_is_passed_over(
+    cache: VectorCache, embedder: Embedder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The vectors are cached, so nothing says that they are not, and the other files are pruned all the same."""
+    cache.documents(embedder, ["old"])
+    (old,) = files_of(cache)
+    os.utime(old, (1, 1))
+    unremovable = cache.folder / "a folder.npz"
+    unremovable.mkdir()
+    os.utime(unremovable, (0, 0))
+    with caplog.at_level(logging.WARNING, logger="quoit"):
+        replace(cache, max_bytes=0).documents(embedder, TEXTS)
+    assert caplog.messages == []
+    assert files_of(cache) == sorted([unremovable, cache.folder / f"{cache_key(embedder, TEXTS)}.npz"])
+    np.testing.assert_array_equal(cache.documents(without_model(embedder), TEXTS), embedder.encode_document(TEXTS))

@@ -267,7 +267,7 @@ def test_one_string_is_a_text_and_no_container(models: Models, text: str) -> Non
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("kind", MISSING)
 def test_a_missing_text_is_refused_with_its_index(models: Models, method: str, kind: str) -> None:
-    name = "the document of pair 1" if method == "rank" else "text 1"
+    name = "document 1" if method == "rank" else "text 1"
     with pytest.raises(TypeError, match=rf"{name} is \w+ .*, not str; leave out missing values, or replace them by ''"):
         methods(models)[method](MISSING[kind])
 
@@ -293,7 +293,7 @@ def test_an_invalid_item_is_found_before_anything_is_computed(models: Models, mo
     many: list[Any] = ["a"] * (WINDOW_TEXTS + 1) + [5]
     with pytest.raises(TypeError, match=f"text {WINDOW_TEXTS + 1} is int 5"):
         embedder.encode(stepped(many))
-    with pytest.raises(TypeError, match=f"the document of pair {WINDOW_TEXTS + 1} is int 5"):
+    with pytest.raises(TypeError, match=f"document {WINDOW_TEXTS + 1} is int 5"):
         reranker.rank(QUERY, stepped(many))
     with pytest.raises(TypeError, match=f"the document of pair {WINDOW_TEXTS + 1} is int 5"):
         reranker.predict((QUERY, text) for text in many)

@@ -16,7 +16,7 @@ from quoit.drafts import NPY, SUFFIXES, Draft, drafting, is_finished
 from quoit.embedder import Embedder
 from quoit.errors import InputError
 from quoit.machine import usable_cores
-from quoit.pooling import Dtype, OutputOptions
+from quoit.pooling import Dtype, OutputOptions, Vectors
 from quoit.process import tell
 from quoit.prompts import document_prompt, query_prompt
 from quoit.readers import STANDARD_INPUT, Skipped
@@ -90,14 +90,19 @@ def run(options: argparse.Namespace) -> int:
         ranges=None if options.ranges is None else _load_ranges(options.ranges),
     )
     like = embedder.encode([], **output)
-    ranges = None if output["ranges"] is None else output["ranges"].tolist()
-    job = digest(embedder.fingerprint(prompt), {**output, "ranges": ranges}, like.shape)
+    job = _job(embedder, prompt, output, like)
     start = time.perf_counter()
     with drafting(options.output, job, like, resume=options.resume, restart=options.restart) as draft:
         _fill(draft, embedder, texts, prompt, output)
         draft.left_out = skipped.rows
     _report(draft, embedder, options.output, time.perf_counter() - start, skipped)
     return 0
+
+
+def _job(embedder: Embedder, prompt: str, output: OutputOptions, like: Vectors) -> str:
+    """A hash of all that decides the vectors but the texts; `like` is [0, dim]."""
+    ranges = None if output["ranges"] is None else output["ranges"].tolist()
+    return digest(embedder.fingerprint(prompt), {**output, "ranges": ranges}, like.shape)
 
 
 def _fill(draft: Draft, embedder: Embedder, texts: Iterable[str], prompt: str, output: OutputOptions) -> None:

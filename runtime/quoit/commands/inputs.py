@@ -8,7 +8,7 @@ from itertools import chain
 
 from quoit.errors import InputError
 from quoit.process import tell
-from quoit.readers import Record, Skipped, files_of, kind_of, present, read_records
+from quoit.readers import Record, Skipped, files_of, kind_of, present, read_files, read_records
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Inputs:
     Attributes:
         files: the texts of each file.
         skipped: the records that were left out.
-        several: whether a text's file is in question: more than one file, or a folder, was named.
+        several: True if results must name each text's file: several files, or a folder, were given.
     """
 
     files: dict[str, list[Item]]
@@ -71,9 +71,13 @@ def stream(options: argparse.Namespace, source: str, skipped: Skipped) -> Iterat
     Raises:
         InputError: as for `load`; a file that is absent or of an unknown kind is refused before the first text.
     """
-    records = [_records(options, file) for file in _files(options, [source])]
-    texts = present(chain.from_iterable(records), skipped if options.skip_missing else None)
-    return (text for _, text in texts)
+    return read_files(
+        _files(options, [source]),
+        kind=options.input_format,
+        column=options.column,
+        delimiter=options.delimiter,
+        skipped=skipped if options.skip_missing else None,
+    )
 
 
 def _files(options: argparse.Namespace, sources: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@
 texts are for.
 """
 
-from quoit.readers.formats import KINDS, files_of, kind_of, read_records, read_texts
+from quoit.readers.formats import KINDS, files_of, kind_of, read_files, read_records, read_texts
 from quoit.readers.records import STANDARD_INPUT, Record, Skipped, present
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "files_of",
     "kind_of",
     "present",
+    "read_files",
     "read_records",
     "read_texts",
 ]

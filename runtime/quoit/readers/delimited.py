@@ -53,7 +53,7 @@ def read_delimited(source: Source) -> Iterator[Record]:
         place = source.line(line)
         if len(row) > len(header):
             raise InputError(
-                f"{place} has {len(row)} fields and the header {len(header)}; put a text with "
+                f"{place} has {len(row)} fields, and the header has {len(header)}; put a text with "
                 f"{source.delimiter!r} in quotes, or name another --delimiter"
             )
         if len(row) <= column:

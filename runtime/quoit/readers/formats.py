@@ -1,6 +1,7 @@
 """Which format a file has, and its texts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from quoit.errors import InputError
@@ -47,8 +48,31 @@ def read_texts(
     Raises:
         InputError: as for `files_of`, `read_records` and `present`; the place is named.
     """
-    files = [read_records(file, kind=kind, column=column, delimiter=delimiter) for file in files_of(path, kind)]
-    return (text for records in files for _, text in present(records, skipped))
+    return read_files(files_of(path, kind), kind=kind, column=column, delimiter=delimiter, skipped=skipped)
+
+
+def read_files(
+    files: Sequence[str],
+    *,
+    kind: str | None = None,
+    column: str = "text",
+    delimiter: str | None = None,
+    skipped: Skipped | None = None,
+) -> Iterator[str]:
+    """The texts of files one after the other, in bounded memory; all files are checked before the first is read.
+
+    Args:
+        files: the files.
+        kind: as in `read_records`.
+        column: as in `read_records`.
+        delimiter: as in `read_records`.
+        skipped: takes the records without a text, numbered through all files; None refuses the first of them.
+
+    Raises:
+        InputError: as for `read_records` and `present`; the place is named.
+    """
+    records = [read_records(file, kind=kind, column=column, delimiter=delimiter) for file in files]
+    return (text for _, text in present(chain.from_iterable(records), skipped))
 
 
 def read_records(
@@ -113,13 +137,13 @@ def files_of(path: str, kind: str | None = None) -> list[str]:
         InputError: the name is empty, or the folder has no such file.
     """
     if not path:
-        raise InputError("'' names no file; name a file or a folder, or use - for standard input")
+        raise InputError("the file name is empty; name a file or a folder, or use - for standard input")
     if path == STANDARD_INPUT or not Path(path).is_dir():
         return [path]
     files = files_in(path, lambda file: kind is not None or suffix_of(file) in KINDS)
     if not files:
         raise InputError(
-            f"{path} is a folder without a file of texts; their names end in one of {', '.join(KINDS)}, each also with "
-            ".gz, or name another with --input-format"
+            f"{path} is a folder without text files; file names must end in one of {', '.join(KINDS)}, each also with "
+            ".gz; or name the format with --input-format"
         )
     return files

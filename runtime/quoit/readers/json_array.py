@@ -54,7 +54,7 @@ def _items(text: str, start: int, source: Source) -> Iterator[tuple[object, int]
             raise _misplaced(source, text, end, "neither a comma nor the end of the array")
         at = end if closed else _after_space(text, end + 1)
     if _after_space(text, at + 1) != len(text):
-        raise _misplaced(source, text, _after_space(text, at + 1), "more behind the array")
+        raise _misplaced(source, text, _after_space(text, at + 1), "text after the end of the array")
 
 
 def _misplaced(source: Source, text: str, at: int, what: str) -> InputError:

@@ -11,7 +11,7 @@ STANDARD_INPUT = "-"
 
 
 class Mark(Enum):
-    """What stands in place of a value that cannot be told."""
+    """A value that is absent, or whose key occurs twice."""
 
     ABSENT = auto()
     REPEATED = auto()
@@ -49,7 +49,7 @@ class Record(NamedTuple):
     Attributes:
         text: its text, or None where it has none.
         place: the file and the line or row.
-        lack: what it has instead of a text, for a message.
+        lack: Description of what stands where the text should be, for messages.
         absent: whether the column itself is absent, and not only empty.
     """
 
@@ -123,7 +123,9 @@ def with_column(records: Iterable[Record]) -> Iterator[Record]:
             found = True
         yield record
     if first is not None and not found:
-        raise InputError(f"{first.place} has {first.lack}, and so have all records; name one with --column")
+        raise InputError(
+            f"{first.place} has {first.lack}; no other record has it either; name one of them with --column"
+        )
 
 
 def object_record(value: object, source: Source, place: str) -> Record:
@@ -137,7 +139,7 @@ def object_record(value: object, source: Source, place: str) -> Record:
         if found is Mark.REPEATED:
             raise InputError(f"{place} has the key {source.column!r} more than once; remove all but one")
         if found is Mark.ABSENT:
-            lack = f"no text in {source.column!r}, but the keys {shown(names_in(value))}"
+            lack = f"no key {source.column!r}; its keys are {shown(names_in(value))}"
             return Record(None, place, lack, absent=True)
         value = found
     return text_record(value, source, place)
@@ -150,7 +152,7 @@ def text_record(value: object, source: Source, place: str) -> Record:
         InputError: it is neither a string nor None, or no UTF-8 can represent it.
     """
     if value is None:
-        return Record(None, place, f"no text in {source.column!r}, but null")
+        return Record(None, place, f"null in {source.column!r}")
     if not isinstance(value, str):
         raise InputError(
             f"{place} has no text in {source.column!r}, but {shown(value)}; name another with --column, or correct it"
