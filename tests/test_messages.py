@@ -671,6 +671,20 @@ def export_over_half_an_artifact_without_manifest(world: World) -> object:
     return world.export("fp32", overwrite=True)
 
 
+def leave_an_added_token_out(folder: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    tokenizer.add_tokens(["[MORE]"])
+    tokenizer.save(str(folder / TOKENIZER))
+    token = {"content": "<|endoftext|>", "special": True, "normalized": False}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": {"256": token}}))
+
+
+def drop_tokens_by_chance(folder: Path) -> None:
+    document = json.loads((folder / TOKENIZER).read_text())
+    document["model"]["dropout"] = 0.1
+    (folder / TOKENIZER).write_text(json.dumps(document))
+
+
 def export_below_a_file(world: World) -> object:
     world.write("file", "mine")
     return publish(open_checkpoint(str(world.sources.checkpoint)), Request(world.folder / "file" / "out", ("fp32",)))
@@ -1615,6 +1629,51 @@ EXPORTS = [
         ExportError,
         "/out has no quoit.json",
         "name another folder",
+    ),
+    Case(
+        "an ordinary token as an added one",
+        replaced("tokenizer_config.json", json.dumps({"added_tokens_decoder": {"97": {"content": "a"}}})),
+        CheckpointError,
+        "adds the token 'a', which is an ordinary one",
+        "save the tokenizer again",
+    ),
+    Case(
+        "an added token with another flag",
+        replaced(
+            "tokenizer_config.json",
+            json.dumps({"added_tokens_decoder": {"256": {"content": "<|endoftext|>", "rstrip": True}}}),
+        ),
+        CheckpointError,
+        "sets rstrip of the token '<|endoftext|>' to True",
+        "save the tokenizer again",
+    ),
+    Case(
+        "an added token left out",
+        with_checkpoint(leave_an_added_token_out),
+        CheckpointError,
+        "leaves '[MORE]' out of added_tokens_decoder",
+        "save the tokenizer again",
+    ),
+    Case(
+        "an ordinary token as a special one",
+        replaced("tokenizer_config.json", json.dumps({"extra_special_tokens": ["a"]})),
+        CheckpointError,
+        "names 'a' as extra_special_tokens",
+        "save the tokenizer again",
+    ),
+    Case(
+        "a special token in a prompt",
+        replaced("config_sentence_transformers.json", json.dumps({"prompts": {"query": "<|endoftext|>"}})),
+        CheckpointError,
+        "has the special token '<|endoftext|>' in a prompt",
+        "remove it if",
+    ),
+    Case(
+        "a tokenizer with chance in it",
+        with_checkpoint(drop_tokens_by_chance),
+        CheckpointError,
+        "sets dropout of its model to 0.1",
+        "use Qwen3's tokenizer files",
     ),
     Case("a folder below a file", export_below_a_file, ExportError, "/file cannot be made", "name another folder"),
     Case("no room at all", export_where_nothing_fits, ExportError, "/.out.partial: File too large", "make room, or"),

@@ -11,12 +11,42 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from time import monotonic
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 REPEAT_SECONDS = 0.05
 """Seconds until a Ctrl-C that Python could not raise is sent again."""
+SAME_SECONDS = 1.0
+"""Ctrl-C pressed again within so many seconds is the same one: it must not interrupt the answer to the first."""
+
+
+class Interrupts:
+    """What answers Ctrl-C: KeyboardInterrupt, as Python does by default, but once for several in a row."""
+
+    def __init__(self) -> None:
+        self.last = float("-inf")
+
+    def __call__(self, number: int, frame: object) -> None:  # noqa: ARG002  as `signal` calls it
+        """Raise KeyboardInterrupt, unless one was raised just before."""
+        now = monotonic()
+        if now - self.last >= SAME_SECONDS:
+            self.last = now
+            raise KeyboardInterrupt
+
+    def keep(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """Repeat a Ctrl-C that arrived where Python cannot raise it, such as in a finalizer."""
+        if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+            sys.__unraisablehook__(unraisable)
+            return
+        from threading import Timer
+
+        # After this function has returned, since here it would be lost again.
+        self.last = float("-inf")
+        timer = Timer(REPEAT_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
+        timer.daemon = True
+        timer.start()
 
 
 def start(program: str, module: str, requirement: str = "quoit") -> int:
@@ -38,24 +68,33 @@ def start(program: str, module: str, requirement: str = "quoit") -> int:
     if interruptible:
         signal.signal(signal.SIGINT, lambda *_: leave(program))
     prepare_streams()
-    sys.unraisablehook = keep_interrupt
+    interrupts = Interrupts()
+    sys.unraisablehook = interrupts.keep
+    code = INTERRUPTED
     try:
-        main: Callable[[], int] = import_module(module).main
-        if interruptible:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        code = main()
-    except ModuleNotFoundError as error:
-        if str(error.name).partition(".")[0] in (module.partition(".")[0], "quoit"):
-            raise
-        report(program, f"{error.name} is not installed; `pip install '{requirement}'`", error)
-        code = USAGE_ERROR
-    except SystemExit as stop:  # argparse, after --help and after wrong usage
-        code = stop.code if isinstance(stop.code, int) else USAGE_ERROR
-    except KeyboardInterrupt:  # a second one, while `main` answered the first
-        code = INTERRUPTED
-    finally:
+        try:
+            main = import_main(module)
+            if interruptible:
+                signal.signal(signal.SIGINT, interrupts)
+            code = main()
+        except ModuleNotFoundError as error:
+            if str(error.name).partition(".")[0] in (module.partition(".")[0], "quoit"):
+                raise
+            report(program, f"{error.name} is not installed; `pip install '{requirement}'`", error)
+            code = USAGE_ERROR
+        except SystemExit as stop:  # argparse, after --help and after wrong usage
+            code = stop.code if isinstance(stop.code, int) else USAGE_ERROR
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except KeyboardInterrupt:  # `main` answers those that arrive while it works; this one came as it returned
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     return flush_output(program, code)
+
+
+def import_main(module: str) -> Callable[[], int]:
+    """The `main` of a program's module."""
+    main: Callable[[], int] = import_module(module).main
+    return main
 
 
 def guarded(program: str, work: Callable[[], int], interrupted: str = "interrupted") -> int:
@@ -171,19 +210,6 @@ def leave(program: str) -> None:
     """Ends the process after Ctrl-C, before it has begun anything."""
     os.write(STANDARD_ERROR, f"{program}: interrupted\n".encode())
     os._exit(INTERRUPTED)
-
-
-def keep_interrupt(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Repeats a Ctrl-C that arrived where Python cannot raise it, such as in a finalizer."""
-    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
-        sys.__unraisablehook__(unraisable)
-        return
-    from threading import Timer
-
-    # After this function has returned, since here it would be lost again.
-    timer = Timer(REPEAT_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
-    timer.daemon = True
-    timer.start()
 
 
 def version_of(program: str) -> str:

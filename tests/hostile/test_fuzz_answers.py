@@ -82,6 +82,6 @@ def test_what_is_no_pair_of_texts_is_refused_by_its_index(rerankers: Rerankers, 
     if is_text(query) and bad is None:
         assert len(rerankers("fp32").rank(query, items)) == len(items)
         return
-    name = "query" if not is_text(query) else f"the document of pair {bad}"
+    name = "query" if not is_text(query) else f"document {bad}"
     with pytest.raises((TypeError, InputError), match=re.escape(f"{name} ")):
         rerankers("fp32").rank(query, items)

@@ -107,7 +107,7 @@ def test_what_is_no_text_at_the_far_end_of_a_list_is_refused_before_any_is_compu
     start = time.perf_counter()
     with pytest.raises(TypeError, match="text 300000 "):
         byte_embedder.encode(texts)
-    with pytest.raises(TypeError, match="pair 300000"):
+    with pytest.raises(TypeError, match="document 300000 "):
         rerankers("fp32").rank("query", texts)
     assert time.perf_counter() - start < 10
 
