@@ -251,12 +251,16 @@ def _open(destination: Path, folder: Path, progress: Progress, like: Vectors) ->
 
 
 def _close(draft: Draft, error: BaseException) -> None:
-    """Close the draft after an error: remove it if it has no vectors, else add a note about --resume to the error."""
+    """Close the draft after an error: remove it if it has no vectors, else add a note about --resume to the error.
+
+    What it has is read from the disk: Ctrl-C may arrive after progress.json got its name and before `draft` knows.
+    """
     draft.close()
-    if not draft.progress.rows:
+    progress = _read_progress(draft.folder)
+    if progress is None:
         shutil.rmtree(draft.folder, ignore_errors=True)
     elif draft.fits:
-        error.add_note(f"{draft.progress.rows:,} texts are done, and the same command with --resume goes on")
+        error.add_note(f"{progress.rows:,} texts are done, and the same command with --resume goes on")
 
 
 def _take_up(folder: Path, job: str, resume: bool) -> Progress | None:

@@ -18,6 +18,7 @@ from pyarrow import parquet
 from quoit import InputError
 from quoit.drafts import PROGRESS, ROWS, SUFFIXES, Draft, Progress, drafting, is_finished
 from quoit.tokens import Truncation
+from quoit.writers import replacing
 
 Array = NDArray[Any]
 Texts = list[str]
@@ -173,6 +174,31 @@ def test_a_resumed_run_gives_the_bytes_of_an_undisturbed_one(tmp_path: Path, suf
     assert draft.progress.tokens == 4 * 10
     assert file.read_bytes() == undisturbed.read_bytes()
     assert sorted(tmp_path.iterdir()) == sorted([file, undisturbed])
+
+
+@pytest.mark.parametrize("windows_before", [0, 2])
+def test_ctrl_c_just_after_rows_were_counted_keeps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, windows_before: int
+) -> None:
+    """progress.json has its name, and the process does not know yet."""
+    file = tmp_path / "vectors.npy"
+    if windows_before:
+        stop(file, windows_before)
+
+    @contextmanager
+    def interrupted_after(*arguments: Any) -> Iterator[Path]:
+        with replacing(*arguments) as draft:
+            yield draft
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("quoit.drafts.replacing", interrupted_after)
+        with pytest.raises(KeyboardInterrupt) as raised:
+            run(file, resume=True)
+    rows = (windows_before + 1) * WINDOW
+    assert raised.value.__notes__ == [f"{rows} texts are done, and the same command with --resume goes on"]
+    assert run(file, resume=True).resumed.rows == rows
+    np.testing.assert_array_equal(read_back(file), make_vectors(TEXTS))
 
 
 def test_a_run_may_be_resumed_several_times(tmp_path: Path) -> None:
