@@ -20,11 +20,11 @@ import onnx_ir as ir
 from bench.record import ROOT, describe_run
 from quoit.artifact import Architecture
 from quoit.machine import resident_bytes
-from quoit.session import ONNX_NAMES, onnxruntime
-from quoit_export.attention import Attention
-from quoit_export.graph import IR_VERSION, OPSET
-from quoit_export.precision import MICROSOFT, Author
-from quoit_export.targets import CPU, make_inputs
+from quoit.ort.session import ONNX_NAMES, onnxruntime
+from quoit_export.graph.attention import Attention
+from quoit_export.graph.decoder import IR_VERSION, OPSET
+from quoit_export.graph.targets import CPU, make_inputs
+from quoit_export.precisions.encoders import MICROSOFT, Author
 
 RESULT = ROOT / "bench" / "results" / "attention.json"
 NUMBERS = Architecture(

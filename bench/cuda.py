@@ -34,12 +34,12 @@ from bench.torch_rival import TorchModel, device_name, load_model, matmul_ceilin
 from bench.workloads import Workload, equal, log_normal
 from quoit import Embedder
 from quoit.artifact import Architecture, Artifact, Precision, ProviderName, read_artifact
-from quoit.cuda import free_bytes
+from quoit.engine.pipeline import Pipeline
+from quoit.files.writers import replacing
 from quoit.machine import cpu_name, resident_bytes, usable_cores
-from quoit.pipeline import Pipeline
-from quoit.session import PREFERRED, onnxruntime_version
-from quoit.writers import replacing
-from quoit_export.checkpoint import linear_shapes
+from quoit.ort.cuda import free_bytes
+from quoit.ort.session import PREFERRED, onnxruntime_version
+from quoit_export.checkpoint.checkpoint import linear_shapes
 
 SHAPE = "0.6b"
 LENGTHS = (64, 128, 256, 512)

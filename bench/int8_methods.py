@@ -2,10 +2,11 @@
 
     python -m bench.int8_methods [--threads 1] [--pairs 200]
 
-Every method of `quoit_export.choice` is written without a gate and compared with fp32: cosines and the ten nearest on
-the texts of `parity`, nDCG@10 and cosines on the first pairs of each set of bench/heldout, and cosines on every
-adversary. `chosen` is what an export takes, fixed steps, layers in float32 and a retreat from rotations included;
-`int4` is the same in four bits; `plain, most sensitive layer's down_proj in float32` is what that alone would gain.
+Every method of `quoit_export.quantize.quant_search` is written without a gate and compared with fp32: cosines and the
+ten nearest on the texts of `parity`, nDCG@10 and cosines on the first pairs of each set of bench/heldout, and cosines
+on every adversary. `chosen` is what an export takes, fixed steps, layers in float32 and a retreat from rotations
+included; `int4` is the same in four bits; `plain, most sensitive layer's down_proj in float32` is what that alone would
+gain.
 The methods embed the documents in turn, round by round, for their tokens per second, and once each in a process of its
 own for its memory.
 Writes bench/results/int8-methods.json and prints it as tables. The last line is the JSON.
@@ -33,13 +34,23 @@ from bench.record import ROOT, describe_run
 from bench.table import adversary_table, methods_table
 from quoit import Embedder
 from quoit.artifact import Artifact, Precision, Variant, write_manifest
-from quoit_export.calibration import Observed, built_in_texts, calibration_rows, observe
-from quoit_export.checkpoint import Checkpoint, open_checkpoint
-from quoit_export.choice import INT4_BITS, INT8_BITS, METHODS, UNROTATED, Bits, Method, Plan, choose, fold
-from quoit_export.folding import input_names
-from quoit_export.parity import FLOORS, MEAN_FLOORS, Comparison, compare, held_out, load_variant
-from quoit_export.prediction import input_error
-from quoit_export.staging import Staging, bare_manifest
+from quoit_export.build.staging import Staging, bare_manifest
+from quoit_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from quoit_export.quantize.calibration import Observed, built_in_texts, calibration_rows, observe
+from quoit_export.quantize.folding import input_names
+from quoit_export.quantize.quant_error import input_error
+from quoit_export.quantize.quant_search import (
+    INT4_BITS,
+    INT8_BITS,
+    METHODS,
+    UNROTATED,
+    Bits,
+    Method,
+    Plan,
+    choose,
+    fold,
+)
+from quoit_export.verify.parity import FLOORS, MEAN_FLOORS, Comparison, compare, held_out, load_variant
 
 RESULT = ROOT / "bench" / "results" / "int8-methods.json"
 MODEL = ROOT / "models" / "quoit-embedding-9m"

@@ -24,10 +24,11 @@ import numpy as np
 from bench.record import KIB, ROOT, describe_run
 from quoit import Embedder
 from quoit.artifact import read_artifact
-from quoit.session import onnxruntime
-from quoit_export import cli, variants
-from quoit_export.parity import Sample, parity_texts, variant_answers
-from quoit_export.staging import Staging
+from quoit.ort.session import onnxruntime
+from quoit_export import cli
+from quoit_export.build import variants
+from quoit_export.build.staging import Staging
+from quoit_export.verify.parity import Sample, parity_texts, variant_answers
 
 RESULT = ROOT / "bench" / "results" / "large-models.json"
 PHASES: dict[str, tuple[Any, str]] = {

@@ -1,4 +1,4 @@
-"""How far each of quoit's figures is from what this machine could do at best: see `quoit.roofline`.
+"""How far each of quoit's figures is from what this machine could do at best: see `quoit.tuning.roofline`.
 
 Operations and bytes are counted on the batches that quoit makes of a workload, shared prefixes once.
 """
@@ -11,11 +11,11 @@ import msgspec
 from bench.systems import SYSTEMS
 from bench.texts import RERANK_QUERY, Workload
 from quoit.artifact import Artifact, EmbeddingContract, Precision
-from quoit.batches import plan_batches
-from quoit.pipeline import cpu_limits
-from quoit.prompts import document_prompt, query_prompt, render, render_pairs, rerank_prompt
-from quoit.roofline import Ceilings, Work, count, least_seconds
-from quoit.tokens import TextTokenizer
+from quoit.engine.pipeline import cpu_limits
+from quoit.engine.planner import plan_batches
+from quoit.text.prompts import document_prompt, query_prompt, render, render_pairs, rerank_prompt
+from quoit.text.tokenizer import TextTokenizer
+from quoit.tuning.roofline import Ceilings, Work, count, least_seconds
 
 PRECISIONS: dict[str, Precision] = {
     system.name: system.settings["precision"] for system in SYSTEMS if system.adapter == "quoit_runtime"

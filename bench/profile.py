@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from quoit.artifact import Artifact, Precision
-from quoit.batches import plan_batches
-from quoit.pipeline import CPU_LIMITS
-from quoit.session import ERRORS_ONLY, ONNX_NAMES, feed, graph_name, onnxruntime
-from quoit.tokens import TextTokenizer
+from quoit.engine.pipeline import CPU_LIMITS
+from quoit.engine.planner import plan_batches
+from quoit.ort.session import ERRORS_ONLY, ONNX_NAMES, feed, graph_name, onnxruntime
+from quoit.text.tokenizer import TextTokenizer
 
 RUNS = 2
 """Those that count, behind one that does not, in which memory is taken."""

@@ -31,10 +31,10 @@ from tqdm import tqdm
 from bench.record import ROOT, describe_run
 from quoit import Embedder, Reranker
 from quoit.artifact import Artifact, Precision
-from quoit.pooling import normalize
-from quoit.scoring import best_first
-from quoit_export.checkpoint import open_checkpoint
-from quoit_export.publish import Request, publish
+from quoit.engine.pooling import normalize
+from quoit.engine.scoring import best_first
+from quoit_export.checkpoint.checkpoint import open_checkpoint
+from quoit_export.export import Request, publish
 
 RESULT = ROOT / "bench" / "results" / "quality.json"
 HELD_OUT = ROOT / "bench" / "heldout"

@@ -262,8 +262,8 @@ def limit_table(result: Result) -> list[str]:
         ceilings = machine["ceilings"]
         lines.append(
             f"With {on(threads)} this machine reaches {ceilings['int8']:,.0f} int8 GOP/s, "
-            f"{ceilings['fp32']:,.0f} float32 GFLOP/s and {ceilings['bandwidth']:,.0f} GB/s. `quoit.roofline` says "
-            "what is counted."
+            f"{ceilings['fp32']:,.0f} float32 GFLOP/s and {ceilings['bandwidth']:,.0f} GB/s. "
+            "`quoit.tuning.roofline` says what is counted."
         )
         figures = result["speed"].get(threads, {})
         names = sorted({name for each in figures.values() for name, one in each.items() if "limit" in one})

@@ -20,10 +20,10 @@ from tqdm import tqdm
 from bench.record import ROOT, describe_run
 from quoit import Reranker
 from quoit.artifact import HELD_OUT, Artifact, Precision, read_artifact
-from quoit.batches import common_prefix
-from quoit.pipeline import Pipeline
-from quoit.prompts import render_pairs
-from quoit.tokens import Ids
+from quoit.engine.pipeline import Pipeline
+from quoit.engine.planner import common_prefix
+from quoit.text.prompts import render_pairs
+from quoit.text.tokenizer import Ids
 
 FOLDER = ROOT / "models" / "bench-0.6b"
 RESULT = ROOT / "bench" / "results" / "rerank-0.6b.json"

@@ -19,7 +19,7 @@ from bench.summary import summarise
 from bench.systems import ANCHOR, SYSTEMS, Files, System
 from bench.texts import Workload, workloads
 from quoit.artifact import Precision, Task, read_artifact
-from quoit.roofline import measure_ceilings
+from quoit.tuning.roofline import measure_ceilings
 
 SHAPE = WORK / "checkpoints"
 COLD = "cold start"

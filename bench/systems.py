@@ -14,7 +14,7 @@ from typing import Any
 from bench.environments import environment, run
 from bench.record import WORK
 from quoit.artifact import Precision, Task
-from quoit.prompts import DEFAULT_TASK, RERANK_PREFIX, RERANK_SUFFIX
+from quoit.text.prompts import DEFAULT_TASK, RERANK_PREFIX, RERANK_SUFFIX
 
 ANCHOR = "quoit int8"
 """Takes part in every round, so that each ratio has both its sides in the same minute."""

@@ -15,12 +15,12 @@ from bench.texts import read_texts
 from bench.workloads import Workload, equal, log_normal
 from quoit import Embedder
 from quoit.artifact import Artifact, Precision
-from quoit.batches import plan_batches
-from quoit.pipeline import CPU_LIMITS
-from quoit.pooling import Dtype, Output, calibration_ranges, finish
-from quoit.tokens import TextTokenizer
-from quoit_export.checkpoint import open_checkpoint
-from quoit_export.publish import Request, publish
+from quoit.engine.pipeline import CPU_LIMITS
+from quoit.engine.planner import plan_batches
+from quoit.engine.pooling import Dtype, Output, calibration_ranges, finish
+from quoit.text.tokenizer import TextTokenizer
+from quoit_export.checkpoint.checkpoint import open_checkpoint
+from quoit_export.export import Request, publish
 from random_checkpoint import SHAPES, write_checkpoint
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quoit.batches import Row
+from quoit.engine.planner import Row
 
 END_TOKEN = 151_643
 ORDINARY_TOKENS = 100_000

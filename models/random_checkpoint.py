@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from quoit.artifact import Architecture, Task
-from quoit.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE, RERANK_PREFIX, RERANK_SUFFIX
-from quoit_export.checkpoint import tensor_shapes
+from quoit.text.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE, RERANK_PREFIX, RERANK_SUFFIX
+from quoit_export.checkpoint.checkpoint import tensor_shapes
 from qwen3_tokenizer import build_tokenizer
 
 PROMPTS = {"query": INSTRUCTION_TEMPLATE.format(instruction=DEFAULT_TASK), "document": ""}

@@ -14,8 +14,8 @@ from transformers import Qwen3Model
 
 from quoit import Embedder, Reranker
 from quoit.artifact import Artifact
-from quoit_export.checkpoint import Checkpoint, open_checkpoint
-from quoit_export.publish import Request, publish
+from quoit_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from quoit_export.export import Request, publish
 from qwen3_tokenizer import build_tokenizer
 from support import (
     Embedders,

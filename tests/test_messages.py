@@ -35,7 +35,7 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, processors
 
 import quoit
-import quoit.cli
+import quoit.cli.main
 import quoit_export
 import quoit_export.cli
 from quoit import ArtifactError, ComputeError, Embedder, InputError, ProviderError, Reranker, calibration_ranges
@@ -51,18 +51,18 @@ from quoit.artifact import (
     read_artifact,
     write_manifest,
 )
-from quoit.cuda import free_bytes
-from quoit.drafts import PROGRESS, ROWS, Draft, drafting
-from quoit.readers import Skipped, present, read_records, read_texts
-from quoit.session import choose
-from quoit.tokens import TextTokenizer, Truncation
-from quoit.tuning import TUNING_FORMAT, Place, Setting, Tuning
-from quoit.writers import write_records
-from quoit_export.checkpoint import open_checkpoint
+from quoit.engine.profile import TUNING_FORMAT, Place, Setting, Tuning
+from quoit.files.partial_output import PROGRESS, ROWS, Draft, drafting
+from quoit.files.readers import Skipped, present, read_records, read_texts
+from quoit.files.writers import write_records
+from quoit.ort.cuda import free_bytes
+from quoit.ort.session import choose
+from quoit.text.tokenizer import TextTokenizer, Truncation
+from quoit_export.build.staging import Staging, bare_manifest
+from quoit_export.checkpoint.checkpoint import open_checkpoint
 from quoit_export.errors import CheckpointError, ExportError, ParityError
-from quoit_export.parity import held_out, transformers_answers
-from quoit_export.publish import Request, publish
-from quoit_export.staging import Staging, bare_manifest
+from quoit_export.export import Request, publish
+from quoit_export.verify.parity import held_out, transformers_answers
 from support import byte_tokenizer, edit_json, make_model, make_reranker, save_checkpoint, save_rerank_checkpoint
 
 LONGEST_MESSAGE = 600
@@ -133,13 +133,13 @@ class Command:
 
     def __call__(self, world: World) -> object:
         if self.program == "quoit":
-            options = quoit.cli.make_parser().parse_args(self.arguments(world))
+            options = quoit.cli.main.make_parser().parse_args(self.arguments(world))
             return options.run(options)
         return quoit_export.cli.run(quoit_export.cli.make_parser().parse_args(self.arguments(world)))
 
     def main(self, world: World) -> int:
         """The whole program."""
-        main = quoit.cli.main if self.program == "quoit" else quoit_export.cli.main
+        main = quoit.cli.main.main if self.program == "quoit" else quoit_export.cli.main
         return main(self.arguments(world))
 
 
@@ -175,7 +175,9 @@ class Site(NamedTuple):
 
 PACKAGES = tuple(Path(str(package.__file__)).parent for package in (quoit, quoit_export))
 EXCLUDED: dict[Site, str] = {
-    Site("quoit_export/templates.py", "_refuse", 1): "a chat template's own error, which `read_template` catches",
+    Site(
+        "quoit_export/checkpoint/templates.py", "_refuse", 1
+    ): "an error of a chat template, which `read_template` catches",
 }
 """Sites without a case, and why."""
 
@@ -468,7 +470,7 @@ def read_damaged_parquet(world: World) -> object:
 def read_csv_beyond_the_limit(content: str) -> Trigger:
     def trigger(world: World) -> object:
         # The csv module refuses nothing but a field beyond the limit, which is a gibibyte.
-        world.patch.setattr("quoit.readers.delimited.FIELD_CHARACTERS", 100)
+        world.patch.setattr("quoit.files.readers.delimited.FIELD_CHARACTERS", 100)
         return list(read_texts(world.write("texts.csv", content)))
 
     return trigger
@@ -476,7 +478,7 @@ def read_csv_beyond_the_limit(content: str) -> Trigger:
 
 def read_beyond_a_limit(limit: str, name: str) -> Trigger:
     def trigger(world: World) -> object:
-        world.patch.setattr(f"quoit.readers.streams.{limit}", 10)  # the limits are hundreds of megabytes
+        world.patch.setattr(f"quoit.files.readers.streams.{limit}", 10)  # the limits are hundreds of megabytes
         return list(read_texts(world.write(name, '["a", "b", "c"]')))
 
     return trigger
@@ -591,7 +593,7 @@ def cuda_that_does_not_load(world: World) -> object:
     """An onnxruntime for CUDA on a machine without it gives the CPU's provider, and so does one for CPUs."""
     # For machines whose onnxruntime does not offer it; it warns, which is an error in tests.
     world.patch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    world.patch.setattr("quoit.session.prepare", lambda module: None)  # as if the libraries were there
+    world.patch.setattr("quoit.ort.session.prepare", lambda module: None)  # as if the libraries were there
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return Embedder(world.sources.half, precision="fp16", provider="cuda")
@@ -622,7 +624,7 @@ def no_device(world: World) -> object:
 
 
 def measure_where_int8_saturates(world: World) -> object:
-    world.patch.setattr("quoit.session.int8_is_exact", lambda: False)  # for CPUs where it is exact
+    world.patch.setattr("quoit.ort.session.int8_is_exact", lambda: False)  # for CPUs where it is exact
     return world.export("int8")
 
 

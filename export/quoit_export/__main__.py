@@ -2,7 +2,7 @@
 
 import sys
 
-from quoit.process import start
+from quoit.cli.process import start
 
 
 def entry() -> int:

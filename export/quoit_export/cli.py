@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import get_args
 
 from quoit.artifact import Artifact, Measure, Precision, Task
-from quoit.process import guarded, show, version_of
-from quoit_export.calibration import built_in_texts, read_calibration_texts
-from quoit_export.checkpoint import open_checkpoint
-from quoit_export.publish import Request, publish
+from quoit.cli.process import guarded, show, version_of
+from quoit_export.checkpoint.checkpoint import open_checkpoint
+from quoit_export.export import Request, publish
+from quoit_export.quantize.calibration import built_in_texts, read_calibration_texts
 
 SAMPLES: dict[Measure, str] = {
     "cosine": "texts",

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import Qwen3Model
 
-from quoit.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE
+from quoit.text.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE
 from train.course import Course, follow
 from train.encode import last_states, ndcg_at_10, render_query, tokenize
 from train.losses import DIMENSIONS, contrast, distance, no_negatives

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from quoit.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE
+from quoit.text.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE
 from train.pairs import Pair
 
 TOKENS_PER_RUN = 8_192

@@ -12,7 +12,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 
-from quoit.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE, RERANK_PREFIX, RERANK_SUFFIX, render_pairs
+from quoit.text.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE, RERANK_PREFIX, RERANK_SUFFIX, render_pairs
 from qwen3_tokenizer import PLAIN_ADDED_TOKENS, SPECIAL_TOKENS, assemble, plain
 from train.pairs import ENGLISH, Pair
 

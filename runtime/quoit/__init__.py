@@ -1,6 +1,6 @@
 """Qwen3 embeddings and rerankers on ONNX Runtime.
 
-A name is imported when it is first used (PEP 562): `quoit.process` then guards a command before numpy is loaded.
+A name is imported when it is first used (PEP 562): `quoit.cli.process` then guards a command before numpy is loaded.
 """
 
 __all__ = [
@@ -18,13 +18,13 @@ __all__ = [
 TYPE_CHECKING = False  # as in `typing`, whose import takes its time
 if TYPE_CHECKING:
     from quoit.embedder import Embedder
+    from quoit.engine.pooling import calibration_ranges
     from quoit.errors import ArtifactError, ComputeError, InputError, ProviderError, QuoitError
-    from quoit.pooling import calibration_ranges
     from quoit.reranker import Reranker
 
     __version__: str
 else:
-    MODULES = {"Embedder": "embedder", "Reranker": "reranker", "calibration_ranges": "pooling"}
+    MODULES = {"Embedder": "embedder", "Reranker": "reranker", "calibration_ranges": "engine.pooling"}
     """The modules of the public names; the others are in `errors`."""
 
     def __getattr__(name: str) -> object:

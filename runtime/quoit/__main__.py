@@ -2,12 +2,12 @@
 
 import sys
 
-from quoit.process import start
+from quoit.cli.process import start
 
 
 def entry() -> int:
     """The whole program; returns its exit code."""
-    return start("quoit", "quoit.cli")
+    return start("quoit", "quoit.cli.main")
 
 
 if __name__ == "__main__":

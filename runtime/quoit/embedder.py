@@ -10,13 +10,13 @@ from tqdm import tqdm
 
 from quoit.arguments import flag, refuse_unknown
 from quoit.artifact import Artifact, EmbeddingContract, Precision, digest, open_artifact
-from quoit.pipeline import Advance, Pipeline
-from quoit.pooling import DtypeLike, Output, Ranges, Vectors, finish
-from quoit.prompts import check_text, document_prompt, plain_prompt, query_prompt, render
-from quoit.session import ProviderRequest
-from quoit.texts import each_text, list_texts
-from quoit.tokens import Truncation
-from quoit.tuning import Goal
+from quoit.engine.pipeline import Advance, Pipeline
+from quoit.engine.pooling import DtypeLike, Output, Ranges, Vectors, finish
+from quoit.engine.profile import Goal
+from quoit.ort.session import ProviderRequest
+from quoit.text.containers import each_text, list_texts
+from quoit.text.prompts import check_text, document_prompt, plain_prompt, query_prompt, render
+from quoit.text.tokenizer import Truncation
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Embedder:
         scores = queries @ documents.T
 
     The vector of a text depends on the text alone: not on the texts beside it, their order, or the batch size, nor on
-    what was kept of its prompt from earlier calls (see `quoit.kept`). One embedder may be used from several threads.
+    what was kept of its prompt from earlier calls (see `quoit.engine.prefix_cache`). One embedder may be used from
+    several threads.
 
     Texts may be in a list, a tuple, a numpy array of one dimension, a column of pandas, Arrow or Polars, an iterator,
     or a view of a dictionary. Sets, mappings and tables are refused, and so are missing values.
@@ -66,7 +67,7 @@ class Embedder:
     ) -> None:
         """Loads an artifact that `quoit-export` wrote.
 
-        `path` is its folder; how it runs is said by the options of `quoit.pipeline.RunOptions`.
+        `path` is its folder; how it runs is said by the options of `quoit.engine.pipeline.RunOptions`.
 
         Raises:
             ArtifactError: the artifact is absent, damaged, for reranking, or rejected by its parity gate.
@@ -112,8 +113,8 @@ class Embedder:
             texts: the texts; one string gives one vector.
             dim: keep the first `dim` values, then normalise; None keeps all.
             normalize: scale each vector to unit length.
-            dtype: `float32`, `float16`, `int8`, `uint8`, `binary` or `ubinary`, see `quoit.pooling.Output`; numpy's own
-                types are taken too.
+            dtype: `float32`, `float16`, `int8`, `uint8`, `binary` or `ubinary`, see `quoit.engine.pooling.Output`;
+                numpy's own types are taken too.
             ranges: [2, dim], for `int8` and `uint8`; see `quoit.calibration_ranges`.
             show_progress: draw a progress bar on standard error.
             **unknown: Refused; the error names the matching option.

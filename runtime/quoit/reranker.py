@@ -10,13 +10,13 @@ from tqdm import tqdm
 
 from quoit.arguments import flag, refuse_unknown
 from quoit.artifact import Artifact, Precision, RerankContract, open_artifact
-from quoit.pipeline import Advance, Pipeline
-from quoit.prompts import Pair, Separator, check_text, render_pairs, rerank_prompt
-from quoit.scoring import Activation, Scores, activate, best_first, check_activation, check_finite, check_top_k
-from quoit.session import ProviderRequest
-from quoit.texts import Pairs, each_pair, list_pairs, list_texts
-from quoit.tokens import Truncation
-from quoit.tuning import Goal
+from quoit.engine.pipeline import Advance, Pipeline
+from quoit.engine.profile import Goal
+from quoit.engine.scoring import Activation, Scores, activate, best_first, check_activation, check_finite, check_top_k
+from quoit.ort.session import ProviderRequest
+from quoit.text.containers import Pairs, each_pair, list_pairs, list_texts
+from quoit.text.prompts import Pair, Separator, check_text, render_pairs, rerank_prompt
+from quoit.text.tokenizer import Truncation
 
 
 class Ranked(TypedDict):
@@ -83,8 +83,8 @@ class Reranker:
     `<|im_end|>` in a document is those ten characters and not the special token.
 
     The score of a pair depends on the pair alone. What pairs begin with in common, template, instruction and
-    query, is computed once per batch, and what precedes the query is kept between calls (see `quoit.kept`). One
-    reranker may be used from several threads.
+    query, is computed once per batch, and what precedes the query is kept between calls (see
+    `quoit.engine.prefix_cache`). One reranker may be used from several threads.
     """
 
     def __init__(  # noqa: PLR0913  every option is seen
@@ -104,7 +104,7 @@ class Reranker:
     ) -> None:
         """Loads an artifact that `quoit-export` wrote.
 
-        `path` is its folder; how it runs is said by the options of `quoit.pipeline.RunOptions`.
+        `path` is its folder; how it runs is said by the options of `quoit.engine.pipeline.RunOptions`.
 
         Raises:
             ArtifactError: the artifact is absent, damaged, for embedding, or rejected by its parity gate.

@@ -15,13 +15,13 @@ from platformdirs import user_cache_path
 
 from quoit.artifact import digest
 from quoit.embedder import Embedder
+from quoit.engine.pooling import Float32
+from quoit.engine.scoring import best_first
 from quoit.errors import InputError
-from quoit.pooling import Float32
-from quoit.prompts import document_prompt
+from quoit.files.writers import replacing
 from quoit.reranker import Reranker
-from quoit.scoring import best_first
-from quoit.text_hash import TextHash
-from quoit.writers import replacing
+from quoit.text.prompts import document_prompt
+from quoit.text.text_hash import TextHash
 
 CACHE_BYTES = 4 << 30
 CACHE_FORMAT = 1

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from bench.adversaries import ADVERSARIES, MASSIVE_WORD, write_adversary
 from quoit import Embedder
 from quoit.artifact import Artifact, Parity
-from quoit.tokens import TextTokenizer
-from quoit_export.calibration import observe
-from quoit_export.checkpoint import open_checkpoint
-from quoit_export.choice import Method, Plan, fold
-from quoit_export.folding import input_names
-from quoit_export.parity import FLOORS, MEAN_FLOORS, Comparison, compare, held_out, load_variant
-from quoit_export.publish import Request, publish
-from quoit_export.staging import Staging, bare_manifest
+from quoit.text.tokenizer import TextTokenizer
+from quoit_export.build.staging import Staging, bare_manifest
+from quoit_export.checkpoint.checkpoint import open_checkpoint
+from quoit_export.export import Request, publish
+from quoit_export.quantize.calibration import observe
+from quoit_export.quantize.folding import input_names
+from quoit_export.quantize.quant_search import Method, Plan, fold
+from quoit_export.verify.parity import FLOORS, MEAN_FLOORS, Comparison, compare, held_out, load_variant
 
 MODEL = Path(__file__).parents[2] / "models" / "quoit-embedding-9m"
 RESCALED = [name for name in ADVERSARIES if " " in name]
@@ -76,9 +76,9 @@ def onnx_session(graph: Path) -> Callable[[NDArray[np.uint32]], NDArray[np.float
     """A graph that was never measured, run on a row of ids."""
     import onnxruntime
 
-    from quoit.batches import plan_batches
-    from quoit.pipeline import CPU_LIMITS
-    from quoit.session import feed
+    from quoit.engine.pipeline import CPU_LIMITS
+    from quoit.engine.planner import plan_batches
+    from quoit.ort.session import feed
 
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
 

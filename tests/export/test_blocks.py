@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from quoit_export.blocks import BLOCK, CANDIDATES, pack_blocks, restore_blocks, round_blocks
+from quoit_export.precisions.blocks import BLOCK, CANDIDATES, pack_blocks, restore_blocks, round_blocks
 
 
 def random_weight(shape: tuple[int, int], seed: int = 0) -> NDArray[np.float32]:

@@ -15,9 +15,12 @@ from safetensors.numpy import load_file, save_file
 
 from quoit.artifact import Artifact, EmbeddingContract, Variant
 from quoit.errors import InputError
-from quoit.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE
-from quoit.tokens import TextTokenizer
-from quoit_export.calibration import (
+from quoit.text.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE
+from quoit.text.tokenizer import TextTokenizer
+from quoit_export.build.staging import Staging, bare_manifest
+from quoit_export.checkpoint.checkpoint import open_checkpoint
+from quoit_export.errors import ExportError
+from quoit_export.quantize.calibration import (
     BUILT_IN,
     LEAST_TEXTS,
     MOST_TEXTS,
@@ -30,11 +33,8 @@ from quoit_export.calibration import (
     observe,
     read_calibration_texts,
 )
-from quoit_export.checkpoint import open_checkpoint
-from quoit_export.errors import ExportError
-from quoit_export.folding import input_names
-from quoit_export.parity import load_variant, parity_texts
-from quoit_export.staging import Staging, bare_manifest
+from quoit_export.quantize.folding import input_names
+from quoit_export.verify.parity import load_variant, parity_texts
 from support import SMALL
 
 TEXTS = CalibrationTexts("a few", ("The capital of China is Beijing.", "import os", "猫が眠る", "gravity " * 30))

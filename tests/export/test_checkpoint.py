@@ -18,8 +18,8 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from hub import COMMIT, serve_repository
 from quoit.artifact import Artifact, EmbeddingContract, RerankContract
-from quoit.prompts import DEFAULT_TASK, RERANK_PREFIX, RERANK_SUFFIX
-from quoit_export.checkpoint import Checkpoint, open_checkpoint, tensor_shapes
+from quoit.text.prompts import DEFAULT_TASK, RERANK_PREFIX, RERANK_SUFFIX
+from quoit_export.checkpoint.checkpoint import Checkpoint, open_checkpoint, tensor_shapes
 from quoit_export.errors import CheckpointError
 from random_checkpoint import PROMPTS
 from support import (

@@ -44,11 +44,11 @@ from checkpoint_folders import (
 )
 from quoit import Embedder, Reranker
 from quoit.artifact import Task
-from quoit.cli import main
-from quoit.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE, RERANK_PREFIX, RERANK_SUFFIX, Pair
-from quoit_export.checkpoint import open_checkpoint
+from quoit.cli.main import main
+from quoit.text.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE, RERANK_PREFIX, RERANK_SUFFIX, Pair
+from quoit_export.checkpoint.checkpoint import open_checkpoint
 from quoit_export.errors import CheckpointError
-from quoit_export.publish import Request, publish
+from quoit_export.export import Request, publish
 from random_checkpoint import RERANK_TEMPLATE
 
 Base = Literal["embedding", "causal_embedding", "reranker", "classifier"]

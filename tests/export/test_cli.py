@@ -12,7 +12,7 @@ import pytest
 
 from quoit.artifact import read_artifact
 from quoit_export.cli import main, make_parser
-from quoit_export.parity import FLOORS
+from quoit_export.verify.parity import FLOORS
 from support import (
     byte_tokenizer,
     edit_json,

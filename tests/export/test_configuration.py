@@ -8,14 +8,14 @@ import pytest
 from tokenizers import Tokenizer, processors
 
 from quoit.artifact import TOKENIZER, Task
-from quoit.prompts import DEFAULT_TASK
-from quoit_export.configuration import is_classifier, read_architecture, read_position_limit
-from quoit_export.contracts import CheckpointFiles, recognise_task
+from quoit.text.prompts import DEFAULT_TASK
+from quoit_export.checkpoint.configuration import is_classifier, read_architecture, read_position_limit
+from quoit_export.checkpoint.contracts import CheckpointFiles, recognise_task
+from quoit_export.checkpoint.json_files import read_json
+from quoit_export.checkpoint.modules import read_modules
+from quoit_export.checkpoint.templates import read_template
+from quoit_export.checkpoint.tokenizer_files import read_answer_id, read_end_token_id, read_tokenizer
 from quoit_export.errors import CheckpointError
-from quoit_export.json_files import read_json
-from quoit_export.modules import read_modules
-from quoit_export.templates import read_template
-from quoit_export.tokenizer_files import read_answer_id, read_end_token_id, read_tokenizer
 from qwen3_tokenizer import END_TOKEN
 from random_checkpoint import PROMPTS, write_rerank_template, write_sentence_transformers_files
 from support import SMALL, byte_tokenizer, edit_json

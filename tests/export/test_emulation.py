@@ -11,9 +11,9 @@ from onnx_ir.tape import Tape
 
 from quoit import Embedder
 from quoit.artifact import Artifact, Precision
-from quoit.session import onnxruntime
-from quoit_export.emulation import emulate
-from quoit_export.parity import parity_texts
+from quoit.ort.session import onnxruntime
+from quoit_export.graph.emulation import emulate
+from quoit_export.verify.parity import parity_texts
 
 HALVES = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 

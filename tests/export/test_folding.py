@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from transformers import Qwen3Config, Qwen3Model
 
 from quoit.artifact import Architecture
-from quoit_export.calibration import Activations
-from quoit_export.checkpoint import tensor_shapes
-from quoit_export.choice import Method, fold
-from quoit_export.folding import (
+from quoit_export.checkpoint.checkpoint import tensor_shapes
+from quoit_export.checkpoint.weights import EMBEDDINGS
+from quoit_export.precisions.encoders import quantize_columns
+from quoit_export.quantize.calibration import Activations
+from quoit_export.quantize.folding import (
     Folding,
     Rotation,
     input_names,
@@ -22,8 +23,7 @@ from quoit_export.folding import (
     smoothing_scales,
     split_name,
 )
-from quoit_export.precision import quantize_columns
-from quoit_export.weights import EMBEDDINGS
+from quoit_export.quantize.quant_search import Method, fold
 
 Tensors = dict[str, NDArray[np.float32]]
 
@@ -285,7 +285,7 @@ def test_rows_are_rotated_alike_in_any_number(monkeypatch: pytest.MonkeyPatch) -
     rotation = make_rotation(96, 0)
     rows = np.random.default_rng(0).standard_normal((50, 3, 96)).astype(np.float32)
     whole = rotation.apply(rows)
-    monkeypatch.setattr("quoit_export.chunks.CHUNK_VALUES", 96 * 7)
+    monkeypatch.setattr("quoit_export.precisions.chunks.CHUNK_VALUES", 96 * 7)
     np.testing.assert_allclose(rotation.apply(rows), whole, atol=1e-6)
     assert isinstance(rotation, Rotation)
 

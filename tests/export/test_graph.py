@@ -16,7 +16,7 @@ from transformers import Qwen3Config
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RotaryEmbedding
 
 from quoit.artifact import Artifact, Precision
-from quoit_export.attention import rope_tables
+from quoit_export.graph.attention import rope_tables
 from support import SMALL
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")

@@ -13,12 +13,12 @@ import pytest
 from numpy.typing import NDArray
 
 from quoit.artifact import Artifact, GraphName
-from quoit.batches import plan_batches
-from quoit.pipeline import CPU_LIMITS
-from quoit.session import feed, int8_is_exact
-from quoit_export.parity import held_out, load_variant, parity_rows
-from quoit_export.pieces import run
-from quoit_export.precision import INTEGER_PRODUCT
+from quoit.engine.pipeline import CPU_LIMITS
+from quoit.engine.planner import plan_batches
+from quoit.ort.session import feed, int8_is_exact
+from quoit_export.precisions.encoders import INTEGER_PRODUCT
+from quoit_export.verify.layerwise import run
+from quoit_export.verify.parity import held_out, load_variant, parity_rows
 
 TEXTS = 6
 Product = tuple[NDArray[np.uint8], NDArray[np.int8]]

@@ -11,10 +11,10 @@ import onnx
 import pytest
 
 from quoit.artifact import Artifact, Measure, Parity, Precision, Variant, read_artifact, record_file, write_manifest
-from quoit.session import Answers
-from quoit_export.checkpoint import Checkpoint, open_checkpoint
+from quoit.ort.session import Answers
+from quoit_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from quoit_export.errors import ParityError
-from quoit_export.parity import (
+from quoit_export.verify.parity import (
     DOCUMENTS,
     FLOORS,
     MEAN_FLOORS,

@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from bench.adversaries import OVERFLOWING, write_adversary
 from quoit import Embedder
 from quoit.artifact import Artifact, Calibration, Scaling
-from quoit.batches import plan_batches
-from quoit.pipeline import CPU_LIMITS
-from quoit.session import ONNX_NAMES, feed, onnxruntime
-from quoit.tokens import Ids
-from quoit_export import pieces
-from quoit_export.calibration import CalibrationTexts, Observed, built_in_texts, calibration_rows, observe
-from quoit_export.checkpoint import Checkpoint, open_checkpoint
-from quoit_export.diagnosis import first_nonfinite
-from quoit_export.parity import FLOORS, held_out, load_variant, parity_rows
-from quoit_export.publish import Request, publish
-from quoit_export.scaling import FLOAT16_MAX, HEADROOM, Scaled, choose_scaling, exponent
-from quoit_export.staging import GRAPH, Staging, bare_manifest, variant_model
+from quoit.engine.pipeline import CPU_LIMITS
+from quoit.engine.planner import plan_batches
+from quoit.ort.session import ONNX_NAMES, feed, onnxruntime
+from quoit.text.tokenizer import Ids
+from quoit_export.build.staging import GRAPH, Staging, bare_manifest, variant_model
+from quoit_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from quoit_export.export import Request, publish
+from quoit_export.quantize.calibration import CalibrationTexts, Observed, built_in_texts, calibration_rows, observe
+from quoit_export.quantize.scaling import FLOAT16_MAX, HEADROOM, Scaled, choose_scaling, exponent
+from quoit_export.verify import layerwise
+from quoit_export.verify.overflow import first_nonfinite
+from quoit_export.verify.parity import FLOORS, held_out, load_variant, parity_rows
 
 MODEL = Path(__file__).parents[2] / "models" / "quoit-embedding-9m"
 CALIBRATION = Calibration("none", "0" * 64, 1, 1)
@@ -159,11 +159,11 @@ def test_other_calibration_texts_make_fp16_anew(byte_checkpoint_folder: Path, tm
 def test_the_stream_and_the_products_are_what_calibration_saw(
     byte_artifact: Artifact, byte_checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Peaks cover the token table, every sum, and every linear layer's own result, in however many pieces."""
+    """Peaks cover the token table, every sum, and every linear layer's own result, in however many layerwise."""
     checkpoint = open_checkpoint(str(byte_checkpoint_folder))
     rows = calibration_rows(byte_artifact, built_in_texts())[:4]
     whole, _ = observe(load_variant(byte_artifact, "fp32"), rows)
-    monkeypatch.setattr(pieces, "PIECE_BYTES", 1)
+    monkeypatch.setattr(layerwise, "PIECE_BYTES", 1)
     found, _ = observe(load_variant(byte_artifact, "fp32"), rows)
     assert found.outputs == whole.outputs
     layers = range(byte_artifact.manifest.architecture.num_hidden_layers)

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
 
 from quoit.artifact import GRAPHS, Artifact, GraphName, Precision
-from quoit.batches import Batch, Limits, plan_batches
-from quoit.session import ONNX_NAMES, feed, onnxruntime
-from quoit_export.attention import Attention, packing
-from quoit_export.checkpoint import open_checkpoint
-from quoit_export.precision import MICROSOFT, Author
-from quoit_export.staging import variant_model
-from quoit_export.targets import CUDA, make_inputs
+from quoit.engine.planner import Batch, Limits, plan_batches
+from quoit.ort.session import ONNX_NAMES, feed, onnxruntime
+from quoit_export.build.staging import variant_model
+from quoit_export.checkpoint.checkpoint import open_checkpoint
+from quoit_export.graph.attention import Attention, packing
+from quoit_export.graph.targets import CUDA, make_inputs
+from quoit_export.precisions.encoders import MICROSOFT, Author
 
 FLOAT = ir.DataType.FLOAT
 HALVES: tuple[Precision, ...] = ("fp16", "bf16")

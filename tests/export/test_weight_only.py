@@ -8,11 +8,11 @@ import pytest
 from numpy.typing import NDArray
 
 from quoit.artifact import Artifact
-from quoit.session import ONNX_NAMES, onnxruntime
-from quoit_export.blocks import BLOCK
-from quoit_export.emulation import emulate
-from quoit_export.precision import ENCODINGS, Author, Int4Encoding, Int8Encoding, Rows
-from quoit_export.weight_only import WeightOnlyEncoding, weight_only
+from quoit.ort.session import ONNX_NAMES, onnxruntime
+from quoit_export.graph.emulation import emulate
+from quoit_export.precisions.blocks import BLOCK
+from quoit_export.precisions.encoders import ENCODINGS, Author, Int4Encoding, Int8Encoding, Rows
+from quoit_export.precisions.weight_only import WeightOnlyEncoding, weight_only
 
 ROWS, INPUTS, OUTPUTS = 5, 3 * BLOCK, 48
 WHERE = {"four": Int4Encoding(), "eight": Int4Encoding(eights=frozenset({"a"}))}

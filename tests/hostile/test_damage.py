@@ -11,10 +11,10 @@ import pytest
 
 from quoit import Embedder
 from quoit.artifact import MANIFEST, TOKENIZER, Artifact, Precision, read_artifact
-from quoit.cli import main
+from quoit.cli.main import main
 from quoit.errors import ArtifactError, QuoitError
-from quoit_export.checkpoint import open_checkpoint
-from quoit_export.publish import Request, publish
+from quoit_export.checkpoint.checkpoint import open_checkpoint
+from quoit_export.export import Request, publish
 from support import make_model, save_checkpoint
 
 TEXTS = ["a", "The capital of China is Beijing.", "", "中国的首都是北京。"]

@@ -14,9 +14,9 @@ import pytest
 
 from quoit import Embedder
 from quoit.artifact import Artifact
-from quoit.commands.bench import made_texts
+from quoit.cli.bench import made_texts
 from quoit.search import VectorCache
-from quoit.trials import FEWEST_TEXTS
+from quoit.tuning.autotune import FEWEST_TEXTS
 
 PATIENCE = 120
 """Seconds that a command may take on a busy machine."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzzing import fuzz
-from quoit.batches import Batch, Limits, plan_batches
+from quoit.engine.planner import Batch, Limits, plan_batches
 
 Row = tuple[int, ...]
 LARGEST_ID = 2**32 - 1

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fuzzing import TEXTS, fuzz
 from quoit.artifact import Artifact
-from quoit.cli import main, make_parser
+from quoit.cli.main import main, make_parser
 
 OK, FAILED, REFUSED = 0, 1, 2
 UNDECODABLE = "caf\udce9.txt"

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from fuzzing import JSON_VALUES, damaged, fuzz, mutated_json
 from quoit import Embedder
 from quoit.artifact import Artifact
-from quoit.drafts import PROGRESS, ROWS, drafting
 from quoit.errors import InputError
+from quoit.files.partial_output import PROGRESS, ROWS, drafting
 from quoit.search import VectorCache
-from quoit.tokens import Truncation
+from quoit.text.tokenizer import Truncation
 
 TEXTS = [f"text {number}" for number in range(9)]
 DONE = 4

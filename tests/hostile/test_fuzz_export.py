@@ -15,13 +15,13 @@ from tokenizers.models import BPE
 
 from fuzzing import JSON_VALUES, TEXTS, damaged, fuzz, mutated_json
 from quoit.artifact import TOKENIZER, Architecture
-from quoit_export.checkpoint import open_checkpoint, tensor_shapes
-from quoit_export.configuration import is_classifier, read_architecture, read_position_limit
-from quoit_export.contracts import CheckpointFiles, read_contract, read_files, read_max_tokens
+from quoit_export.checkpoint.checkpoint import open_checkpoint, tensor_shapes
+from quoit_export.checkpoint.configuration import is_classifier, read_architecture, read_position_limit
+from quoit_export.checkpoint.contracts import CheckpointFiles, read_contract, read_files, read_max_tokens
+from quoit_export.checkpoint.json_files import read_json
+from quoit_export.checkpoint.modules import Modules, read_modules
+from quoit_export.checkpoint.templates import read_template
 from quoit_export.errors import CheckpointError
-from quoit_export.json_files import read_json
-from quoit_export.modules import Modules, read_modules
-from quoit_export.templates import read_template
 from random_checkpoint import RERANK_TEMPLATE
 
 ROPE = {"rope_type": "default", "rope_theta": 1e6}

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from fuzzing import ANY_STRINGS, NO_STRINGS, fuzz
+from quoit.engine.pooling import Dtype, Output, calibration_ranges, finish
+from quoit.engine.scoring import activate, best_first, check_finite
 from quoit.errors import ComputeError, InputError
-from quoit.pooling import Dtype, Output, calibration_ranges, finish
-from quoit.scoring import activate, best_first, check_finite
 
 DTYPES = get_args(Dtype)
 HIDDEN, LEAST = 16, 4

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fuzzing import ANY_STRINGS, NO_STRINGS, TEXTS, fuzz
 from quoit.errors import InputError
-from quoit.prompts import check_text, query_prompt, render, render_pairs
+from quoit.text.prompts import check_text, query_prompt, render, render_pairs
 
 ANYTHING = TEXTS | ANY_STRINGS | NO_STRINGS
 

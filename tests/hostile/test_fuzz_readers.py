@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from fuzzing import ANY_STRINGS, JSON_VALUES, TEXTS, damaged, fuzz
 from quoit.errors import InputError
-from quoit.readers import read_texts
+from quoit.files.readers import read_texts
 
 COLUMNS = TEXTS.filter(lambda name: name != "")
 LINES = [

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from fuzzing import TEXTS, fuzz
 from quoit.artifact import Artifact, EmbeddingContract
-from quoit.tokens import TextTokenizer, Truncation
+from quoit.text.tokenizer import TextTokenizer, Truncation
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>", "<|vision_pad|>", "yes"]
 FRAGMENTS = st.sampled_from(

@@ -309,7 +309,7 @@ def test_an_interrupt_that_is_ignored_from_outside_stays_ignored(
 
 LOST = """
 import signal, sys, time, types
-from quoit.process import guarded, start
+from quoit.cli.process import guarded, start
 
 class Finalized:
     def __del__(self):

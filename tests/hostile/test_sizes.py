@@ -14,9 +14,9 @@ from tokenizers import Tokenizer
 
 from quoit import Embedder
 from quoit.artifact import Artifact
+from quoit.engine.pipeline import WINDOW_TEXTS
 from quoit.machine import resident_bytes
-from quoit.pipeline import WINDOW_TEXTS
-from quoit.tokens import TextTokenizer
+from quoit.text.tokenizer import TextTokenizer
 from support import Embedders, Rerankers
 
 MEGABYTE = 1 << 20

@@ -17,10 +17,10 @@ from transformers import Qwen3ForCausalLM, Qwen3Model
 
 from quoit import Embedder, Reranker
 from quoit.artifact import Artifact, Precision
-from quoit.cli import main
-from quoit.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE, RERANK_PREFIX, RERANK_SUFFIX
-from quoit_export.checkpoint import open_checkpoint
-from quoit_export.publish import Request, publish
+from quoit.cli.main import main
+from quoit.text.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE, RERANK_PREFIX, RERANK_SUFFIX
+from quoit_export.checkpoint.checkpoint import open_checkpoint
+from quoit_export.export import Request, publish
 from support import Embedders, Rerankers, Vectors
 from train.encode import ndcg_at_10
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from quoit.prompts import DEFAULT_TASK, RERANK_PREFIX, RERANK_SUFFIX, render_pairs
+from quoit.text.prompts import DEFAULT_TASK, RERANK_PREFIX, RERANK_SUFFIX, render_pairs
 from support import Vectors, byte_tokenizer
 from train import judge, student, table, vocabulary
 from train.encode import ndcg_at_10

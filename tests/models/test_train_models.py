@@ -20,8 +20,8 @@ from torch.nn import functional
 from transformers import Qwen3ForCausalLM, Qwen3Model
 
 from quoit.artifact import EmbeddingContract, RerankContract
-from quoit.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE, RERANK_PREFIX, RERANK_SUFFIX
-from quoit_export.checkpoint import open_checkpoint
+from quoit.text.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE, RERANK_PREFIX, RERANK_SUFFIX
+from quoit_export.checkpoint.checkpoint import open_checkpoint
 from qwen3_tokenizer import END_TOKEN, PLAIN_ADDED_TOKENS, SPECIAL_TOKENS
 from support import byte_tokenizer, make_model
 from train import clusters, embedding, judge, losses, rotation, student, table, vocabulary

@@ -9,8 +9,8 @@ import pytest
 from quoit import Embedder, InputError, Reranker
 from quoit.arguments import COUNTERPARTS, NOTES, advice, check_number, flag, integer, refuse_unknown
 from quoit.artifact import Artifact
-from quoit.pooling import Output, dtype_name
-from quoit.scoring import best_first, check_top_k
+from quoit.engine.pooling import Output, dtype_name
+from quoit.engine.scoring import best_first, check_top_k
 
 
 @pytest.fixture(scope="module")

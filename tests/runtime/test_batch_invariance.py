@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from quoit import Embedder, Reranker
 from quoit.artifact import Precision, Task
-from quoit.pipeline import CPU_LIMITS
-from quoit.prompts import render_pairs
-from quoit.session import onnxruntime
-from quoit_export.checkpoint import open_checkpoint
-from quoit_export.publish import Request, publish
+from quoit.engine.pipeline import CPU_LIMITS
+from quoit.ort.session import onnxruntime
+from quoit.text.prompts import render_pairs
+from quoit_export.checkpoint.checkpoint import open_checkpoint
+from quoit_export.export import Request, publish
 from support import byte_tokenizer, edit_json, make_model, save_checkpoint
 
 MODELS = Path(__file__).parents[2] / "models"

@@ -22,10 +22,10 @@ from msgspec.structs import replace
 
 from quoit import Embedder, calibration_ranges
 from quoit.artifact import MANIFEST, Artifact, EmbeddingContract, RerankContract, write_manifest
-from quoit.cli import main
-from quoit.commands.options import MODEL_VARIABLE
-from quoit.process import is_interrupt
-from quoit.session import int8_is_exact
+from quoit.cli.main import main
+from quoit.cli.options import MODEL_VARIABLE
+from quoit.cli.process import is_interrupt
+from quoit.ort.session import int8_is_exact
 from quoit_export.cli import main as export_main
 from support import Embedders
 
@@ -571,7 +571,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 def test_an_interrupted_run_leaves_nothing_and_exits_130(model: list[str], tmp_path: Path) -> None:
     """The signal comes while the command waits for more lines of a slow standard input."""
-    program = "import sys; from quoit.cli import main; sys.exit(main(sys.argv[1:]))"
+    program = "import sys; from quoit.cli.main import main; sys.exit(main(sys.argv[1:]))"
     out = tmp_path / "vectors.npy"
     command = [sys.executable, "-c", program, "embed", "-o", str(out), *model]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

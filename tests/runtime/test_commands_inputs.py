@@ -18,7 +18,7 @@ from pyarrow import parquet
 
 from quoit import Embedder
 from quoit.artifact import Artifact
-from quoit.cli import main
+from quoit.cli.main import main
 from quoit.search import cache_key
 from support import Embedders
 

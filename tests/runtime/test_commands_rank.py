@@ -15,8 +15,8 @@ from pyarrow import parquet
 
 from quoit import Embedder, Reranker
 from quoit.artifact import Artifact
-from quoit.cli import main
-from quoit.commands.options import MODEL_VARIABLE, RERANKER_VARIABLE
+from quoit.cli.main import main
+from quoit.cli.options import MODEL_VARIABLE, RERANKER_VARIABLE
 from quoit.search import VectorCache, cache_key
 from support import Embedders, Rerankers
 

@@ -10,8 +10,9 @@ import pytest
 
 from quoit import Embedder, ProviderError, Reranker
 from quoit.artifact import Artifact, GraphName, Precision
-from quoit.batches import plan_batches
-from quoit.cuda import (
+from quoit.engine.pipeline import CPU_LIMITS, cuda_limits
+from quoit.engine.planner import plan_batches
+from quoit.ort.cuda import (
     LEAST_STREAM_TOKENS,
     MOST_STREAM_TOKENS,
     explain_absence,
@@ -21,9 +22,8 @@ from quoit.cuda import (
     stream_tokens,
     token_bytes,
 )
-from quoit.pipeline import CPU_LIMITS, cuda_limits
-from quoit.session import CUDA_OPTIONS, ONNX_NAMES, PREFERRED, onnxruntime_version
-from quoit_export.parity import FLOORS, Questions, answer, held_out, parity_texts
+from quoit.ort.session import CUDA_OPTIONS, ONNX_NAMES, PREFERRED, onnxruntime_version
+from quoit_export.verify.parity import FLOORS, Questions, answer, held_out, parity_texts
 from random_checkpoint import SHAPES
 
 HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()

@@ -8,8 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from quoit.artifact import MANIFEST, Artifact, read_artifact, write_manifest
-from quoit.doctor import Finding, examine
-from quoit.session import int8_is_exact
+from quoit.cli.doctor import Finding, examine
+from quoit.ort.session import int8_is_exact
 
 CHECKS = [
     *("machine", "files", "onnxruntime", "provider", "precision", "int8 arithmetic", "load"),

@@ -13,10 +13,10 @@ from tokenizers import Tokenizer
 
 from quoit import Embedder, InputError
 from quoit.artifact import Artifact, Precision
-from quoit.batches import Limits
-from quoit.pipeline import CPU_LIMITS, WINDOW_TEXTS, take_windows
-from quoit.tokens import Truncation
-from quoit_export.parity import parity_texts
+from quoit.engine.pipeline import CPU_LIMITS, WINDOW_TEXTS, take_windows
+from quoit.engine.planner import Limits
+from quoit.text.tokenizer import Truncation
+from quoit_export.verify.parity import parity_texts
 from support import Embedders, Ids, Oracle, Vectors
 
 PARITY = 2e-6

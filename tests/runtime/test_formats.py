@@ -16,8 +16,8 @@ import pytest
 from pyarrow import parquet
 
 from quoit import InputError
-from quoit.readers import KINDS, Record, Skipped, files_of, kind_of, present, read_files, read_records, read_texts
-from quoit.readers.folders import files_in
+from quoit.files.readers import KINDS, Record, Skipped, files_of, kind_of, present, read_files, read_records, read_texts
+from quoit.files.readers.folders import files_in
 
 TEXT_KINDS = [kind for kind in KINDS if kind != "parquet"]
 CONTENTS = {
@@ -209,7 +209,7 @@ def test_csv_as_programs_write_it(tmp_path: Path, content: str, texts: list[str]
 
 
 def test_a_field_beyond_the_limit_is_named_by_its_first_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quoit.readers.delimited.FIELD_CHARACTERS", 1000)  # it is 134 million
+    monkeypatch.setattr("quoit.files.readers.delimited.FIELD_CHARACTERS", 1000)  # it is 134 million
     refused(tmp_path / "a.csv", 'text\na\n"b\n' + "c\n" * 1000, ", line 3 has a field that is too long, or a quote")
 
 
@@ -271,7 +271,7 @@ def test_a_gzip_file_may_unpack_to_much_more_than_the_memory(tmp_path: Path) -> 
         for _ in range(100):
             file.write((b"x" * 4095 + b"\n") * 1024)
     program = (
-        "import resource, sys; from quoit.readers import read_texts\n"
+        "import resource, sys; from quoit.files.readers import read_texts\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "print(sum(1 for _ in read_texts(sys.argv[1])))\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000)\n"
@@ -282,14 +282,14 @@ def test_a_gzip_file_may_unpack_to_much_more_than_the_memory(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("kind", ["txt", "jsonl", "csv"])
 def test_a_line_beyond_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr("quoit.readers.streams.LINE_BYTES", 1000)  # it is 268 million
+    monkeypatch.setattr("quoit.files.readers.streams.LINE_BYTES", 1000)  # it is 268 million
     content = gzip.compress(b"text\n" + b"x" * 1_000_000) if kind != "jsonl" else gzip.compress(b'"a"\n' + b" " * 10**6)
     refused(tmp_path / f"a.{kind}.gz", content, ", line 2 has more than 1,000 bytes; break it up")
 
 
 @pytest.mark.parametrize("kind", ["json", "md"])
 def test_a_whole_file_beyond_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr("quoit.readers.streams.WHOLE_BYTES", 1000)  # it is a gibibyte
+    monkeypatch.setattr("quoit.files.readers.streams.WHOLE_BYTES", 1000)  # it is a gibibyte
     refused(tmp_path / f"a.{kind}.gz", gzip.compress(b" " * 2_000_000), " has more than 1,000 bytes, and .* jsonl")
 
 
@@ -343,7 +343,7 @@ def test_parquet_is_not_read_from_a_pipe() -> None:
 @pytest.mark.parametrize("path", ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"])
 @pytest.mark.parametrize("regular", [False, True], ids=["pipe", "file"])
 def test_standard_input_has_many_names(tmp_path: Path, path: str, regular: bool) -> None:
-    program = "import sys; from quoit.readers import read_texts; print(list(read_texts(sys.argv[1])))"
+    program = "import sys; from quoit.files.readers import read_texts; print(list(read_texts(sys.argv[1])))"
     command = [sys.executable, "-c", program, path]
     (tmp_path / "content").write_text("one\ntwo")
     with (tmp_path / "content").open() as file:

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from quoit import ComputeError, InputError, calibration_ranges
-from quoit.pooling import Dtype, Output, finish, normalize
+from quoit.engine.pooling import Dtype, Output, finish, normalize
 
 DIM = 40
 States = NDArray[np.float32]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from quoit import InputError
-from quoit.prompts import (
+from quoit.text.prompts import (
     DEFAULT_TASK,
     RERANK_PREFIX,
     RERANK_SUFFIX,

@@ -11,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from quoit import InputError
-from quoit.readers import KINDS, STANDARD_INPUT, read_texts
+from quoit.files.readers import KINDS, STANDARD_INPUT, read_texts
 
 
 def read(file: Path, content: bytes | str, **options: Any) -> list[str]:

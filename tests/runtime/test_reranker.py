@@ -16,11 +16,11 @@ from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from quoit import ArtifactError, Embedder, InputError, Reranker
 from quoit.artifact import Artifact, Precision, RerankContract
-from quoit.batches import Limits
-from quoit.pipeline import CPU_LIMITS, CPU_RERANK_LIMITS, WINDOW_TEXTS
-from quoit.prompts import Pair, Separator
-from quoit.tokens import TextTokenizer
-from quoit_export.parity import parity_pairs, parity_texts
+from quoit.engine.pipeline import CPU_LIMITS, CPU_RERANK_LIMITS, WINDOW_TEXTS
+from quoit.engine.planner import Limits
+from quoit.text.prompts import Pair, Separator
+from quoit.text.tokenizer import TextTokenizer
+from quoit_export.verify.parity import parity_pairs, parity_texts
 from support import Rerankers
 
 PREFIX = (

@@ -8,8 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from quoit.artifact import Architecture, Artifact, Precision
-from quoit.batches import Limits, plan_batches
-from quoit.roofline import (
+from quoit.engine.planner import Limits, plan_batches
+from quoit.ort.session import onnxruntime
+from quoit.tuning.roofline import (
     FLOAT,
     INT8,
     INT32,
@@ -22,7 +23,6 @@ from quoit.roofline import (
     least_seconds,
     measure_ceilings,
 )
-from quoit.session import onnxruntime
 
 LIMITS = Limits(stream_tokens=512, rectangle_tokens=2048, tiled_from=385)
 ROWS_TIMED = 64

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from quoit import ComputeError, InputError
-from quoit.scoring import activate, best_first, check_activation, check_finite
+from quoit.engine.scoring import activate, best_first, check_activation, check_finite
 
 
 def logits(*values: float) -> Any:

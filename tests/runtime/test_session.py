@@ -18,8 +18,8 @@ from msgspec.structs import replace
 from quoit import ArtifactError, Embedder, InputError, ProviderError
 from quoit.artifact import Artifact, FileRecord, Precision, Variant, record_file
 from quoit.machine import usable_cores
-from quoit.session import INT8_PROBE, Session, choose, int8_is_exact, onnxruntime_version
-from quoit_export.parity import parity_texts
+from quoit.ort.session import INT8_PROBE, Session, choose, int8_is_exact, onnxruntime_version
+from quoit_export.verify.parity import parity_texts
 from support import Embedders
 
 HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
@@ -51,7 +51,7 @@ def copy(artifact: Artifact, tmp_path: Path) -> Artifact:
 @pytest.fixture
 def saturating(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU that does not sum int8 products exactly."""
-    monkeypatch.setattr("quoit.session.int8_is_exact", lambda: False)
+    monkeypatch.setattr("quoit.ort.session.int8_is_exact", lambda: False)
 
 
 def test_what_is_asked_for_is_chosen_because_it_was_asked_for(artifact: Artifact) -> None:
@@ -225,7 +225,7 @@ def test_without_onnxruntime_both_extras_are_named(artifact: Artifact) -> None:
 
 
 def test_importing_quoit_does_not_import_onnxruntime() -> None:
-    program = "import sys, quoit, quoit.cli; print('onnxruntime' in sys.modules)"
+    program = "import sys, quoit, quoit.cli.main; print('onnxruntime' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "False\n"
 
@@ -273,7 +273,7 @@ def test_where_int8_sums_saturate_its_other_graph_runs(
     """Close to fp32 as was measured at export, not the same bits as elsewhere, and the same in any batch."""
     texts = ["gravity", "The capital of China is Beijing.", "a", "gravity attracts"]
     exact = embedders("int8").encode(texts)
-    monkeypatch.setattr("quoit.session.int8_is_exact", lambda: False)
+    monkeypatch.setattr("quoit.ort.session.int8_is_exact", lambda: False)
     embedder = Embedder(artifact, provider="cpu")
     session = embedder.pipeline.session
     assert (session.choice.precision, session.graph) == ("int8", "saturating")

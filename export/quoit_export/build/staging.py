@@ -1,0 +1,264 @@
+"""The hidden folder in which an artifact grows, until it is whole and takes its name.
+
+Variants are recorded one by one in `partial.json`; an interrupted export that is run again goes on after the
+last recorded one. This module does not know which variants are good enough.
+"""
+
+import os
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import onnx_ir as ir
+from tqdm import tqdm
+
+from quoit.artifact import (
+    FORMAT,
+    GRAPHS,
+    TOKENIZER,
+    FileRecord,
+    GraphName,
+    Manifest,
+    Precision,
+    Quantization,
+    Scaling,
+    Variant,
+    hash_file,
+    record_file,
+    write_manifest,
+)
+from quoit_export.checkpoint.checkpoint import Checkpoint
+from quoit_export.quantize.quant_search import Plan
+from quoit_export.errors import ExportError
+from quoit_export.graph.decoder import Tensors, author_graph
+from quoit_export.precisions.encoders import ENCODINGS, INTEGER_PRODUCT, Encoding, Int4Encoding
+from quoit_export.quantize.scaling import Scaled
+from quoit_export.graph.targets import CUDA, HALVES, SATURATING, WEIGHT_ONLY, WEIGHT_ONLY_ON_CPU, Target
+
+GRAPH = GRAPHS["cpu"]
+TENSORS = f"{GRAPH}.data"
+"""The file of a variant's tensors."""
+Recipe = Plan | Scaled
+"""What calibration decided about a variant: int8's folds, or fp16's powers of two."""
+PARTIAL = "partial.json"
+PAGE = 4096
+"""Tensors of at least a page start at a page, so that they can be mapped where they lie."""
+
+
+class Partial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """partial.json: what an export that has not ended yet has finished, and what it is an export of.
+
+    `quantizations` is how the int8 and int4 variants among the files were made, and `scaling` how the fp16 one was.
+    """
+
+    bare: Manifest
+    files: dict[Precision, tuple[FileRecord, ...]]
+    quantizations: dict[Precision, Quantization] = {}
+    scaling: Scaling | None = None
+
+    def made(self, precision: Precision) -> Quantization | Scaling | None:
+        """How a variant was made."""
+        return self.scaling if precision == "fp16" else self.quantizations.get(precision)
+
+
+def bare_manifest(checkpoint: Checkpoint) -> Manifest:
+    """The manifest that an artifact of this checkpoint has, without its variants.
+
+    Two checkpoints with the same one give the same artifact, so it tells whether earlier work can be taken up.
+    """
+    file = checkpoint.tokenizer_file
+    return Manifest(
+        format=FORMAT,
+        created_by=f"quoit {version('quoit')}",
+        contract=checkpoint.contract,
+        architecture=checkpoint.architecture,
+        max_tokens=checkpoint.max_tokens,
+        tokenizer=FileRecord(TOKENIZER, file.stat().st_size, hash_file(file)),
+        source=checkpoint.source,
+        variants={},
+    )
+
+
+def is_same(found: Manifest, bare: Manifest) -> bool:
+    """Whether two manifests describe the same artifact, wherever the weights were fetched from."""
+    source = msgspec.structs.replace(found.source, id=bare.source.id, revision=bare.source.revision)
+    return msgspec.structs.replace(found, source=source, variants={}) == bare
+
+
+def variant_model(
+    checkpoint: Checkpoint, precision: Precision, recipe: Recipe | None = None, target: Target | None = None
+) -> ir.Model:
+    """The graph of one variant, its tensors still promises; without a recipe it is the plain one.
+
+    Args:
+        checkpoint: whose tensors they are.
+        precision: how they are stored.
+        recipe: how they are prepared for that.
+        target: what the graph is for; by default the CPU.
+    """
+    read, score = checkpoint.tensor, None if checkpoint.score_tensor is None else checkpoint.score_weight
+    encoding, tensors = ENCODINGS[precision], Tensors(read, score)
+    if isinstance(recipe, Scaled):
+        tensors = Tensors(recipe.reader(read), score, stream_scale=recipe.stream_scale)
+    elif recipe is not None:
+        folding, encoding = recipe.folding, recipe.encoding
+        tensors = Tensors(
+            read=folding.reader(read),
+            score=None if score is None else lambda: folding.score(read, score()),
+            output=None if folding.stream is None else lambda: folding.output(read),
+        )
+    return author_graph(checkpoint.architecture, checkpoint.max_tokens, encoding, tensors, target)
+
+
+def other_targets(model: ir.Model, encoding: Encoding) -> dict[GraphName, Target]:
+    """What a variant has graphs for besides the one that CPUs run."""
+    if encoding.dtype in HALVES:
+        return {"cuda": CUDA}
+    targets: dict[GraphName, Target] = {}
+    if isinstance(encoding, Int4Encoding):
+        targets = {"cuda": WEIGHT_ONLY, "emulated": WEIGHT_ONLY_ON_CPU}
+    if any(node.op_type == INTEGER_PRODUCT for node in model.graph):
+        targets["saturating"] = SATURATING
+    return targets
+
+
+def share_tensors(model: ir.Model, written: Path) -> None:
+    """Gives a graph the tensors of another one in the same folder, in the place of its own of the same names."""
+    stored = ir.load(written).graph.initializers
+    for name, value in model.graph.initializers.items():
+        if name in stored and isinstance(stored[name].const_value, ir.ExternalTensor):
+            value.const_value = stored[name].const_value
+
+
+def _old(out: Path) -> Path:
+    """Where the artifact that is being replaced waits until the new one has its name."""
+    return out.with_name(f".{out.name}.old")
+
+
+def restore(out: Path) -> None:
+    """Undoes a replacement that was killed between its two renames."""
+    if not out.exists() and _old(out).exists():
+        _old(out).rename(out)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@dataclass
+class Staging:
+    """The hidden folder in which an artifact grows."""
+
+    folder: Path
+    partial: Partial
+
+    @classmethod
+    def open(cls, folder: Path, checkpoint: Checkpoint, bare: Manifest) -> "Staging":
+        """Takes up the folder that an interrupted export of the same artifact left, or makes a new one.
+
+        Raises:
+            ExportError: it cannot be written.
+        """
+        try:
+            found = msgspec.json.decode((folder / PARTIAL).read_bytes(), type=Partial)
+        except (OSError, msgspec.MsgspecError):
+            found = None
+        begins = found is None or not is_same(found.bare, bare)
+        try:
+            if begins or found is None:
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir(parents=True)
+                shutil.copyfile(checkpoint.tokenizer_file, folder / TOKENIZER)
+                found = Partial(bare, {})
+            staging = cls(folder, found)
+            staging._record(msgspec.structs.replace(found, bare=bare))
+        except OSError as error:
+            if begins:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise ExportError(f"cannot write {folder}: {error.strerror}; make room, or name another folder") from error
+        return staging
+
+    def adopt(self, out: Path, kept: dict[Precision, Variant]) -> None:
+        """Takes the variants that stay from the published folder, without copying them."""
+        for name, variant in kept.items():
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            (self.folder / name).mkdir()
+            for record in variant.files:
+                os.link(out / record.path, self.folder / record.path)
+            self._add(name, variant.files, variant.made)
+
+    def write_variant(self, checkpoint: Checkpoint, precision: Precision, recipe: Recipe | None = None) -> None:
+        """Writes one variant, tensor by tensor, unless an earlier run finished it.
+
+        A variant that is there stays, whatever the recipe: one that was made otherwise has to be forgotten first.
+        """
+        if precision in self.partial.files:
+            return
+        folder = self.folder / precision
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        model = variant_model(checkpoint, precision, recipe)
+        with tqdm(desc=f"writing {precision}", unit=" tensors", disable=None) as bar:
+
+            def advance(_: ir.TensorProtocol, info: ir.external_data.CallbackInfo) -> None:
+                bar.total = info.total
+                bar.update()
+
+            try:
+                ir.save(
+                    model,
+                    folder / GRAPH,
+                    external_data=TENSORS,
+                    callback=advance,
+                    max_workers=1,
+                    alignment=PAGE,
+                    align_threshold=PAGE,
+                )
+            except OSError as error:
+                raise ExportError(f"cannot write {folder}: {error}; make room, and the same command goes on") from error
+        for name, target in other_targets(model, ENCODINGS[precision]).items():
+            other = variant_model(checkpoint, precision, recipe, target)
+            share_tensors(other, folder / GRAPH)
+            ir.save(other, folder / GRAPHS[name])
+        records = tuple(record_file(self.folder, file) for file in sorted(folder.iterdir()))
+        self._add(precision, records, None if recipe is None else recipe.record)
+
+    def forget(self, precisions: list[Precision]) -> None:
+        """Drops variants, so that the next export writes them anew."""
+        rest = {name: files for name, files in self.partial.files.items() if name not in precisions}
+        made = {name: one for name, one in self.partial.quantizations.items() if name in rest}
+        scaling = self.partial.scaling if "fp16" in rest else None
+        self._record(msgspec.structs.replace(self.partial, files=rest, quantizations=made, scaling=scaling))
+
+    def _add(self, precision: Precision, files: tuple[FileRecord, ...], made: Quantization | Scaling | None) -> None:
+        """Records a finished variant, with how it was made in the same step."""
+        partial = msgspec.structs.replace(self.partial, files={**self.partial.files, precision: files})
+        if isinstance(made, Quantization):
+            partial = msgspec.structs.replace(partial, quantizations={**partial.quantizations, precision: made})
+        elif made is not None:
+            partial = msgspec.structs.replace(partial, scaling=made)
+        self._record(partial)
+
+    def publish(self, manifest: Manifest, out: Path) -> None:
+        """Writes the manifest, drops what it does not name, and gives the folder its final name."""
+        for entry in self.folder.iterdir():
+            if entry.name not in {TOKENIZER, *manifest.variants}:
+                _remove(entry)
+        write_manifest(self.folder, manifest)
+        if out.exists():
+            _remove(_old(out))
+            out.rename(_old(out))
+        self.folder.rename(out)
+        _remove(_old(out))
+
+    def _record(self, partial: Partial) -> None:
+        """Replaces partial.json in one step."""
+        draft = self.folder / f"{PARTIAL}.new"
+        draft.write_bytes(msgspec.json.encode(partial))
+        draft.replace(self.folder / PARTIAL)
+        self.partial = partial

@@ -1,0 +1,202 @@
+"""A checkpoint: a local folder or a hub snapshot, and its tensors by name.
+
+Tensors are read one at a time from memory-mapped safetensors; nothing here holds a whole model. This module
+does not know what the tensors become.
+"""
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from tqdm import tqdm
+
+from quoit.artifact import TOKENIZER, Architecture, Contract, RerankContract, Source, Task, hash_file, is_file
+from quoit.errors import brief
+from quoit_export.checkpoint.configuration import read_architecture
+from quoit_export.checkpoint.contracts import (
+    CheckpointFiles,
+    read_contract,
+    read_files,
+    read_max_tokens,
+    recognise_task,
+    warn_how_it_reranks,
+)
+from quoit_export.checkpoint.json_files import read_json
+from quoit_export.checkpoint.location import locate
+from quoit_export.checkpoint.missing_files import explain_missing_config
+from quoit_export.checkpoint.modules import read_modules
+from quoit_export.checkpoint.weights import (
+    EMBEDDINGS,
+    LM_HEAD,
+    SCORE,
+    Stored,
+    check_extra,
+    check_needed,
+    check_no_adapter,
+    find_tensors,
+)
+from quoit_export.errors import CheckpointError
+
+LAYER_NORMS = ("input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An open checkpoint. Tensor names have no `model.` prefix here, whatever the files call them.
+
+    `score_tensor` is what a reranker's score is made of: a classification head [1, hidden], or the vocabulary's head
+    [vocab, hidden] with its rows for the answers.
+    """
+
+    folder: Path
+    source: Source
+    contract: Contract
+    architecture: Architecture
+    max_tokens: int
+    score_tensor: str | None
+    files: dict[str, Stored]
+
+    def tensor(self, name: str) -> NDArray[Any]:
+        """A tensor in its stored dtype (bfloat16, float16 or float32), freshly read.
+
+        Raises:
+            CheckpointError: it cannot be read, or holds NaN or infinity.
+        """
+        return self._read(name)
+
+    def score_weight(self) -> NDArray[np.float32]:
+        """The vector [hidden] whose product with a pair's state is its score, logit(yes) - logit(no)."""
+        contract = self.contract
+        if self.score_tensor is None or not isinstance(contract, RerankContract):
+            raise CheckpointError(f"{self.folder} is for embedding and has no score; export it with --task embedding")
+        if contract.yes_token_id is None or contract.no_token_id is None:
+            return self._read(self.score_tensor, 0).astype(np.float32)
+        yes, no = (
+            self._read(self.score_tensor, row).astype(np.float32)
+            for row in (contract.yes_token_id, contract.no_token_id)
+        )
+        difference: NDArray[np.float32] = yes - no
+        return difference
+
+    def _read(self, name: str, row: int | None = None) -> NDArray[Any]:
+        file, stored = self.files[name].file, self.files[name].name
+        try:
+            with safe_open(file, "np") as shard:
+                values: NDArray[Any] = shard.get_tensor(stored) if row is None else shard.get_slice(stored)[row]
+        except SafetensorError as error:
+            raise CheckpointError(f"cannot read {stored} from {file}: {brief(error)}; fetch it again") from error
+        if not np.isfinite(values).all():
+            raise CheckpointError(
+                f"{stored} in {file} holds NaN or infinity; the checkpoint is damaged, use another one"
+            )
+        return values
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """The checkpoint's tokenizer.json."""
+        return self.folder / TOKENIZER
+
+
+def linear_shapes(numbers: Architecture) -> dict[str, tuple[int, int]]:
+    """The linear layers of one decoder layer and their weights' shapes [out, in]."""
+    hidden, inner = numbers.hidden_size, numbers.intermediate_size
+    heads = numbers.num_attention_heads * numbers.head_dim
+    kv_heads = numbers.num_key_value_heads * numbers.head_dim
+    return {
+        "self_attn.q_proj": (heads, hidden),
+        "self_attn.k_proj": (kv_heads, hidden),
+        "self_attn.v_proj": (kv_heads, hidden),
+        "self_attn.o_proj": (hidden, heads),
+        "mlp.gate_proj": (inner, hidden),
+        "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+    }
+
+
+def tensor_shapes(numbers: Architecture) -> dict[str, tuple[int, ...]]:
+    """Every tensor the graph needs, and its shape."""
+    shapes: dict[str, tuple[int, ...]] = {
+        EMBEDDINGS: (numbers.vocab_size, numbers.hidden_size),
+        "norm.weight": (numbers.hidden_size,),
+    }
+    for layer in range(numbers.num_hidden_layers):
+        for name, shape in linear_shapes(numbers).items():
+            shapes[f"layers.{layer}.{name}.weight"] = shape
+        for name in LAYER_NORMS:
+            width = numbers.head_dim if name.startswith("self_attn") else numbers.hidden_size
+            shapes[f"layers.{layer}.{name}.weight"] = (width,)
+    return shapes
+
+
+def open_checkpoint(name: str, *, revision: str | None = None, task: Task | None = None) -> Checkpoint:
+    """Opens a local checkpoint folder, or fetches one from the Hugging Face hub.
+
+    Args:
+        name: a folder, or a hub id such as `Qwen/Qwen3-Embedding-0.6B`. The hub is asked through
+            huggingface_hub, which keeps its own cache and honours `HF_HUB_OFFLINE`.
+        revision: a branch, tag or commit of the hub repository.
+        task: what the checkpoint is for, where its files leave that open.
+
+    Raises:
+        CheckpointError: it cannot be found, is incomplete, or is not a dense Qwen3 model.
+    """
+    root, revision = locate(name, revision)
+    modules = read_modules(root)
+    folder = modules.transformer
+    check_no_adapter(folder)
+    if not is_file(folder / "config.json"):
+        raise CheckpointError(explain_missing_config(folder))
+    config = read_json(folder / "config.json")
+    numbers = read_architecture(config, folder)
+    tensors, needed = find_tensors(folder), tensor_shapes(numbers)
+    check_needed(needed, tensors, folder)
+    check_extra(needed, tensors, folder)
+    files = read_files(modules, config, task)
+    recognised, max_tokens = recognise_task(files, task), read_max_tokens(files)
+    score_tensor = _score_tensor(files, tensors) if recognised == "rerank" else None
+    check_needed(head_shapes(numbers, score_tensor), tensors, folder)
+    contract = read_contract(files, recognised, hidden_size=numbers.hidden_size, max_tokens=max_tokens)
+    if isinstance(contract, RerankContract):
+        warn_how_it_reranks(files, contract, task)
+    return Checkpoint(
+        folder=folder,
+        source=Source(id=_source_id(name, root), revision=revision, weights_sha256=_hash_weights(tensors)),
+        contract=contract,
+        architecture=numbers,
+        max_tokens=max_tokens,
+        score_tensor=score_tensor,
+        files=tensors,
+    )
+
+
+def _source_id(name: str, folder: Path) -> str:
+    return name if not Path(name).is_dir() else folder.resolve().name
+
+
+def _hash_weights(tensors: dict[str, Stored]) -> str:
+    """The hash of the files' hashes, in name order."""
+    shards = sorted({stored.file for stored in tensors.values()})
+    hashes = [hash_file(file) for file in tqdm(shards, desc="hashing", unit=" files", disable=None)]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def _score_tensor(files: CheckpointFiles, stored: Collection[str]) -> str:
+    """What a reranker's score is made of.
+
+    A head that is stored counts, as in transformers, even where config.json says that the head is the token table.
+    `Qwen3Config` leaves the head untied by default.
+    """
+    if files.classifies:
+        return SCORE
+    return LM_HEAD if LM_HEAD in stored or not files.config.get("tie_word_embeddings", False) else EMBEDDINGS
+
+
+def head_shapes(numbers: Architecture, score_tensor: str | None) -> dict[str, tuple[int, ...]]:
+    """The head that an export needs besides the decoder, and its shape; a classification head has one label."""
+    heads = {SCORE: (1, numbers.hidden_size), LM_HEAD: (numbers.vocab_size, numbers.hidden_size)}
+    return {name: shape for name, shape in heads.items() if name == score_tensor}

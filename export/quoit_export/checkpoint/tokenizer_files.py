@@ -1,0 +1,165 @@
+"""tokenizer.json and tokenizer_config.json: a tokenizer that reads texts as transformers does, and its limits.
+
+transformers 5 builds a `Qwen2Tokenizer` from the vocabulary and merges of tokenizer.json, with a normalizer and a
+pre-tokenizer of its own. So a tokenizer.json that splits texts otherwise is refused. This module does not know about
+prompts or templates.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+
+from quoit.artifact import TOKENIZER, is_file
+from quoit.errors import brief, shown
+from quoit.text.tokenizer import load_tokenizer, refusing
+from quoit_export.checkpoint.added_tokens import TOKENIZER_SETTINGS, check_added_tokens
+from quoit_export.checkpoint.json_files import read_json, read_optional_json
+from quoit_export.checkpoint.known_keys import TOKENIZER_CONFIG, check_keys
+from quoit_export.checkpoint.missing_files import explain_missing_tokenizer
+from quoit_export.errors import CheckpointError
+
+REMEDY = "use Qwen3's tokenizer files"
+MODEL_OPTIONS = (
+    *("continuing_subword_prefix", "end_of_word_suffix", "unk_token", "fuse_unk", "byte_fallback", "ignore_merges"),
+)
+"""Options of a byte-pair encoding that Qwen2Tokenizer leaves at their defaults, from tokenization_qwen2.py."""
+
+QWEN_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""How Qwen2Tokenizer splits a text, from transformers' tokenization_qwen2.py."""
+PROBES = (
+    "It's 2024; they'LL pay 1,234.50 € for 12 items.",
+    "  two  spaces\tand a tab\r\n\r\nnew line \n",
+    "ﬁne Ångström e\u0301tude, Ⅷ x² ½",
+    "北京是中国的首都。 Привет, мир! مرحبا हिन्दी ไทย",
+    "def f(x):\n    return x*2  # 👩‍👩‍👧 CamelCase snake_case UPPER",
+    "a\u00a0b\u200bc…—“quoted”",
+)
+"""Texts that other normalizers and pre-tokenizers read otherwise."""
+
+
+def read_tokenizer(folder: Path, vocab_size: int, settings: dict[str, Any]) -> Tokenizer:
+    """The tokenizer, after a check that the model has an embedding for each of its ids and transformers reads it alike.
+
+    Args:
+        folder: the folder of tokenizer.json.
+        vocab_size: the model's number of embeddings.
+        settings: tokenizer_config.json.
+
+    Raises:
+        CheckpointError: it is missing, damaged, of another model, or read otherwise by transformers.
+    """
+    file = folder / TOKENIZER
+    if not is_file(file):
+        raise CheckpointError(explain_missing_tokenizer(folder))
+    rebuilt = str(settings.get("tokenizer_class") or "Qwen2Tokenizer").startswith("Qwen2Tokenizer")
+    _check_model(settings, folder, rebuilt=rebuilt)
+    with refusing(CheckpointError, f"{file} is no readable tokenizer", "fetch it again"):
+        tokenizer = load_tokenizer(file)
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+    if largest >= vocab_size:
+        raise CheckpointError(
+            f"{file} has token ids up to {largest}, but the model has {vocab_size} embeddings; they belong to "
+            "different models, fetch both again from one checkpoint"
+        )
+    check_added_tokens(tokenizer, settings, folder, rebuilt=rebuilt)
+    _check_side(settings, folder)
+    if rebuilt:
+        _check_split(tokenizer, file)
+    return tokenizer
+
+
+def read_tokenizer_settings(folder: Path) -> dict[str, Any]:
+    """tokenizer_config.json; empty where there is none."""
+    found = read_optional_json(folder / TOKENIZER_SETTINGS)
+    check_keys(found, TOKENIZER_CONFIG, folder / TOKENIZER_SETTINGS, REMEDY)
+    return found
+
+
+def read_length_limit(settings: dict[str, Any], folder: Path) -> int | float | None:
+    """`model_max_length` of tokenizer_config.json; without a limit transformers writes 1e30."""
+    found = settings.get("model_max_length")
+    if found is not None and (isinstance(found, bool) or not isinstance(found, (int, float)) or not found >= 2):
+        raise CheckpointError(
+            f"{folder / TOKENIZER_SETTINGS} has model_max_length {shown(found)}; set it to a number of tokens, "
+            "or remove it"
+        )
+    return found
+
+
+def appended_tokens(tokenizer: Tokenizer, folder: Path) -> list[int]:
+    """The ids that the tokenizer's own post-processor makes of an empty text."""
+    with refusing(CheckpointError, f"{folder / TOKENIZER} encodes nothing", "fetch it again"):
+        found: list[int] = tokenizer.encode("").ids
+    return found
+
+
+def read_end_token_id(tokenizer: Tokenizer, folder: Path) -> int:
+    """The id that the tokenizer's own post-processor appends to every text."""
+    ids = appended_tokens(tokenizer, folder)
+    with refusing(CheckpointError, f"{folder / TOKENIZER} encodes nothing", "fetch it again"):
+        some = tokenizer.encode("a").ids
+    if len(ids) != 1 or some[-1:] != ids:
+        raise CheckpointError(
+            f"{folder / TOKENIZER} appends {len(ids)} tokens to a text instead of one end token behind it; "
+            "Qwen3-Embedding pools the state of an appended <|endoftext|>: use its tokenizer.json"
+        )
+    return int(ids[0])
+
+
+def read_answer_id(tokenizer: Tokenizer, folder: Path, word: str) -> int:
+    """The id of an answer, which must be a single token."""
+    with refusing(CheckpointError, f"{folder / TOKENIZER} cannot encode {word!r}", "fetch it again"):
+        ids = tokenizer.encode(word, add_special_tokens=False).ids
+    if len(ids) != 1:
+        raise CheckpointError(
+            f"{folder / TOKENIZER} makes {len(ids)} tokens of {word!r}, and a reranker answers with one; use "
+            "Qwen3-Reranker's tokenizer.json"
+        )
+    return int(ids[0])
+
+
+def _check_model(settings: dict[str, Any], folder: Path, *, rebuilt: bool) -> None:
+    """The byte-pair encoding has no option that transformers' Qwen2Tokenizer would not have, and no chance in it."""
+    found = read_json(folder / TOKENIZER).get("model")
+    model = found if isinstance(found, dict) else {}
+    for key, value in model.items():
+        if (key == "dropout" or (rebuilt and key in MODEL_OPTIONS)) and value:
+            raise CheckpointError(
+                f"{folder / TOKENIZER} sets {key} of its model to {shown(value)}, which transformers' "
+                f"{settings.get('tokenizer_class') or 'Qwen2Tokenizer'} does not have; {REMEDY}"
+            )
+
+
+def _check_side(settings: dict[str, Any], folder: Path) -> None:
+    """Texts are cut at their end: tokenizer.json's own truncation may name the other side."""
+    truncation = read_json(folder / TOKENIZER).get("truncation")
+    direction = truncation.get("direction") if isinstance(truncation, dict) else None
+    if direction == "Left" and settings.get("truncation_side") is None:
+        raise CheckpointError(
+            f"{folder / TOKENIZER} cuts long texts at their beginning (truncation direction 'Left'); quoit cuts their "
+            "end: set its truncation to null if that is right"
+        )
+
+
+def _check_split(tokenizer: Tokenizer, file: Path) -> None:
+    """Normalizer and pre-tokenizer read texts as those of Qwen2Tokenizer do."""
+    with refusing(CheckpointError, f"{file} cannot encode a text", "fetch it again"):
+        found = [tokenizer.encode(text).ids for text in PROBES]
+        own = tokenizer.normalizer, tokenizer.pre_tokenizer
+        split = pre_tokenizers.Split(Regex(QWEN_SPLIT), "isolated")
+        tokenizer.normalizer = normalizers.NFC()
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        )
+        wanted = [tokenizer.encode(text).ids for text in PROBES]
+        tokenizer.normalizer, tokenizer.pre_tokenizer = own
+    for text, one, other in zip(PROBES, found, wanted, strict=True):
+        if one != other:
+            raise CheckpointError(
+                f"{file} splits {brief(repr(text), 60)} otherwise than transformers' Qwen2Tokenizer, which reads it; "
+                f"use Qwen3's tokenizer.json, or set tokenizer_class in {TOKENIZER_SETTINGS} to TokenizersBackend if "
+                "this one is right"
+            )

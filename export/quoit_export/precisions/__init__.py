@@ -1,0 +1,1 @@
+"""How tensors are stored in each precision."""

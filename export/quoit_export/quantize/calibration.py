@@ -1,0 +1,269 @@
+"""What a model's linear layers read on real texts: each channel's largest magnitude, and some rows; and what they give.
+
+One pass of the fp32 graph, which other texts may share. Largest magnitudes are taken, and rows picked, within the
+graph, so that no text's activations leave it whole. The texts are others than those that variants are measured on
+(`parity`). This module does not know what the figures decide.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from quoit.artifact import Architecture, Artifact, Calibration, EmbeddingContract, digest
+from quoit.engine.pipeline import row_limits
+from quoit.engine.planner import Batch, plan_batches
+from quoit.files.readers import Skipped, read_texts
+from quoit.ort.session import Answers, feed
+from quoit.text.prompts import document_prompt, query_prompt, render, render_pairs
+from quoit.text.tokenizer import Ids, TextTokenizer
+from quoit_export.errors import ExportError
+from quoit_export.graph.targets import RESIDUAL
+from quoit_export.precisions.encoders import ReadTensor
+from quoit_export.quantize.folding import READERS, Channels, Values, split_name
+from quoit_export.verify.layerwise import run
+
+BUILT_IN = "built-in"
+MOST_TEXTS = 256
+LEAST_TEXTS = 8
+MOST_TOKENS = 512
+"""Of one text."""
+SAMPLED_ROWS = 256
+"""Rows kept of every input, about."""
+SAMPLED = "sampled_rows"
+
+
+@dataclass(frozen=True)
+class CalibrationTexts:
+    """The texts and where they are from."""
+
+    source: str
+    texts: tuple[str, ...]
+
+    @property
+    def sha256(self) -> str:
+        """What tells these texts from others."""
+        return digest(self.texts)
+
+    def record(self, rows: Sequence[Ids]) -> Calibration:
+        """What the manifest says of them, when these are their rows."""
+        return Calibration(self.source, self.sha256, len(rows), sum(map(len, rows)))
+
+
+@dataclass(frozen=True)
+class Activations:
+    """What every input of the decoder was; inputs are named as in `folding`.
+
+    Attributes:
+        largest: each channel's largest magnitude on all tokens, [in].
+        rows: some tokens' values, [about SAMPLED_ROWS, in]; fewer behind the last attention, which has a row a text.
+        finite: whether all these are, and the model's answers too.
+        outputs: the largest magnitude that every linear layer gives, and every value of the residual stream.
+    """
+
+    largest: dict[str, Channels]
+    rows: dict[str, Values]
+    finite: bool = True
+    outputs: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A decoder, and what was seen of it.
+
+    Attributes:
+        read: a tensor by its name in the checkpoint.
+        numbers: the decoder's.
+        activations: what its linear layers read and give.
+        calibration: on which texts.
+    """
+
+    read: ReadTensor
+    numbers: Architecture
+    activations: Activations
+    calibration: Calibration
+
+
+def built_in_texts() -> CalibrationTexts:
+    """The texts that come with quoit."""
+    file = resources.files("quoit_export") / "calibration_texts.txt"
+    return CalibrationTexts(BUILT_IN, tuple(file.read_text(encoding="utf-8").splitlines()))
+
+
+def read_calibration_texts(file: Path) -> CalibrationTexts:
+    """The first MOST_TEXTS different texts of a file or folder, of a kind that `quoit embed` reads.
+
+    Empty and missing texts are left out.
+
+    Raises:
+        InputError: the file cannot be read.
+        ExportError: it has fewer than LEAST_TEXTS different texts.
+    """
+    distinct = dict.fromkeys(text for text in read_texts(str(file), skipped=Skipped()) if text.strip())
+    texts = tuple(islice(distinct, MOST_TEXTS))
+    if len(texts) < LEAST_TEXTS:
+        raise ExportError(f"{file} has {len(texts)} different texts, calibration needs {LEAST_TEXTS}; add some")
+    return CalibrationTexts(file.name, texts)
+
+
+def calibration_rows(artifact: Artifact, texts: CalibrationTexts) -> list[Ids]:
+    """Token ids: of every other text as a query, or of each text as a query for the next."""
+    contract = artifact.manifest.contract
+    limit = min(MOST_TOKENS, artifact.manifest.max_tokens)
+    tokenizer = TextTokenizer.load(artifact.path(artifact.manifest.tokenizer), artifact.manifest, max_tokens=limit)
+    if isinstance(contract, EmbeddingContract):
+        prompts = (document_prompt(contract.prompts), query_prompt(contract.prompts, None))
+        rendered = [text for index, one in enumerate(texts.texts) for text in render(prompts[index % 2], [one])]
+    else:
+        pairs = list(zip(texts.texts, texts.texts[1:] + texts.texts[:1], strict=True))
+        rendered = list(render_pairs(pairs, contract.instruction, "\n"))
+    return tokenizer.encode(rendered).ids
+
+
+def observe(model: ir.Model, rows: Sequence[Ids], others: Sequence[Batch] = ()) -> tuple[Activations, list[Answers]]:
+    """Runs rows of token ids through a float32 graph, and batches of others whose answers are wanted.
+
+    Args:
+        model: the graph; it is given more outputs.
+        rows: token ids of texts.
+        others: batches of other texts, so that one pass serves both.
+
+    Returns:
+        What the linear layers read and give of the rows, and the graph's answers to the others.
+    """
+    answer = str(model.graph.outputs[0].name)
+    peaks = list(_probe_outputs(model.graph))
+    inputs = dict(_probe(model))
+    batches = list(plan_batches(rows, row_limits(rows)))
+    observers = [_Observer(batch, max(2, SAMPLED_ROWS // len(rows))) for batch in batches]
+    nothing = {SAMPLED: np.empty(0, np.int64)}
+    feeds = [feed(one.batch) | {SAMPLED: np.concatenate(one.picked)} for one in observers]
+    feeds += [feed(batch) | nothing for batch in others]
+    seen = _Seen(len(rows))
+    found: dict[int, Answers] = {}
+    for number, outputs in run(model, feeds, "calibrating"):
+        if number < len(batches):
+            seen.add(outputs, inputs, observers[number])
+            seen.add_peaks(outputs, peaks)
+        elif answer in outputs:
+            found[number - len(batches)] = outputs[answer]
+    return seen.activations(inputs), [found[number] for number in range(len(others))]
+
+
+class _Observer:
+    """Which stream rows of a batch are kept.
+
+    Attributes:
+        batch: the batch.
+        picked: of each of its texts, some evenly spaced tokens' rows, the first and the last among them.
+    """
+
+    def __init__(self, batch: Batch, count: int) -> None:
+        self.batch = batch
+        self.picked: list[Ids] = []
+        for row in batch.output_row:
+            places = np.unique(np.linspace(0, batch.row_lengths[row], count).astype(np.int64))
+            self.picked.append(batch.attention_index[row, places])
+
+    def texts(self, values: Values, *, ends: bool) -> Iterator[tuple[int, Values]]:
+        """The kept rows of an input by text; behind the last attention there is a row a text, and that is taken."""
+        if ends:
+            parts = [values[row : row + 1] for row in self.batch.output_row]
+        else:
+            parts = np.split(values, np.cumsum([len(some) for some in self.picked])[:-1])
+        yield from zip(self.batch.texts.tolist(), parts, strict=True)
+
+
+class _Seen:
+    """What has been observed so far."""
+
+    def __init__(self, texts: int) -> None:
+        self.texts = texts
+        self.largest: dict[str, Values] = {}
+        self.rows: dict[str, dict[int, Values]] = {}
+        self.peaks: dict[str, float] = {}
+        self.finite = True
+
+    def add(self, outputs: dict[str, Values], inputs: dict[str, bool], observer: _Observer) -> None:
+        """Takes up what a piece gave for a batch."""
+        self.finite = self.finite and all(bool(np.isfinite(values).all()) for values in outputs.values())
+        for name in inputs:
+            if f"largest.{name}" in outputs:
+                most = outputs[f"largest.{name}"]
+                self.largest[name] = np.maximum(self.largest.get(name, most), most)
+                rows = observer.texts(outputs[f"rows.{name}"], ends=inputs[name])
+                self.rows.setdefault(name, {}).update(rows)
+
+    def add_peaks(self, outputs: dict[str, Values], peaks: Sequence[str]) -> None:
+        """Takes up the largest magnitudes among it."""
+        for name in peaks:
+            if f"peak.{name}" in outputs:
+                self.peaks[name] = max(self.peaks.get(name, 0.0), float(outputs[f"peak.{name}"]))
+
+    def activations(self, inputs: dict[str, bool]) -> Activations:
+        """The figures of all texts, in their order."""
+        return Activations(
+            largest={name: self.largest[name].astype(np.float64) for name in inputs},
+            rows={name: np.concatenate([self.rows[name][text] for text in range(self.texts)]) for name in inputs},
+            finite=self.finite,
+            outputs=self.peaks,
+        )
+
+
+def _probe_outputs(graph: ir.Graph) -> Iterator[str]:
+    """Makes a graph give out `peak.<name>` of its linear layers and of the residual stream; yields the names."""
+    for node in list(graph):
+        weight = node.inputs[1] if node.op_type == "MatMul" else None
+        linear = [] if weight is None else [(str(weight.name).removesuffix(".weight"), node.outputs[0])]
+        stream = [(str(value.name), value) for value in node.outputs if str(value.name).startswith(RESIDUAL)]
+        for name, value in linear + stream:
+            largest = _largest(value)
+            _give_out(graph, largest[-1], f"peak.{name}")
+            # Next to what they read, so that a piece that is cut out has both.
+            graph.insert_after(node, largest)
+            yield name
+
+
+def _largest(values: ir.Value | None, *axes: ir.Value) -> list[ir.Node]:
+    """Nodes whose last gives the largest magnitude of values, over all axes or some."""
+    magnitudes = ir.node("Abs", [values])
+    return [magnitudes, ir.node("ReduceMax", [magnitudes.outputs[0], *axes], attributes={"keepdims": 0})]
+
+
+def _give_out(graph: ir.Graph, node: ir.Node, name: str) -> None:
+    """Makes a float32 node's result an output of the graph."""
+    (result,) = node.outputs
+    result.name, result.type = name, ir.TensorType(ir.DataType.FLOAT)
+    graph.outputs.append(result)
+
+
+def _probe(model: ir.Model) -> Iterator[tuple[str, bool]]:
+    """Makes a graph give out `largest.<input>` and `rows.<input>`.
+
+    Yields:
+        The inputs' names, and whether they lie behind the last attention.
+    """
+    graph = model.graph
+    axis = ir.Value(name="token_axis", const_value=ir.tensor(np.array([0], np.int64), name="token_axis"))
+    graph.register_initializer(axis)
+    picked = ir.val(SAMPLED, ir.DataType.INT64, ["K"])
+    graph.inputs.append(picked)
+    weights = {node: str(node.inputs[1].name) for node in graph if node.op_type == "MatMul" and node.inputs[1]}
+    last = max(int(split_name(name)[0].removeprefix("layers.") or 0) for name in weights.values())
+    for node, weight in weights.items():
+        name = weight.removesuffix(".weight")
+        layer, part = split_name(name)
+        if part not in READERS:
+            continue
+        values = node.inputs[0]
+        ends = layer == f"layers.{last}" and part != "self_attn.q_proj"
+        largest = _largest(values, axis)
+        some = ir.node("Identity", [values]) if ends else ir.node("Gather", [values, picked])
+        graph.insert_before(node, [*largest, some])
+        _give_out(graph, largest[-1], f"largest.{name}")
+        _give_out(graph, some, f"rows.{name}")
+        yield name, ends

@@ -1,0 +1,187 @@
+"""A graph run piece by piece, so that a model of any size needs the memory of a layer or two.
+
+It is cut behind nodes that give the residual stream, where nothing passes on but that and what a norm in the same node
+makes of it, [T, hidden] each. Every piece becomes a session that runs all batches and makes room for the next; what
+passes on stays in memory, in whatever type it has. Of a graph that was written, onnxruntime maps the piece's tensors
+where they lie in the file; those of a graph that was only authored are made when it is their piece's turn. A model that
+fits into one piece, or has no such node, is run as it is. The answers are, bit for bit, those of the whole graph. This
+module does not know what they mean.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from quoit.engine.planner import Batch
+from quoit.machine import usable_cores
+from quoit.ort.session import ERRORS_ONLY, ONNX_NAMES, feed, onnxruntime
+from quoit_export.graph.targets import HALVES, RESIDUAL
+
+PIECE_BYTES = 1 << 30
+"""Tensors of one piece; a block that has more is a piece of its own."""
+CARRIED_BYTES = 1 << 30
+"""What passes between pieces, of all batches that go through together; where they have more, they go in turns."""
+
+BFLOAT16 = "tensor(bfloat16)"
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
+
+Feed = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """Where a graph can be cut: what passes on behind its node number `position`."""
+
+    position: int
+    values: tuple[ir.Value, ...]
+    token_bytes: int
+
+
+def answers(model: ir.Model, batches: Sequence[Batch], title: str) -> list[NDArray[np.float32]]:
+    """A graph's answers to each batch, [N, hidden] or [N]; see `run`."""
+    name = str(model.graph.outputs[0].name)
+    found: dict[int, NDArray[np.float32]] = {}
+    for number, outputs in run(model, [feed(batch) for batch in batches], title):
+        if name in outputs:
+            found[number] = outputs[name]
+    return [found[number] for number in range(len(batches))]
+
+
+def run(model: ir.Model, feeds: Sequence[Feed], title: str, most: int | None = None) -> Iterator[tuple[int, Feed]]:
+    """Runs a graph on the CPU.
+
+    Args:
+        model: loaded from a file, or authored.
+        feeds: the graph's inputs of each batch; `input_ids` among them.
+        title: what the progress bar says.
+        most: bytes of a piece's tensors, PIECE_BYTES by default.
+
+    Yields:
+        A batch's number and what one piece gives of the graph's outputs; a piece after the other, each for all batches.
+    """
+    boundaries = list(find_boundaries(model.graph))
+    cuts = choose_cuts(model.graph, boundaries, PIECE_BYTES if most is None else most)
+    token_bytes = max((boundary.token_bytes for boundary in boundaries), default=0)
+    given = {str(output.name) for output in model.graph.outputs}
+    to_value = onnxruntime().OrtValue.ortvalue_from_numpy
+    with tqdm(total=(len(cuts) + 1) * len(feeds), desc=title, unit=" batches", disable=None) as bar:
+        for numbers in _turns([len(one["input_ids"]) * token_bytes for one in feeds]):
+            carried: dict[int, dict[str, Any]] = {number: {} for number in numbers}
+            for start, end in zip([None, *cuts], [*cuts, None], strict=True):
+                piece = _extract(model.graph, start, end)
+                passed = [str(value.name) for value in end.values] if end is not None else []
+                session = _open(ir.Model(piece, ir_version=model.ir_version))
+                names = [output.name for output in session.get_outputs()]
+                for number in numbers:
+                    fed = {name: to_value(array) for name, array in feeds[number].items()} | carried[number]
+                    outputs = dict(zip(names, session.run_with_ort_values(names, fed), strict=True))
+                    carried[number] = {name: _own(outputs[name]) for name in passed}
+                    bar.update()
+                    yield number, {name: np.array(outputs[name].numpy()) for name in names if name in given}
+                del session
+
+
+def _own(value: Any) -> Any:
+    """A value in memory of its own; as it came it would keep all of its session's arena.
+
+    But for bfloat16, which numpy does not have.
+    """
+    if value.data_type() == BFLOAT16:
+        return value
+    return onnxruntime().OrtValue.ortvalue_from_numpy(np.array(value.numpy()))
+
+
+def find_boundaries(graph: ir.Graph) -> Iterator[Boundary]:
+    """Every place where only the stream passes on: behind a node that gives it."""
+    for position, node in enumerate(graph):
+        stream = [value for value in node.outputs if str(value.name).startswith(RESIDUAL) and value.uses()]
+        if stream:
+            yield _boundary(position, stream[0], [value for value in node.outputs if value.uses()])
+
+
+def _boundary(position: int, stream: ir.Value, passed: Sequence[ir.Value]) -> Boundary:
+    """Where all that passes on is of the stream's type and width, which it has wherever it has its name."""
+    dtype, (_, width) = cast("tuple[ir.DataType, tuple[None, int]]", (stream.dtype, stream.shape))
+    for value in passed:
+        value.type = ir.TensorType(dtype)
+    return Boundary(position, tuple(passed), int(len(passed) * width * dtype.itemsize))
+
+
+def choose_cuts(graph: ir.Graph, boundaries: Sequence[Boundary], most: int) -> list[Boundary]:
+    """The boundaries behind as few pieces as can be, none with more than `most` bytes unless it is one block."""
+    sizes = [sum(map(_bytes, node.inputs)) for node in graph]
+    cuts: list[Boundary] = []
+    held, last = 0, -1
+    previous: Boundary | None = None
+    for boundary in [*boundaries, None]:
+        position = len(sizes) - 1 if boundary is None else boundary.position
+        block = sum(sizes[last + 1 : position + 1])
+        if previous is not None and held + block > most:
+            cuts.append(previous)
+            held = 0
+        held, last, previous = held + block, position, boundary
+    return cuts
+
+
+def _bytes(value: ir.Value | None) -> int:
+    """A tensor's size in memory; weights of 16 bits are computed with in float32, and onnxruntime keeps them so."""
+    tensor = None if value is None else value.const_value
+    if tensor is None:
+        return 0
+    return tensor.size * ir.DataType.FLOAT.bitwidth // 8 if tensor.dtype in HALVES else tensor.nbytes
+
+
+def _turns(sizes: Sequence[int]) -> Iterator[list[int]]:
+    """The numbers of all batches in groups of at most CARRIED_BYTES, or one batch."""
+    group: list[int] = []
+    held = 0
+    for number, size in enumerate(sizes):
+        if group and held + size > CARRIED_BYTES:
+            yield group
+            group, held = [], 0
+        group.append(number)
+        held += size
+    if group:
+        yield group
+
+
+def _extract(graph: ir.Graph, start: Boundary | None, end: Boundary | None) -> ir.Graph:
+    """A copy of what lies between two boundaries, and of what it needs that is made of the graph's inputs alone."""
+    if start is None and end is None:
+        return graph.clone()
+    positions = {node: position for position, node in enumerate(graph)}
+    first = -1 if start is None else start.position
+    last = len(positions) if end is None else end.position
+    producers = [(output, output.producer()) for output in graph.outputs]
+    outputs = [output for output, node in producers if node is not None and first < positions[node] <= last]
+    outputs += [] if end is None else [value for value in end.values if value not in outputs]
+    return ir.convenience.extract(graph, [*graph.inputs, *(() if start is None else start.values)], outputs)
+
+
+def _open(model: ir.Model) -> Any:
+    """A session of a piece. The tensors of an authored one are made here, and live as long as the session."""
+    module = onnxruntime()
+    options = module.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    options.intra_op_num_threads = usable_cores()
+    folders = set()
+    names, made = [], []
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor):
+            folders.add(str(tensor.base_dir))
+        if isinstance(tensor, ir.LazyTensor):
+            names.append(name)
+            made.append(module.OrtValue.ortvalue_from_numpy(tensor.numpy()))
+            # The model only says that the tensor lies elsewhere; the session is given it here.
+            shape = ir.Shape(tensor.shape)
+            value.const_value = ir.ExternalTensor("given", 0, tensor.nbytes, tensor.dtype, shape=shape, name=name)
+    for folder in folders:
+        options.add_session_config_entry(EXTERNAL_FOLDER, folder)
+    options.add_external_initializers(names, made)
+    return module.InferenceSession(ir.to_proto(model).SerializeToString(), options, providers=[ONNX_NAMES["cpu"]])

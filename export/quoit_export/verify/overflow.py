@@ -1,0 +1,45 @@
+"""Where in a graph the first value that is not finite appears.
+
+The graph gives out the residual stream behind every attention and every MLP. This module does not know why a value is
+not finite.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from quoit.engine.pipeline import row_limits
+from quoit.engine.planner import Row, plan_batches
+from quoit.ort.session import feed
+from quoit_export.graph.targets import RESIDUAL
+from quoit_export.verify.layerwise import run
+
+
+def first_nonfinite(model: ir.Model, rows: Sequence[Row]) -> str | None:
+    """The block whose result is the first that is not finite, such as `layers.3.mlp`, or None where all are.
+
+    Args:
+        model: the graph; it is given more outputs.
+        rows: token ids to try.
+    """
+    names = list(_probe(model.graph))
+    feeds = [feed(batch) for batch in plan_batches(rows, row_limits(rows))]
+    for _, outputs in run(model, feeds, "looking for the layer"):
+        for name in names:
+            if name in outputs and not np.isfinite(outputs[name]).all():
+                return name
+    return None
+
+
+def _probe(graph: ir.Graph) -> Iterator[str]:
+    """Makes a graph give out the stream behind each block, in float32 and under the block's name; yields the names."""
+    for node in list(graph):
+        for value in node.outputs:
+            if str(value.name).startswith(RESIDUAL):
+                wide = ir.node("Cast", [value], {"to": ir.DataType.FLOAT})
+                (result,) = wide.outputs
+                result.name, result.dtype = str(value.name).removeprefix(RESIDUAL), ir.DataType.FLOAT
+                graph.insert_after(node, wide)
+                graph.outputs.append(result)
+                yield result.name

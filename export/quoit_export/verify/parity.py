@@ -1,0 +1,275 @@
+"""How far a variant's answers are from its reference's, and the floor below which it is not published.
+
+Answers are made with the runtime's own tokens, batches and pooling, of a fixed set of texts in some thirty languages,
+code and symbols on which nothing is ever decided; those of int8 and int4 also of the texts that they were made with.
+The reference of the others is fp32, and that of fp32 is transformers. An embedding model's answers are vectors, a
+reranker's are scores. This module does not know what makes a variant better.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from quoit.artifact import GRAPHS, HELD_OUT, Artifact, EmbeddingContract, GraphName, Measure, Parity, Precision, Task
+from quoit.engine.pipeline import cpu_limits
+from quoit.engine.planner import Batch, plan_batches
+from quoit.engine.pooling import Output, finish
+from quoit.engine.scoring import check_finite, sigmoid
+from quoit.ort.session import Answers, check_exact
+from quoit.text.prompts import Pair, render_pairs
+from quoit.text.tokenizer import Ids, TextTokenizer
+from quoit_export.checkpoint.checkpoint import Checkpoint
+from quoit_export.errors import ParityError
+from quoit_export.verify.layerwise import answers
+
+FLOORS: dict[Precision, dict[Measure, float]] = {
+    "fp32": {"cosine": 0.99999, "agreement": 1 - 1e-5, "spearman": 0.9999},
+    "fp16": {"cosine": 0.9995, "agreement": 0.99, "spearman": 0.99},
+    "bf16": {"cosine": 0.995, "agreement": 0.9, "spearman": 0.8},
+    "int8": {"cosine": 0.985, "agreement": 0.9, "spearman": 0.8},
+    "int4": {"cosine": 0.95, "agreement": 0.8, "spearman": 0.7},
+}
+"""The least that any sample may have, by what is measured; see `quoit.artifact.Parity`."""
+MEAN_FLOORS: dict[Precision, dict[Measure, float]] = {
+    "fp32": {},
+    "fp16": {},
+    "bf16": {},
+    "int8": {"cosine": 0.995},
+    "int4": {"cosine": 0.98},
+}
+"""The least that the mean may be, where that says more than the worst sample."""
+
+DIGITS = 7
+QUERIES = 4
+DOCUMENTS = 32
+NEAREST = 10
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Texts to measure on, and what the manifest calls them."""
+
+    name: str
+    texts: Sequence[str]
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """QUERIES x at most DOCUMENTS pairs of the texts, query by query."""
+        step = len(self.texts) // QUERIES
+        queries = self.texts[: QUERIES * step : step]
+        return [(query, document) for query in queries for document in self.texts[:DOCUMENTS]]
+
+
+def held_out() -> Sample:
+    """The fixed texts."""
+    return Sample(HELD_OUT, parity_texts())
+
+
+def parity_texts() -> list[str]:
+    """The fixed texts."""
+    file = resources.files("quoit_export") / "parity_texts.txt"
+    return file.read_text(encoding="utf-8").splitlines()
+
+
+def parity_pairs() -> list[Pair]:
+    """The pairs of the fixed texts."""
+    return held_out().pairs
+
+
+def parity_rows(artifact: Artifact, sample: Sample) -> list[Ids]:
+    """The token ids that the answers are made of: of the texts, or of the pairs."""
+    tokenizer = TextTokenizer.load(artifact.path(artifact.manifest.tokenizer), artifact.manifest)
+    contract = artifact.manifest.contract
+    if isinstance(contract, EmbeddingContract):
+        return tokenizer.encode(sample.texts).ids
+    return tokenizer.encode(list(render_pairs(sample.pairs, contract.instruction, "\n"))).ids
+
+
+@dataclass(frozen=True)
+class Questions:
+    """A sample's texts or pairs as the runtime batches them.
+
+    Attributes:
+        sample: which.
+        rows: the token ids of each.
+        batches: the batches that answer them.
+    """
+
+    sample: Sample
+    rows: Sequence[Ids]
+    batches: Sequence[Batch]
+
+    @classmethod
+    def plan(cls, artifact: Artifact, sample: Sample) -> "Questions":
+        """What is asked of the model that an artifact is of."""
+        rows = parity_rows(artifact, sample)
+        return cls(
+            sample, rows, list(plan_batches(rows, cpu_limits(artifact.manifest.task, artifact.manifest.max_tokens)))
+        )
+
+    def collect(self, found: Sequence[Answers], task: Task) -> Answers:
+        """A graph's answers to the batches as unit vectors [n, hidden], or as logits [QUERIES, documents].
+
+        Raises:
+            ComputeError: one is not finite.
+        """
+        answers = np.empty((len(self.rows), *found[0].shape[1:]), np.float32)
+        for batch, some in zip(self.batches, found, strict=True):
+            answers[batch.texts] = some[batch.output_row]
+        if task == "embedding":
+            vectors: Answers = finish(answers, Output())
+            return vectors
+        return check_finite(answers).reshape(QUERIES, -1)
+
+
+def collect(questions: Sequence[Questions], found: Sequence[Answers], task: Task) -> list[Answers]:
+    """The answers to several samples, whose batches were run one after another."""
+    rest = iter(found)
+    return [one.collect(list(islice(rest, len(one.batches))), task) for one in questions]
+
+
+def variant_answers(artifact: Artifact, precision: Precision, samples: Sequence[Sample]) -> list[Answers]:
+    """What a variant answers to samples; see `answer`."""
+    return answer(artifact, precision, [Questions.plan(artifact, sample) for sample in samples])
+
+
+def answer(
+    artifact: Artifact, precision: Precision, questions: Sequence[Questions], graph: GraphName = "cpu"
+) -> list[Answers]:
+    """A variant's unit vectors of each sample's texts [n, hidden], or logits of its pairs [QUERIES, documents].
+
+    On the CPU, of the graph and the tensors that were written, after a check that they are those that were recorded.
+
+    Raises:
+        ArtifactError: a file is damaged.
+        ProviderError: this CPU cannot run int8.
+        ComputeError: an answer is not finite.
+    """
+    model = load_variant(artifact, precision, graph)
+    found = answers(model, batches_of(questions), f"running {precision}")
+    return collect(questions, found, artifact.manifest.task)
+
+
+def batches_of(questions: Sequence[Questions]) -> list[Batch]:
+    """The batches of several samples, one after another."""
+    return [batch for one in questions for batch in one.batches]
+
+
+def load_variant(artifact: Artifact, precision: Precision, graph: GraphName = "cpu") -> ir.Model:
+    """One of a variant's graphs as written, after a check of its files; its tensors stay in theirs until they are used.
+
+    Raises:
+        ArtifactError: a file is damaged.
+        ProviderError: this CPU cannot run int8.
+    """
+    variant = artifact.variant(precision)
+    if graph == "cpu" and variant.graph("saturating") is not None:
+        check_exact()
+    files = [artifact.verify(record) for record in variant.files]
+    return ir.load(next(file for file in files if file.name == GRAPHS[graph]))
+
+
+def transformers_answers(checkpoint: Checkpoint, artifact: Artifact, sample: Sample) -> Answers:
+    """The same from transformers in float32, one row of token ids at a time.
+
+    Raises:
+        ParityError: torch or transformers is not installed.
+    """
+    try:
+        import torch
+        from transformers import Qwen3ForCausalLM, Qwen3ForSequenceClassification, Qwen3Model
+        from transformers.utils import logging
+    except ImportError as error:
+        raise ParityError(f"--verify needs torch and transformers ({error}); `pip install 'quoit[verify]'`") from error
+    if not sys.stderr.isatty():
+        disable: Callable[[], None] = logging.disable_progress_bar
+        disable()
+    contract = checkpoint.contract
+
+    def answers(kind: Any, answer: Callable[[Any], Any], **options: Any) -> Answers:
+        model = kind.from_pretrained(checkpoint.folder, dtype=torch.float32).eval()
+        rows = [torch.from_numpy(row.astype(np.int64))[None] for row in parity_rows(artifact, sample)]
+        with torch.inference_mode():
+            found: Answers = torch.stack([answer(model(input_ids=row, **options)) for row in rows]).numpy()
+        return found
+
+    if isinstance(contract, EmbeddingContract):
+        vectors = answers(Qwen3Model, lambda output: output.last_hidden_state[0, -1])
+        unit: Answers = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit
+    if contract.yes_token_id is None:
+        logits = answers(Qwen3ForSequenceClassification, lambda output: output.logits[0, 0])
+    else:
+        yes, no = contract.yes_token_id, contract.no_token_id
+        logits = answers(
+            Qwen3ForCausalLM, lambda output: output.logits[0, -1, yes] - output.logits[0, -1, no], logits_to_keep=1
+        )
+    return logits.reshape(QUERIES, -1)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared: the answers of a precision to a task, on some texts, with a reference's."""
+
+    precision: Precision
+    task: Task
+    reference: str = "fp32"
+    texts: str = HELD_OUT
+    graph: GraphName = "cpu"
+
+
+def compare(found: Answers, reference: Answers, what: Comparison) -> tuple[Parity, ...]:
+    """What answers have in common with the reference's; see `Parity` for the measures."""
+    pairs: dict[Measure, NDArray[np.float64]]
+    left, right = found.astype(np.float64), reference.astype(np.float64)
+    recorded: tuple[Measure, ...] = ()
+    if what.task == "embedding":
+        near, far = (neighbours(vectors) for vectors in (left, right))
+        pairs = {
+            "cosine": np.einsum("nd,nd->n", left, right),
+            "top10": overlap(near, far, NEAREST),
+            "ranking": spearman(near, far),
+        }
+        recorded = ("top10", "ranking")
+    else:
+        pairs = {"agreement": 1 - np.abs(sigmoid(left) - sigmoid(right)).ravel(), "spearman": spearman(left, right)}
+    return tuple(
+        Parity(
+            measure=measure,
+            reference=what.reference,
+            texts=what.texts,
+            samples=len(values),
+            mean=round(float(values.mean()), DIGITS),
+            p1=round(float(np.percentile(values, 1)), DIGITS),
+            least=round(float(values.min()), DIGITS),
+            floor=None if measure in recorded else FLOORS[what.precision][measure],
+            mean_floor=MEAN_FLOORS[what.precision].get(measure),
+            graph=what.graph,
+        )
+        for measure, values in pairs.items()
+    )
+
+
+def neighbours(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The similarity of each unit vector [n, d] to all others, [n, n - 1]."""
+    count = len(vectors)
+    return (vectors @ vectors.T)[~np.eye(count, dtype=bool)].reshape(count, count - 1)
+
+
+def overlap(left: NDArray[np.float64], right: NDArray[np.float64], most: int) -> NDArray[np.float64]:
+    """Of each row of [q, n], the share of its `most` highest columns that are the other's too."""
+    best = [np.argsort(-scores, axis=1, kind="stable")[:, :most] for scores in (left, right)]
+    return np.array([len(np.intersect1d(one, other)) / len(one) for one, other in zip(*best, strict=True)])
+
+
+def spearman(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rank correlation of each row of [q, n] with the other's; scores without ties, as floats of a model are."""
+    ranks = [scores.argsort(axis=1).argsort(axis=1) for scores in (left, right)]
+    return np.array([np.corrcoef(one, other)[0, 1] for one, other in zip(*ranks, strict=True)])

@@ -1,0 +1,150 @@
+"""Checks an artifact on this machine: files, provider, arithmetic, known answers, speed.
+
+Each check gives a line; one that fails says what to do. This module does not repair anything.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from quoit.artifact import Artifact, EmbeddingContract, Precision
+from quoit.embedder import Embedder
+from quoit.engine.pipeline import Pipeline
+from quoit.engine.pooling import Vectors
+from quoit.engine.scoring import Scores
+from quoit.errors import QuoitError
+from quoit.machine import cpu_features, cpu_name, resident_bytes, usable_cores
+from quoit.ort.session import ProviderRequest, choose, int8_is_exact, onnxruntime_version
+from quoit.reranker import Reranker
+
+GOLDEN_SOURCE = "Qwen3-Embedding-0.6B"
+GOLDEN_QUERIES = ("What is the capital of China?", "Explain gravity")
+GOLDEN_DOCUMENTS = (
+    "The capital of China is Beijing.",
+    "Gravity is a force that attracts two bodies towards each other. It gives weight to physical objects and is "
+    "responsible for the movement of planets around the sun.",
+)
+GOLDEN_SCORES = ((0.7646, 0.1414), (0.1355, 0.6000))
+"""Cosine scores of queries by documents in the model card of Qwen/Qwen3-Embedding-0.6B."""
+
+GOLDEN_TOLERANCE: dict[Precision, float] = {"fp32": 0.01, "fp16": 0.01, "bf16": 0.02, "int8": 0.05, "int4": 0.1}
+"""The card's scores come from reduced precision themselves, hence one hundredth for fp32."""
+
+Answer = Callable[[list[str]], Vectors]
+
+SPEED_TEXTS = 32
+SPEED_WORDS = 60
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: its name, whether it holds, and what was found."""
+
+    name: str
+    holds: bool
+    detail: str
+
+
+def examine(artifact: Artifact, precision: Precision | None, provider: ProviderRequest) -> Iterator[Finding]:
+    """The findings, one after another; later checks are left out where an earlier one makes them moot."""
+    yield Finding("machine", True, f"{cpu_name()}, {usable_cores()} usable cores, {_features()}")
+    damaged = False
+    for finding in _check_files(artifact):
+        damaged = damaged or not finding.holds
+        yield finding
+    if damaged:
+        return
+    try:
+        yield Finding("onnxruntime", True, onnxruntime_version())
+        choice = choose(artifact, provider, precision)
+        yield Finding("provider", True, f"{choice.provider}: {choice.provider_reason}")
+        yield Finding("precision", True, f"{choice.precision}: {choice.precision_reason}")
+        yield _describe_int8()
+        start = time.perf_counter()
+        model: Embedder | Reranker
+        if isinstance(artifact.manifest.contract, EmbeddingContract):
+            model = Embedder(artifact, precision=choice.precision, provider=choice.provider)
+            answer: Answer = model.encode_query
+        else:
+            model = Reranker(artifact, precision=choice.precision, provider=choice.provider)
+            answer = partial(_scores, model)
+        answer(["warm-up"])
+        yield Finding("load", True, f"first answer after {time.perf_counter() - start:.2f} s")
+        yield _check_batch(answer)
+        if isinstance(model, Embedder):
+            yield _check_golden(model)
+        yield _measure_speed(model.pipeline)
+    except QuoitError as error:
+        yield Finding("run", False, str(error))
+
+
+def _features() -> str:
+    found = cpu_features()
+    if found is None:
+        return "CPU features unknown"
+    return f"for int8: {' '.join(found) or 'no vector instructions'}"
+
+
+def _check_files(artifact: Artifact) -> Iterator[Finding]:
+    records = artifact.manifest.records()
+    for record in records:
+        try:
+            artifact.verify(record)
+        except QuoitError as error:
+            yield Finding("files", False, str(error))
+            return
+    total = sum(record.bytes for record in records)
+    yield Finding("files", True, f"{len(records)} files, {total / 1e6:,.1f} MB, every SHA-256 as recorded")
+
+
+def _describe_int8() -> Finding:
+    if int8_is_exact():
+        return Finding("int8 arithmetic", True, "products of uint8 and int8 are summed exactly on this CPU")
+    return Finding("int8 arithmetic", True, "int8 sums would saturate on this CPU: activations have 7 bits here")
+
+
+def _scores(reranker: Reranker, texts: list[str]) -> Scores:
+    """The logits of texts under one query."""
+    return reranker.predict([(GOLDEN_QUERIES[0], text) for text in texts], activation="logit")
+
+
+def _check_batch(answer: Answer) -> Finding:
+    """A text does not see its batch: bit for bit the same vector or score alone and among others."""
+    texts = [*GOLDEN_DOCUMENTS, *GOLDEN_QUERIES, "", "a"]
+    together = answer(texts)
+    alone = np.concatenate([answer([text]) for text in texts])
+    same = bool((together == alone).all())
+    detail = "bit-identical" if same else f"differ by up to {np.abs(together - alone).max():.1e}; please report this"
+    return Finding("alone and in a batch", same, detail)
+
+
+def _check_golden(embedder: Embedder) -> Finding:
+    """The model card's scores, where the artifact's source is the official checkpoint."""
+    pipeline = embedder.pipeline
+    source = pipeline.artifact.manifest.source.id
+    if source.rpartition("/")[2] != GOLDEN_SOURCE:
+        return Finding("golden scores", True, f"none known for {source}")
+    queries, documents = embedder.encode_query(GOLDEN_QUERIES), embedder.encode_document(GOLDEN_DOCUMENTS)
+    distance = float(np.abs(queries @ documents.T - np.array(GOLDEN_SCORES)).max())
+    tolerance = GOLDEN_TOLERANCE[pipeline.session.choice.precision]
+    holds = distance <= tolerance
+    detail = f"within {distance:.4f} of the model card (tolerance {tolerance})"
+    return Finding("golden scores", holds, detail if holds else f"not {detail}; export the artifact again")
+
+
+def _measure_speed(pipeline: Pipeline) -> Finding:
+    """Tokens per second on made-up words of ordinary length; a rough figure, no benchmark."""
+    words = " ".join(GOLDEN_DOCUMENTS).split()
+    generator = np.random.default_rng(0)
+    texts = [" ".join(generator.choice(words, SPEED_WORDS)) for _ in range(SPEED_TEXTS)]
+    start = time.perf_counter()
+    tokens = sum(window.tokens for window in pipeline.windows(texts, lambda _: None))
+    seconds = time.perf_counter() - start
+    memory = resident_bytes()
+    used = "" if memory is None else f", {memory / 1e9:.2f} GB resident at most"
+    return Finding(
+        "speed", True, f"{tokens / seconds:,.0f} tokens/s on {len(texts)} texts of {tokens // len(texts)} tokens{used}"
+    )

@@ -1,0 +1,141 @@
+"""`quoit embed`: the texts of a file to a file of vectors."""
+
+import argparse
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+from tqdm import tqdm
+
+from quoit.artifact import digest
+from quoit.cli.inputs import report_skipped, stream
+from quoit.cli.options import MODEL_VARIABLE, add_input, add_model, check_argument, model_of, run_options
+from quoit.cli.process import tell
+from quoit.embedder import Embedder
+from quoit.engine.pooling import Dtype, OutputOptions, Vectors
+from quoit.errors import InputError
+from quoit.files.partial_output import NPY, SUFFIXES, Draft, drafting, is_finished
+from quoit.files.readers import STANDARD_INPUT, Skipped
+from quoit.files.writers import check_destination
+from quoit.machine import usable_cores
+from quoit.text.prompts import document_prompt, query_prompt
+
+if TYPE_CHECKING:
+    from quoit.cli.options import Commands
+
+MOST_WORKERS = 8
+
+
+def add_to(commands: "Commands") -> None:
+    """Adds the command."""
+    embed = commands.add_parser("embed", help="turn the texts of a file into vectors")
+    embed.add_argument(
+        "file",
+        nargs="?",
+        default=STANDARD_INPUT,
+        help="texts to embed: a file, or a folder's files in the order of their paths (default: standard input)",
+    )
+    embed.add_argument("-o", "--output", type=Path, required=True, help="a .npy, .parquet or .jsonl file")
+    begin = embed.add_mutually_exclusive_group()
+    begin.add_argument("--resume", action="store_true", help="go on where the same command was interrupted")
+    begin.add_argument(
+        "--restart", action="store_true", help="start anew, and discard the vectors of a run that was not finished"
+    )
+    add_input(embed)
+    role = embed.add_mutually_exclusive_group()
+    role.add_argument("--query", action="store_true", help="the texts are queries: put the query prompt before them")
+    role.add_argument("--plain", action="store_true", help="put no prompt before the texts (default: document prompt)")
+    embed.add_argument("--instruction", help="the task to put before queries; implies --query")
+    embed.add_argument("--dim", type=int, help="keep the first DIM dimensions")
+    embed.add_argument("--dtype", choices=get_args(Dtype), default="float32", help="type of the values")
+    embed.add_argument(
+        "--ranges", type=Path, help="a .npy file [2, DIM] of least and greatest values, for int8 and uint8"
+    )
+    embed.add_argument("--no-normalize", action="store_true", help="leave the vectors' lengths as they are")
+    add_model(embed, MODEL_VARIABLE)
+    embed.add_argument(
+        "--workers", type=int, help=f"batches computed at a time (default: one a core, {MOST_WORKERS} at most)"
+    )
+    embed.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Embeds, and says what it did."""
+    check_destination(options.output, SUFFIXES)
+    check_argument("--instruction", options.instruction)
+    if options.skip_missing and options.output.suffix == NPY:
+        raise InputError(
+            f"--skip-missing leaves rows out, and {options.output} has no ids that say which; write .jsonl or .parquet"
+        )
+    if options.resume and is_finished(options.output):
+        tell(
+            f"{options.output} exists, and there is no interrupted run to go on with; nothing was done; use --restart "
+            "to make it anew"
+        )
+        return 0
+    skipped = Skipped()
+    texts = stream(options, options.file, skipped)
+    settings = run_options(options)
+    settings["workers"] = options.workers
+    if options.workers is None and not options.tuned and options.tuning is None:
+        settings["workers"] = min(options.threads or usable_cores(), MOST_WORKERS)
+    embedder = Embedder(model_of(options), **settings)
+    prompt = _prompt(embedder, options)
+    output = OutputOptions(
+        dim=options.dim,
+        dtype=options.dtype,
+        normalize=not options.no_normalize,
+        ranges=None if options.ranges is None else _load_ranges(options.ranges),
+    )
+    like = embedder.encode([], **output)
+    job = _job(embedder, prompt, output, like)
+    start = time.perf_counter()
+    with drafting(options.output, job, like, resume=options.resume, restart=options.restart) as draft:
+        _fill(draft, embedder, texts, prompt, output)
+        draft.left_out = skipped.rows
+    _report(draft, embedder, options.output, time.perf_counter() - start, skipped)
+    return 0
+
+
+def _job(embedder: Embedder, prompt: str, output: OutputOptions, like: Vectors) -> str:
+    """A hash of all that decides the vectors but the texts; `like` is [0, dim]."""
+    ranges = None if output["ranges"] is None else output["ranges"].tolist()
+    return digest(embedder.fingerprint(prompt), {**output, "ranges": ranges}, like.shape)
+
+
+def _fill(draft: Draft, embedder: Embedder, texts: Iterable[str], prompt: str, output: OutputOptions) -> None:
+    with tqdm(unit=" texts", initial=draft.progress.rows, disable=None) as bar:
+        windows = embedder.encode_windows(draft.remaining(texts), prompt=prompt, advance=bar.update, **output)
+        for encoded in windows:
+            draft.write(encoded.vectors, encoded.tokens, encoded.truncation)
+
+
+def _report(draft: Draft, embedder: Embedder, output: Path, seconds: float, skipped: Skipped) -> None:
+    """What the whole run did; the speed is that of this part of it."""
+    done, choice = draft.progress, embedder.pipeline.session.choice
+    resumed = f", {draft.resumed.rows:,} of them before" if draft.resumed.rows else ""
+    speed = (done.tokens - draft.resumed.tokens) / seconds
+    cut = done.truncation.describe(embedder.pipeline.tokenizer.max_tokens)
+    tell(
+        f"{output}: {done.rows} vectors{resumed}, of {done.tokens} tokens, in {seconds:.2f} s ({speed:,.0f} tokens/s, "
+        f"{choice.precision} on {choice.provider}){cut and ', '}{cut}"
+    )
+    report_skipped(skipped)
+
+
+def _prompt(embedder: Embedder, options: argparse.Namespace) -> str:
+    prompts = embedder.contract.prompts
+    if options.query or options.instruction is not None:
+        return query_prompt(prompts, options.instruction)
+    return "" if options.plain else document_prompt(prompts)
+
+
+def _load_ranges(file: Path) -> np.ndarray:
+    try:
+        with file.open("rb") as source:
+            ranges: np.ndarray = np.lib.format.read_array(source, allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(f"{file} is no readable .npy file: {error}; make it with calibration_ranges") from error
+    return ranges

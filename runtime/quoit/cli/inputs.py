@@ -1,0 +1,106 @@
+"""The texts of the files and folders that a command is given, each with the place where it stands."""
+
+import argparse
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from quoit.cli.process import tell
+from quoit.errors import InputError
+from quoit.files.readers import Record, Skipped, files_of, kind_of, present, read_files, read_records
+
+
+@dataclass(frozen=True)
+class Item:
+    """A text: its file, its number among the file's records, from 0, and itself."""
+
+    file: str
+    index: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The texts of some files.
+
+    Attributes:
+        files: the texts of each file.
+        skipped: the records that were left out.
+        several: True if results must name each text's file: several files, or a folder, were given.
+    """
+
+    files: dict[str, list[Item]]
+    skipped: Skipped
+    several: bool
+
+    @property
+    def items(self) -> list[Item]:
+        """All texts, file after file."""
+        return list(chain.from_iterable(self.files.values()))
+
+    def report(self) -> None:
+        """Says how many records were left out."""
+        report_skipped(self.skipped)
+
+
+def load(options: argparse.Namespace, sources: Sequence[str]) -> Inputs:
+    """The texts of files and of folders' files. Blank lines of txt are left out: there is nothing to find in them.
+
+    Raises:
+        InputError: a file cannot be read, or a record has no text and --skip-missing is not given.
+    """
+    skipped = Skipped()
+    records = {file: _records(options, file) for file in _files(options, sources)}
+    found = {}
+    for file, some in records.items():
+        lines = kind_of(file, options.input_format) == "txt"
+        texts = present(some, skipped if options.skip_missing else None)
+        found[file] = [Item(file, index, text) for index, text in texts if text.strip() or not lines]
+    return Inputs(found, skipped, several=len(found) > 1 or list(found) != list(dict.fromkeys(sources)))
+
+
+def stream(options: argparse.Namespace, source: str, skipped: Skipped) -> Iterator[str]:
+    """The texts of a file or of a folder's files one after the other, in bounded memory; blank lines are texts.
+
+    Args:
+        options: how they are read.
+        source: the file or folder.
+        skipped: takes the records without a text, by their number in all files, where --skip-missing is given.
+
+    Raises:
+        InputError: as for `load`; a file that is absent or of an unknown kind is refused before the first text.
+    """
+    return read_files(
+        _files(options, [source]),
+        kind=options.input_format,
+        column=options.column,
+        delimiter=options.delimiter,
+        skipped=skipped if options.skip_missing else None,
+    )
+
+
+def _files(options: argparse.Namespace, sources: Sequence[str]) -> list[str]:
+    """The files named, and those of the folders named but for the output, each once.
+
+    Raises:
+        InputError: a file cannot be told or found, or is the output.
+    """
+    output = None if options.output is None else os.path.realpath(options.output)
+    files: list[str] = []
+    for source in sources:
+        others = [file for file in files_of(source, options.input_format) if os.path.realpath(file) != output]
+        if not others:
+            raise InputError(f"{options.output} is the output, and the one file to read; name another with -o")
+        files += others
+    return list(dict.fromkeys(files))
+
+
+def _records(options: argparse.Namespace, file: str) -> Iterator[Record]:
+    return read_records(file, kind=options.input_format, column=options.column, delimiter=options.delimiter)
+
+
+def report_skipped(skipped: Skipped) -> None:
+    """Says on standard error how many records were left out, if any."""
+    if skipped.rows:
+        tell(skipped.describe())

@@ -1,0 +1,98 @@
+"""`quoit info` and `quoit doctor`: what an artifact holds, and whether it works here."""
+
+import argparse
+import json
+from typing import TYPE_CHECKING, get_args
+
+from quoit.artifact import HELD_OUT, Contract, EmbeddingContract, Precision, read_artifact
+from quoit.cli.doctor import examine
+from quoit.cli.process import show
+from quoit.ort.session import ProviderRequest
+from quoit.text.prompts import query_prompt
+
+if TYPE_CHECKING:
+    from quoit.cli.options import Commands
+
+FAILED = 1
+
+
+def add_to(commands: "Commands") -> None:
+    """Adds the commands."""
+    info = commands.add_parser("info", help="what an artifact holds")
+    info.add_argument("artifact")
+    info.set_defaults(run=run_info)
+
+    doctor = commands.add_parser("doctor", help="check an artifact on this machine")
+    doctor.add_argument("artifact")
+    doctor.add_argument("--precision", choices=get_args(Precision))
+    doctor.add_argument("--provider", choices=get_args(ProviderRequest), default="auto")
+    doctor.set_defaults(run=run_doctor)
+
+
+def run_info(options: argparse.Namespace) -> int:
+    """`quoit info`."""
+    manifest = read_artifact(options.artifact).manifest
+    numbers, contract = manifest.architecture, manifest.contract
+    revision = f" at {manifest.source.revision}" if manifest.source.revision else ""
+    show(f"{options.artifact}: {manifest.task} model from {manifest.source.id}{revision}, by {manifest.created_by}")
+    least = f" (use {contract.min_dim} to {numbers.hidden_size})" if isinstance(contract, EmbeddingContract) else ""
+    show(
+        f"  {numbers.num_hidden_layers} layers, {numbers.hidden_size} dimensions{least}, {manifest.max_tokens:,} "
+        f"tokens, vocabulary {numbers.vocab_size:,}"
+    )
+    for name, text in surroundings(contract).items():
+        show(f"  {name} {json.dumps(text, ensure_ascii=False)}{origin(contract, name)}")
+    show(f"  {describe_output(contract)}")
+    for name, variant in manifest.variants.items():
+        size = sum(record.bytes for record in variant.files) / 1e6
+        measured = "; ".join(
+            f"{parity.measure} to {parity.reference}{parity.note} {parity.mean:.6f} on average, {parity.least:.6f} at "
+            "least"
+            for parity in variant.parity
+            if parity.floor is not None and parity.texts == HELD_OUT
+        )
+        show(f"  {name:5} {size:9,.1f} MB  {measured}{'' if variant.accepted else '  REJECTED'}".rstrip())
+        if variant.made is not None:
+            show(f"  {name} is {variant.made.describe()}")
+    return 0
+
+
+QUERY = "query prompt"
+
+
+def surroundings(contract: Contract) -> dict[str, str]:
+    """The texts that an artifact puts around those of the caller, by name."""
+    if isinstance(contract, EmbeddingContract):
+        query = {QUERY: query_prompt(contract.prompts, None)}
+        return query | {f"{name} prompt": prompt for name, prompt in contract.prompts.items()}
+    return {"prefix": contract.prefix, "suffix": contract.suffix, "instruction": contract.instruction}
+
+
+def origin(contract: Contract, name: str) -> str:
+    """Where the query prompt comes from, in words; nothing for other texts."""
+    if name != QUERY or not isinstance(contract, EmbeddingContract):
+        return ""
+    if "query" in contract.prompts:
+        return " (by the checkpoint's config_sentence_transformers.json)"
+    return " (Qwen3-Embedding's official one: the checkpoint has no config_sentence_transformers.json)"
+
+
+def describe_output(contract: Contract) -> str:
+    """What a vector or a score is made of."""
+    if isinstance(contract, EmbeddingContract):
+        name = contract.default_prompt_name
+        plain = "no prompt" if name is None else f"the {name} prompt"
+        return f"a vector is the state of end token {contract.end_token_id} after the text; `encode` adds {plain}"
+    if contract.yes_token_id is None:
+        return "scores come from the checkpoint's classification head"
+    return f"scores are the logit of token {contract.yes_token_id} minus that of token {contract.no_token_id}"
+
+
+def run_doctor(options: argparse.Namespace) -> int:
+    """`quoit doctor`."""
+    artifact = read_artifact(options.artifact)
+    healthy = True
+    for finding in examine(artifact, options.precision, options.provider):
+        show(f"{'ok  ' if finding.holds else 'FAIL'}  {finding.name}: {finding.detail}", flush=True)
+        healthy = healthy and finding.holds
+    return 0 if healthy else FAILED

@@ -1,0 +1,34 @@
+"""The command line of `quoit`."""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from quoit.cli import bench, embed, inspect, rank
+from quoit.cli.process import guarded, version_of
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line; returns its exit code."""
+    return guarded("quoit", lambda: run(arguments))
+
+
+def run(arguments: list[str] | None) -> int:
+    """What `main` does, errors raised."""
+    options = make_parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.run
+    return command(options)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line's arguments."""
+    parser = argparse.ArgumentParser(prog="quoit", description="Qwen3 embeddings and rerankers on ONNX Runtime.")
+    parser.add_argument("--version", action="version", version=version_of("quoit"))
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for module in (embed, rank, inspect, bench):
+        module.add_to(commands)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

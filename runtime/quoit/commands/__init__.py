@@ -1,1 +1,0 @@
-"""The commands of `quoit`, each with its arguments and what it does."""

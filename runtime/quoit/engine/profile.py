@@ -1,0 +1,144 @@
+"""The tuning file: which threads, workers and batch budget `quoit bench` found best, and where that holds.
+
+It holds for one artifact in one precision on one provider, one kind of processor, as many cores, and one onnxruntime;
+anywhere else it is refused. Settings change how fast answers come and never what they are. This module does not
+measure.
+"""
+
+import platform
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+import msgspec
+from platformdirs import user_cache_path
+
+from quoit.artifact import Artifact, Digest, Positive, Precision, ProviderName, digest, is_file
+from quoit.errors import InputError, brief, shown
+from quoit.machine import cpu_name, usable_cores
+from quoit.ort.session import Choice, onnxruntime_version
+
+TUNING_FORMAT = 1
+MAX_TUNING_BYTES = 1 << 16
+
+Goal = Literal["latency", "throughput"]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
+
+
+class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How an artifact runs, as in `quoit.engine.pipeline.RunOptions`."""
+
+    threads: Count
+    workers: Count
+    batch_tokens: Count
+
+
+class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a tuning holds.
+
+    Attributes:
+        artifact: the hash of the variant's files and the tokenizer.
+        precision: the variant.
+        provider: that ran it.
+        processor: its name.
+        cores: that the process could use.
+        onnxruntime: its version.
+    """
+
+    artifact: Digest
+    precision: Precision
+    provider: ProviderName
+    processor: str
+    cores: Positive
+    onnxruntime: str
+
+    @classmethod
+    def here(cls, artifact: Artifact, choice: Choice) -> "Place":
+        """This machine with an artifact and what was chosen of it."""
+        manifest = artifact.manifest
+        files = (manifest.tokenizer, *manifest.variants[choice.precision].files)
+        return cls(
+            artifact=digest([file.sha256 for file in files]),
+            precision=choice.precision,
+            provider=choice.provider,
+            processor=f"{cpu_name()} ({platform.machine()})",
+            cores=usable_cores(),
+            onnxruntime=onnxruntime_version(),
+        )
+
+    def file(self) -> Path:
+        """Where `quoit bench` keeps the tuning of this place: in the user's cache folder."""
+        return tuning_folder() / f"{digest(*msgspec.structs.astuple(self))}.json"
+
+
+class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of a tuning file.
+
+    Attributes:
+        format: TUNING_FORMAT.
+        place: where it holds.
+        latency: best for one text at a time.
+        throughput: best for many.
+    """
+
+    format: int
+    place: Place
+    latency: Setting
+    throughput: Setting
+
+    def setting(self, goal: Goal) -> Setting:
+        """The setting for a goal."""
+        return self.latency if goal == "latency" else self.throughput
+
+
+def tuning_folder() -> Path:
+    """Where `quoit bench` keeps tuning files: in the user's cache folder."""
+    return user_cache_path("quoit") / "tuning"
+
+
+def check_goal(goal: str) -> None:
+    """Refuses what is no goal.
+
+    Raises:
+        InputError: it is neither `latency` nor `throughput`.
+    """
+    if goal not in get_args(Goal):
+        raise InputError(f"tuned {shown(goal)} is unknown; use one of {', '.join(get_args(Goal))}")
+
+
+def read_tuning(artifact: Artifact, choice: Choice, file: str | Path | None) -> Tuning:
+    """The tuning for an artifact and what was chosen of it, on this machine.
+
+    Args:
+        artifact: that is to run.
+        choice: the provider and precision it is to run with.
+        file: a tuning file; by default the one that `quoit bench` keeps for this place.
+
+    Raises:
+        InputError: there is no such file, it is no tuning, or it was made for another place.
+    """
+    here = Place.here(artifact, choice)
+    path = here.file() if file is None else Path(file)
+    make = f"make one with `quoit bench {artifact.folder} --precision {choice.precision}`"
+    if not is_file(path):
+        found = f"nothing was tuned for {artifact.folder} here" if file is None else f"{shown(str(path))} is no file"
+        raise InputError(f"{found}; {make}")
+    with path.open("rb") as source:
+        content = source.read(MAX_TUNING_BYTES)
+    tuning = _decode(path, content, make)
+    for name in here.__struct_fields__:
+        if getattr(tuning.place, name) != getattr(here, name):
+            raise InputError(
+                f"{path} was made for {name} {shown(getattr(tuning.place, name))}, and this is "
+                f"{shown(getattr(here, name))}; {make}"
+            )
+    return tuning
+
+
+def _decode(path: Path, content: bytes, remedy: str) -> Tuning:
+    try:
+        tuning = msgspec.json.decode(content, type=Tuning)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{path} is no tuning file: {brief(error)}; {remedy}") from error
+    if tuning.format != TUNING_FORMAT:
+        raise InputError(f"{path} has format {tuning.format}, this quoit reads {TUNING_FORMAT}; {remedy}")
+    return tuning

@@ -1,0 +1,78 @@
+"""Parquet: a text in one column of each row, read a batch at a time."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from quoit.errors import InputError, brief, shown
+from quoit.files.readers.records import STANDARD_INPUT, Record, Source, text_record, value_at
+from quoit.files.readers.streams import GZIP_SUFFIX
+from quoit.files.writers import pyarrow_parquet
+
+
+def check_parquet(source: Source) -> None:
+    """Refuses what cannot be read as parquet, before anything is read.
+
+    Raises:
+        InputError: it is a pipe or a gzip file, or pyarrow is not installed.
+    """
+    if source.path == STANDARD_INPUT or not Path(source.path).is_file():
+        raise InputError(f"parquet cannot be read from {source.name}; name a file")
+    if source.path.lower().endswith(GZIP_SUFFIX):
+        raise InputError(f"{source.path} is a gzip file, and parquet is read in places; unpack it with gunzip")
+    pyarrow_parquet()
+
+
+def read_parquet(source: Source) -> Iterator[Record]:
+    """A record for each row.
+
+    Raises:
+        InputError: the file is damaged, or has the column not once.
+    """
+    parquet = pyarrow_parquet()
+    try:
+        file = parquet.ParquetFile(source.path)
+        names = _names(file.schema_arrow)
+    except Exception as error:  # pyarrow's errors share no base with a name worth importing
+        raise InputError(f"{source.name} is no readable parquet file: {brief(error)}; check it") from error
+    with file:
+        _check_column(source, names)
+        for row, value in enumerate(_values(file, source), 1):
+            yield text_record(value, source, f"{source.name}, row {row}")
+
+
+def _names(schema: Any) -> list[str]:
+    """The names of the columns; of a struct, those of its fields too."""
+    from pyarrow import types
+
+    names: list[str] = []
+    for column in schema:
+        names.append(column.name)
+        if types.is_struct(column.type):
+            names += [f"{column.name}.{column.type.field(index).name}" for index in range(column.type.num_fields)]
+    return names
+
+
+def _check_column(source: Source, names: list[str]) -> None:
+    count = names.count(source.column)
+    if not count:
+        raise InputError(f"{source.name} has no column {source.column!r}, but {shown(names)}; name one with --column")
+    if count > 1:
+        raise InputError(f"{source.name} has {count} columns {source.column!r}; rename all but one")
+
+
+def _values(file: Any, source: Source) -> Iterator[object]:
+    """What stands in each row where the text belongs."""
+    row = 0
+    batches = file.iter_batches(columns=[source.column])
+    while True:
+        try:
+            batch = next(batches, None)
+            values = [] if batch is None else batch.column(0).to_pylist()
+        except Exception as error:  # as above; and texts that are no UTF-8, dates beyond Python's calendar
+            raise InputError(f"{source.name} cannot be read after row {row}: {brief(error)}; check it") from error
+        if batch is None:
+            return
+        row += len(values)
+        name = batch.schema.names[0]
+        yield from values if name == source.column else (value_at({name: value}, source.column) for value in values)

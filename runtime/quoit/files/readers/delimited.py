@@ -1,0 +1,101 @@
+"""csv and tsv: a header, then a text in one field of each row.
+
+Fields that hold a delimiter, a quote or a line end stand in double quotes, with quotes inside doubled (RFC 4180).
+"""
+
+import csv
+from collections.abc import Iterator, Sequence
+
+from quoit.errors import InputError, brief, shown
+from quoit.files.readers.records import Record, Source
+from quoit.files.readers.streams import text_lines
+
+FIELD_CHARACTERS = 1 << 27
+"""Maximum characters of a field; a quote that is never closed is noticed after so many at the latest."""
+
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+COMMON_DELIMITERS = (",", ";", "\t", "|")
+NO_DELIMITERS = '"\r\n'
+FAULTS = {
+    "unexpected end of data": "a quote that is never closed; close it, or double a quote that belongs to a text",
+    "new-line character seen": r"a carriage return outside quotes; end lines with \n or \r\n",
+    "field larger than": "a field that is too long, or a quote that is never closed; correct it",
+}
+"""Faults by the beginning of the csv module's own message."""
+
+
+def delimiter_of(kind: str, given: str | None) -> str:
+    r"""The delimiter of a kind, or the one given; `\t` may be written as two characters.
+
+    Raises:
+        InputError: it is no single character, or one with a meaning of its own, or the kind has no delimiter.
+    """
+    if given is None:
+        return DELIMITERS.get(kind, "")
+    if kind not in DELIMITERS:
+        raise InputError(f"--delimiter {given!r} is for csv and tsv, not for {kind}; leave it out")
+    delimiter = "\t" if given == r"\t" else given
+    if len(delimiter) != 1 or delimiter in NO_DELIMITERS:
+        raise InputError(f"--delimiter {shown(given)} must be one character other than a quote; use one such as ';'")
+    return delimiter
+
+
+def read_delimited(source: Source) -> Iterator[Record]:
+    """A record for each row that is not blank; a row that ends before the column has no text.
+
+    Raises:
+        InputError: the header has the column not once, a row has more fields than the header, or quotes are wrong.
+    """
+    rows = _rows(source)
+    start, header = next(rows, (1, []))
+    column = _position(source, start, header)
+    for line, row in rows:
+        place = source.line(line)
+        if len(row) > len(header):
+            raise InputError(
+                f"{place} has {len(row)} fields, and the header has {len(header)}; put a text with "
+                f"{source.delimiter!r} in quotes, or name another --delimiter"
+            )
+        if len(row) <= column:
+            yield Record(None, place, f"no text in {source.column!r}, but {len(row)} of {len(header)} fields")
+        else:
+            yield Record(row[column], place)
+
+
+def _rows(source: Source) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not blank, and the line in which each begins."""
+    csv.field_size_limit(FIELD_CHARACTERS)
+    reader = csv.reader(text_lines(source), delimiter=source.delimiter, strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise InputError(f"{source.line(line)} has {_fault(str(error))}") from error
+        if row is None:
+            return
+        if row:
+            yield line, row
+
+
+def _fault(message: str) -> str:
+    words = next((words for beginning, words in FAULTS.items() if message.startswith(beginning)), None)
+    return words or f"wrong quotes: {brief(message)}; put the whole field in quotes, and double those inside"
+
+
+def _position(source: Source, line: int, header: Sequence[str]) -> int:
+    """Where in a row the column is."""
+    if source.column not in header:
+        raise InputError(
+            f"{source.line(line)} has no column {source.column!r}, but {shown(header)}; {_remedy(source, header)}"
+        )
+    if header.count(source.column) > 1:
+        count = header.count(source.column)
+        raise InputError(f"{source.line(line)} names the column {source.column!r} {count} times; rename all but one")
+    return header.index(source.column)
+
+
+def _remedy(source: Source, header: Sequence[str]) -> str:
+    """What to do about a column that is missing; a header in one piece is likely split by another character."""
+    others = [mark for mark in COMMON_DELIMITERS if mark != source.delimiter and len(header) == 1 and mark in header[0]]
+    return f"use --delimiter {others[0]!r}" if others else "name one with --column"

@@ -1,0 +1,149 @@
+"""Which format a file has, and its texts."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+from quoit.errors import InputError
+from quoit.files.readers.columns import check_parquet, read_parquet
+from quoit.files.readers.delimited import delimiter_of, read_delimited
+from quoit.files.readers.folders import files_in
+from quoit.files.readers.json_array import read_json
+from quoit.files.readers.jsonl import read_jsonl
+from quoit.files.readers.markdown import read_markdown
+from quoit.files.readers.records import STANDARD_INPUT, Record, Skipped, Source, present, with_column
+from quoit.files.readers.streams import GZIP_SUFFIX
+from quoit.files.readers.txt import read_txt
+
+READERS: dict[str, Callable[[Source], Iterator[Record]]] = {
+    "txt": read_txt,
+    "jsonl": read_jsonl,
+    "json": read_json,
+    "csv": read_delimited,
+    "tsv": read_delimited,
+    "md": read_markdown,
+    "parquet": read_parquet,
+}
+KINDS = tuple(READERS)
+DESCRIPTORS = ("/dev/fd/", "/proc/self/fd/")
+
+
+def read_texts(
+    path: str,
+    *,
+    kind: str | None = None,
+    column: str = "text",
+    delimiter: str | None = None,
+    skipped: Skipped | None = None,
+) -> Iterator[str]:
+    """The texts of a file or a folder's files, in order.
+
+    Args:
+        path: the file or folder.
+        kind: as in `read_records`.
+        column: as in `read_records`.
+        delimiter: as in `read_records`.
+        skipped: takes the records without a text; None refuses the first of them.
+
+    Raises:
+        InputError: as for `files_of`, `read_records` and `present`; the place is named.
+    """
+    return read_files(files_of(path, kind), kind=kind, column=column, delimiter=delimiter, skipped=skipped)
+
+
+def read_files(
+    files: Sequence[str],
+    *,
+    kind: str | None = None,
+    column: str = "text",
+    delimiter: str | None = None,
+    skipped: Skipped | None = None,
+) -> Iterator[str]:
+    """The texts of files one after the other, in bounded memory; all files are checked before the first is read.
+
+    Args:
+        files: the files.
+        kind: as in `read_records`.
+        column: as in `read_records`.
+        delimiter: as in `read_records`.
+        skipped: takes the records without a text, numbered through all files; None refuses the first of them.
+
+    Raises:
+        InputError: as for `read_records` and `present`; the place is named.
+    """
+    records = [read_records(file, kind=kind, column=column, delimiter=delimiter) for file in files]
+    return (text for _, text in present(chain.from_iterable(records), skipped))
+
+
+def read_records(
+    path: str, *, kind: str | None = None, column: str = "text", delimiter: str | None = None
+) -> Iterator[Record]:
+    r"""The records of a file, in order, one at a time; json and md are read whole.
+
+    Args:
+        path: a file, a pipe such as `/dev/fd/63`, or `-` for standard input. A file that is gzip is unpacked as it is
+            read.
+        kind: `txt` (a text per line), `jsonl` (a string, or an object with `column`, per line), `json` (an array of
+            such), `csv`, `tsv` or `parquet` (the column `column`), `md` (a text per paragraph, list item, table row or
+            code block, behind its headings); by default as `kind_of` says.
+        column: the name of the text column; `meta.text` is the key `text` of the object `meta`.
+        delimiter: between the fields of csv and tsv, by default a comma and a tab; `\t` is a tab.
+
+    Raises:
+        InputError: the file is absent, of an unknown kind or damaged, or a record is wrong; its place is named.
+    """
+    kind = kind_of(path, kind)
+    source = Source(path, kind, column, delimiter_of(kind, delimiter))
+    if path != STANDARD_INPUT and (not Path(path).exists() or Path(path).is_dir()):
+        raise InputError(f"{path} is no file; check the path, or use - for standard input")
+    if kind == "parquet":
+        check_parquet(source)
+    return with_column(READERS[kind](source))
+
+
+def kind_of(path: str, given: str | None = None) -> str:
+    """The format of a file: the one given, else that of its suffix before `.gz`; of a pipe without one, txt.
+
+    Raises:
+        InputError: it is none of KINDS.
+    """
+    kind = given if given is not None else suffix_of(path)
+    if not kind and is_stream(path):
+        return "txt"
+    if kind not in KINDS:
+        raise InputError(f"{path} has the unknown kind {kind!r}; name one of {', '.join(KINDS)} with --input-format")
+    return kind
+
+
+def suffix_of(path: str) -> str:
+    """The last part of a file's name, before `.gz`, without its dot."""
+    return Path(path.lower().removesuffix(GZIP_SUFFIX)).suffix.lstrip(".")
+
+
+def is_stream(path: str) -> bool:
+    """Whether a path is standard input, a pipe or a device, or leads to an open descriptor."""
+    if path.startswith(DESCRIPTORS) or path in (STANDARD_INPUT, "/dev/stdin"):
+        return True
+    file = Path(path)
+    return file.is_fifo() or file.is_char_device()
+
+
+def files_of(path: str, kind: str | None = None) -> list[str]:
+    """The file itself; of a folder, its files of a known suffix, or all of them where a kind is given.
+
+    Their order and what is left out are those of `quoit.files.readers.folders.files_in`.
+
+    Raises:
+        InputError: the name is empty, or the folder has no such file.
+    """
+    if not path:
+        raise InputError("the file name is empty; name a file or a folder, or use - for standard input")
+    if path == STANDARD_INPUT or not Path(path).is_dir():
+        return [path]
+    files = files_in(path, lambda file: kind is not None or suffix_of(file) in KINDS)
+    if not files:
+        raise InputError(
+            f"{path} is a folder without text files; file names must end in one of {', '.join(KINDS)}, each also with "
+            ".gz; or name the format with --input-format"
+        )
+    return files

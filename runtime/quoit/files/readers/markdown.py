@@ -1,0 +1,61 @@
+"""Markdown: a text for each paragraph, list item, table row and code block, behind the headings it stands under.
+
+The file is read whole.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from quoit.errors import InputError
+from quoit.files.readers.records import Record, Source
+from quoit.files.readers.streams import whole_text
+
+TEXTS = ("inline", "fence", "code_block")
+PARTS = ("heading_open", "heading_close", "thead_open", "thead_close", "tbody_open", "tbody_close")
+
+
+def read_markdown(source: Source) -> Iterator[Record]:
+    """A record for each block with text.
+
+    Raises:
+        InputError: markdown-it-py is not installed, or the file cannot be read.
+    """
+    headings: dict[str, str] = {}
+    cells: list[str] = []
+    inside = ""
+    line = 1
+    for token in markdown_parser().parse(whole_text(source)):
+        line = token.map[0] + 1 if token.map else line
+        if token.type in PARTS:
+            inside = token.tag if token.nesting > 0 else ""
+        elif token.type == "tr_close" and inside == "tbody":
+            yield Record(_below(headings, " | ".join(filter(None, cells))), source.line(line))
+            cells = []
+        elif token.type not in TEXTS or not token.content.strip() or inside == "thead":
+            continue
+        elif inside == "tbody":
+            cells.append(token.content)
+        elif inside:
+            headings = {tag: text for tag, text in headings.items() if tag < inside} | {inside: token.content}
+        else:
+            yield Record(_below(headings, token.content.strip()), source.line(line))
+
+
+def _below(headings: dict[str, str], text: str) -> str:
+    """A text on one line behind the headings that it stands under, so that it can be found by them."""
+    return " ".join(": ".join([*headings.values(), text]).split())
+
+
+def markdown_parser() -> Any:
+    """A CommonMark parser with tables.
+
+    Raises:
+        InputError: markdown-it-py is not installed.
+    """
+    try:
+        from markdown_it import MarkdownIt
+    except ImportError as error:
+        raise InputError(
+            f"Markdown needs markdown-it-py ({error}); `pip install 'quoit[markdown]'`, or use --input-format txt"
+        ) from error
+    return MarkdownIt("commonmark").enable("table")

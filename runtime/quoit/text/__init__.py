@@ -1,0 +1,1 @@
+"""Texts to rows of token ids."""

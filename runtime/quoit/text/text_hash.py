@@ -1,0 +1,29 @@
+"""The SHA-256 of a sequence of texts: it tells whether a draft or a cached file belongs to these texts."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+
+from quoit.text.prompts import check_text
+
+
+class TextHash:
+    """The SHA-256 of consecutive texts."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def follow(self, texts: Iterable[str]) -> Iterator[str]:
+        """The texts, each hashed as it passes.
+
+        Raises:
+            TypeError, InputError: as `quoit.text.prompts.check_text`; the hash is then that of the texts before.
+        """
+        for index, text in enumerate(texts):
+            content = check_text(text, f"text {index}").encode()
+            self._hash.update(len(content).to_bytes(8, "little"))
+            self._hash.update(content)
+            yield text
+
+    def hexdigest(self) -> str:
+        """The hash of the texts so far."""
+        return self._hash.hexdigest()

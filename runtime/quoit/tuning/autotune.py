@@ -1,0 +1,228 @@
+"""Finds the setting that an artifact runs fastest with on this machine, and says how fast that is.
+
+The best setting so far and one challenger take turns on the same texts, so that whatever else the machine does meets
+both; a challenger wins by a median ratio that is clearly above one. This module does not know where the texts come
+from.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from quoit.artifact import Artifact, Precision
+from quoit.engine.pipeline import Pipeline, with_budget
+from quoit.engine.planner import plan_batches
+from quoit.engine.profile import TUNING_FORMAT, Place, Setting, Tuning
+from quoit.machine import usable_cores
+from quoit.ort.session import ProviderRequest
+from quoit.tuning.roofline import Ceilings, count, least_seconds, measure_ceilings
+
+CLEARLY = 1.03
+"""A challenger must be so many times as fast; less is noise, and the setting with less to it stays."""
+ROUNDS = 5
+SHARES = 40
+"""One pass over the texts is to take about this part of the time that a user gives."""
+FEWEST_TEXTS = 8
+MOST_WORKERS = 16
+BUDGETS = (0.5, 2.0, 4.0)
+"""Batch budgets to try, as multiples of the default."""
+PERCENTILES = (50, 95, 99)
+
+Told = Callable[[str], object]
+Seconds = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Rendered texts: `many` to answer at once, `single` to answer one by one, and what all of either begin with."""
+
+    many: Sequence[str]
+    single: Sequence[str]
+    many_prompt: str = ""
+    single_prompt: str = ""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found.
+
+    Attributes:
+        tuning: the best settings, and where they hold.
+        tokens_per_second: of many texts with the best setting, median of rounds; what texts share counts
+            for each of them.
+        times_default: by how much the best setting is faster than the default, median of rounds.
+        milliseconds: of one text, by percentile, with the best setting.
+        ceilings: of this machine; None on a GPU.
+        fraction: of the most that many texts could reach on those.
+    """
+
+    tuning: Tuning
+    tokens_per_second: float
+    times_default: float
+    milliseconds: dict[str, float]
+    ceilings: Ceilings | None
+    fraction: float | None
+
+
+@dataclass
+class Contest:
+    """The best pipeline so far and its setting, for one kind of work.
+
+    Attributes:
+        pipeline: the best.
+        setting: what it runs with.
+        run: the work.
+        told: called before each challenge with what it is about.
+    """
+
+    pipeline: Pipeline
+    setting: Setting
+    run: Callable[[Pipeline], object]
+    told: Told
+
+    def challenge(self, challenger: Pipeline, **changes: int) -> None:
+        """Lets a pipeline take turns with the best; the winner stays.
+
+        Args:
+            challenger: the pipeline.
+            **changes: how its setting differs from that of the best.
+        """
+        self.told(", ".join(f"{name} {value}" for name, value in changes.items()))
+        best, other = in_turn(self.pipeline, challenger, self.run)
+        if float(np.median(best / other)) > CLEARLY:
+            self.pipeline, self.setting = challenger, msgspec.structs.replace(self.setting, **changes)
+
+
+def tune(
+    artifact: Artifact,
+    texts: Texts,
+    *,
+    precision: Precision | None = None,
+    provider: ProviderRequest = "auto",
+    seconds: float = 60,
+    told: Told = lambda _: None,
+) -> Measured:
+    """Tries settings one after another.
+
+    Args:
+        artifact: what is to run.
+        texts: what it is to answer.
+        precision: as in `quoit.engine.pipeline.RunOptions`.
+        provider: likewise.
+        seconds: about how long it may take.
+        told: called before each step with what it does.
+
+    Raises:
+        ArtifactError: the artifact is damaged, or lacks the precision.
+        ProviderError: it cannot run here.
+        InputError: a text cannot be encoded.
+    """
+    cores = usable_cores()
+
+    def load(threads: int, workers: int) -> Pipeline:
+        return Pipeline.load(artifact, precision=precision, provider=provider, threads=threads, workers=workers)
+
+    told("loading")
+    base = load(cores, 1)
+    default = Setting(threads=cores, workers=1, batch_tokens=base.limits.stream_tokens)
+    many = take_texts(base, texts, seconds / SHARES)
+    texts = replace(texts, many=many, single=texts.single[: max(len(many), FEWEST_TEXTS)])
+    alone = Contest(base, default, partial(answer_singly, texts=texts), lambda what: told(f"one text: {what}"))
+    bulk = Contest(base, default, partial(answer_many, texts=texts), lambda what: told(f"many texts: {what}"))
+    if base.session.choice.provider == "cpu":
+        for threads in powers(cores):
+            alone.challenge(load(threads, 1), threads=threads)
+        for workers in (number for number in (*powers(cores), cores) if 1 < number <= MOST_WORKERS):
+            bulk.challenge(load(cores, workers), workers=workers)
+    for share in BUDGETS:
+        tokens = round(share * default.batch_tokens)
+        limits = with_budget(bulk.pipeline.limits, tokens)
+        bulk.challenge(replace(bulk.pipeline, limits=limits), batch_tokens=tokens)
+    told("the best and the default")
+    place = Place.here(artifact, base.session.choice)
+    tuning = Tuning(format=TUNING_FORMAT, place=place, latency=alone.setting, throughput=bulk.setting)
+    return report(tuning, base, bulk, alone.pipeline, texts)
+
+
+def report(tuning: Tuning, base: Pipeline, bulk: Contest, alone: Pipeline, texts: Texts) -> Measured:
+    """How fast the best settings are, beside the default and the machine's ceilings."""
+    best, default = in_turn(bulk.pipeline, base, bulk.run)
+    singly = [partial(answer, alone, [text], texts.single_prompt) for text in (*texts.single,) * ROUNDS]
+    latencies = [seconds_of(run) for run in singly]
+    ceilings, least = bounds(bulk.pipeline, texts, usable_cores())
+    tokens = sum(map(len, base.tokenizer.encode(texts.many).ids))
+    return Measured(
+        tuning=tuning,
+        tokens_per_second=tokens / float(np.median(best)),
+        times_default=float(np.median(default / best)),
+        milliseconds={f"p{p}": float(np.percentile(latencies, p)) * 1e3 for p in PERCENTILES},
+        ceilings=ceilings,
+        fraction=None if least is None else least / float(np.median(best)),
+    )
+
+
+def powers(most: int) -> Iterator[int]:
+    """1, 2, 4 and so on, below `most`."""
+    number = 1
+    while number < most:
+        yield number
+        number *= 2
+
+
+def take_texts(pipeline: Pipeline, texts: Texts, seconds: float) -> Sequence[str]:
+    """So many of the texts that answering them takes about `seconds`; FEWEST_TEXTS at least."""
+    some = replace(texts, many=texts.many[:FEWEST_TEXTS])
+    answer_many(pipeline, some)
+    took = seconds_of(partial(answer_many, pipeline, some))
+    return texts.many[: max(int(len(some.many) * seconds / took), FEWEST_TEXTS)]
+
+
+def answer_singly(pipeline: Pipeline, texts: Texts) -> None:
+    """Computes the answer to one text after another."""
+    for text in texts.single:
+        answer(pipeline, [text], texts.single_prompt)
+
+
+def answer_many(pipeline: Pipeline, texts: Texts) -> None:
+    """Computes the answers to all texts."""
+    answer(pipeline, texts.many, texts.many_prompt)
+
+
+def answer(pipeline: Pipeline, texts: Sequence[str], prompt: str) -> None:
+    """Computes the answers to texts behind a prompt, tokenization included."""
+    for _ in pipeline.windows(texts, lambda _: None, prompt):
+        pass
+
+
+def seconds_of(run: Callable[[], object]) -> float:
+    """How long it takes."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def in_turn(one: Pipeline, other: Pipeline, run: Callable[[Pipeline], object]) -> tuple[Seconds, Seconds]:
+    """Seconds of two pipelines that take turns, round by round, after a first one that warms up."""
+    took = np.empty((ROUNDS + 1, 2))
+    for number in range(ROUNDS + 1):
+        for place in (0, 1) if number % 2 else (1, 0):
+            took[number, place] = seconds_of(partial(run, (one, other)[place]))
+    return took[1:, 0], took[1:, 1]
+
+
+def bounds(pipeline: Pipeline, texts: Texts, threads: int) -> tuple[Ceilings | None, float | None]:
+    """The machine's ceilings and the least seconds that many texts take on them; nothing on a GPU."""
+    choice = pipeline.session.choice
+    if choice.provider != "cpu":
+        return None, None
+    numbers = pipeline.artifact.manifest.architecture
+    ceilings = measure_ceilings(numbers, threads)
+    kept = pipeline.prompts.meet(texts.many_prompt)
+    rows = pipeline.tokenizer.encode(texts.many).ids
+    work = count(numbers, plan_batches(rows, pipeline.limits, () if kept is None else kept.prefix))
+    return ceilings, least_seconds(work, ceilings, choice.precision)

@@ -1,0 +1,190 @@
+"""How fast this machine could be at best: its ceilings, what a batch costs, and the seconds that takes at least.
+
+After S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009: work takes as long as its arithmetic at the
+machine's rate or its memory traffic at the machine's bandwidth, whichever is longer. Counted is what the answer needs:
+padding, normalization, activations and conversions are not, so that they show as distance from the ceiling. This module
+does not know how fast anything ran.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from quoit.artifact import Architecture, Precision
+from quoit.engine.planner import Batch
+from quoit.ort.session import ERRORS_ONLY, ONNX_NAMES, onnxruntime
+
+ROWS = 256
+"""Of activations in a product that is timed; kernels do not get faster beyond."""
+TRIAL_SECONDS = 0.25
+STREAM_VALUES = 16 << 20
+"""Of four bytes, read by each thread to time the memory; far more than any cache has."""
+
+FLOAT, UINT8, INT8, INT32 = 1, 2, 3, 6
+WEIGHT_BYTES: dict[Precision, float] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "int4": 0.625}
+"""Of one weight with its share of the scales; int4's blocks of 32 have one of four bytes each."""
+INTEGERS: tuple[Precision, ...] = ("int8", "int4")
+"""What multiplies whole numbers."""
+
+
+class Ceilings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What this machine does at most, in units of 1e9 a second.
+
+    Attributes:
+        int8: operations of a product of uint8 and int8; a multiplication and its addition are two.
+        fp32: operations of a float32 product.
+        bandwidth: bytes read from memory.
+    """
+
+    int8: float
+    fp32: float
+    bandwidth: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """What batches need.
+
+    Attributes:
+        linear: operations of the linear layers, two for each weight and token; the last layer's output and MLP count
+            for the texts' last tokens alone.
+        attention: operations of the two products of causal attention, two for each value.
+        weights: weights of the linear layers, each batch reading all of them once.
+    """
+
+    linear: int
+    attention: int
+    weights: int
+
+
+def count(numbers: Architecture, batches: Iterable[Batch]) -> Work:
+    """The work of batches, shared prefixes once.
+
+    With T tokens in the stream, R sequences of lengths S, hidden size h, intermediate size i, L layers, q = heads *
+    head_dim and k = kv_heads * head_dim, a batch has 2 T L h (q + 2k) + 2 (T (L - 1) + R) (q h + 3 h i) linear
+    operations and 2 L q S (S + 1) for each sequence in attention: queries times keys and scores times values are each
+    2 q for a pair of a token and one before it, and there are S (S + 1) / 2 pairs.
+    """
+    hidden, layers = numbers.hidden_size, numbers.num_hidden_layers
+    query = numbers.num_attention_heads * numbers.head_dim
+    inward = hidden * (query + 2 * numbers.num_key_value_heads * numbers.head_dim)
+    outward = query * hidden + 3 * hidden * numbers.intermediate_size
+    linear = attention = weights = 0
+    for batch in batches:
+        tokens, lengths = len(batch.input_ids), batch.row_lengths.astype(np.int64) + 1
+        linear += 2 * (tokens * layers * inward + (tokens * (layers - 1) + len(lengths)) * outward)
+        attention += 2 * layers * query * int((lengths * (lengths + 1)).sum())
+        weights += layers * (inward + outward)
+    return Work(linear, attention, weights)
+
+
+def least_seconds(work: Work, ceilings: Ceilings, precision: Precision) -> float:
+    """The seconds that work takes on a CPU at least: attention computes in float32, as do products of floats."""
+    rate = ceilings.int8 if precision in INTEGERS else ceilings.fp32
+    arithmetic = work.linear / rate + work.attention / ceilings.fp32
+    traffic = work.weights * WEIGHT_BYTES[precision] / ceilings.bandwidth
+    return max(arithmetic, traffic) / 1e9
+
+
+def measure_ceilings(numbers: Architecture, threads: int) -> Ceilings:
+    """The ceilings on so many threads, of products in the model's own shapes. Takes about two seconds.
+
+    Raises:
+        ProviderError: onnxruntime is not installed.
+    """
+    query = numbers.num_attention_heads * numbers.head_dim
+    shapes = [
+        (numbers.hidden_size, query),
+        (numbers.hidden_size, numbers.intermediate_size),
+        (numbers.intermediate_size, numbers.hidden_size),
+    ]
+    generator = np.random.default_rng(0)
+    rates: dict[str, list[float]] = {"int8": [], "fp32": []}
+    for inner, columns in shapes:
+        left = generator.integers(0, 255, (ROWS, inner), np.uint8)
+        right = generator.integers(-127, 127, (inner, columns), np.int8)
+        operations = 2 * ROWS * inner * columns
+        for name, operator, kinds, arrays in (
+            ("int8", "MatMulInteger", (UINT8, INT8, INT32), (left, right)),
+            ("fp32", "MatMul", (FLOAT, FLOAT, FLOAT), (left.astype(np.float32), right.astype(np.float32))),
+        ):
+            rates[name].append(operations / _time_product(operator, kinds, *arrays, threads=threads))
+    return Ceilings(max(rates["int8"]) / 1e9, max(rates["fp32"]) / 1e9, _bandwidth(threads) / 1e9)
+
+
+def _time_product(
+    operator: str, kinds: tuple[int, int, int], left: NDArray[np.generic], right: NDArray[np.generic], *, threads: int
+) -> float:
+    """The seconds of the fastest run of a product with constant weights."""
+    options = onnxruntime().SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = ERRORS_ONLY
+    model = author_product(operator, kinds, right)
+    session = onnxruntime().InferenceSession(model, options, providers=[ONNX_NAMES["cpu"]])
+    return fastest(lambda: session.run(None, {"a": left}))
+
+
+def _bandwidth(threads: int) -> float:
+    """Bytes a second that so many threads read together."""
+    parts = [np.ones(STREAM_VALUES, np.float32) for _ in range(threads)]
+    with ThreadPoolExecutor(threads) as pool:
+        seconds = fastest(lambda: list(pool.map(lambda part: np.dot(part, part), parts)))
+    return sum(part.nbytes for part in parts) / seconds
+
+
+def fastest(run: Callable[[], object]) -> float:
+    """The seconds of the fastest of as many runs as TRIAL_SECONDS allow: a ceiling is what the machine can reach."""
+    best, start = float("inf"), time.perf_counter()
+    while time.perf_counter() - start < TRIAL_SECONDS:
+        before = time.perf_counter()
+        run()
+        best = min(best, time.perf_counter() - before)
+    return best
+
+
+def author_product(operator: str, kinds: tuple[int, int, int], right: NDArray[np.generic]) -> bytes:
+    """An ONNX model of one node, y = operator(a [M, K], b), with b [K, N] as its weights.
+
+    In protocol buffers by hand, since onnxruntime times a product fairly only where the weights are constant, and the
+    runtime has no package that writes models. Field numbers are those of onnx.proto.
+
+    Args:
+        operator: `MatMulInteger` or `MatMul`.
+        kinds: TensorProto.DataType of a, b and y.
+        right: b.
+    """
+    weights = _field(1, right.shape[0]) + _field(1, right.shape[1]) + _field(2, kinds[1])
+    weights += _field(8, "b") + _field(9, np.ascontiguousarray(right).tobytes())
+    node = _field(1, "a") + _field(1, "b") + _field(2, "y") + _field(4, operator)
+    inputs = _value("a", kinds[0], _field(2, "M"), _field(1, right.shape[0]))
+    outputs = _value("y", kinds[2], _field(2, "M"), _field(1, right.shape[1]))
+    graph = _field(1, node) + _field(2, "product") + _field(5, weights) + _field(11, inputs) + _field(12, outputs)
+    return _field(1, 8) + _field(7, graph) + _field(8, _field(1, "") + _field(2, 13))
+
+
+def _value(name: str, kind: int, *dimensions: bytes) -> bytes:
+    """A ValueInfoProto."""
+    shape = b"".join(_field(1, dimension) for dimension in dimensions)
+    return _field(1, name) + _field(2, _field(1, _field(1, kind) + _field(2, shape)))
+
+
+def _field(number: int, value: int | str | bytes) -> bytes:
+    """A field of a message: a whole number, or text, bytes or a message behind their length."""
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value)
+    payload = value.encode() if isinstance(value, str) else value
+    return _varint(number << 3 | 2) + _varint(len(payload)) + payload
+
+
+def _varint(value: int) -> bytes:
+    """A number in groups of seven bits, the least first."""
+    groups = bytearray()
+    while value > 0x7F:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*groups, value])

@@ -1,0 +1,119 @@
+"""Predicted errors are those of onnxruntime's kernels, on the nodes that the encodings author."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from quoit.artifact import Artifact
+from quoit_export.checkpoint.checkpoint import Checkpoint
+from quoit_export.graph.decoder import IR_VERSION, OPSET
+from quoit_export.precisions.encoders import MICROSOFT, Author, Encoding, Int4Encoding, Int8Encoding, ReadTensor, Rows
+from quoit_export.quantize.calibration import Activations, built_in_texts, calibration_rows, observe
+from quoit_export.quantize.folding import Values, input_names
+from quoit_export.quantize.quant_error import (
+    INT4,
+    INT8,
+    Arithmetic,
+    in_steps,
+    input_error,
+    linears_of,
+    round_evenly,
+    round_row_blocks,
+    round_rows,
+)
+from quoit_export.quantize.quant_search import Method, fold
+from quoit_export.verify.parity import load_variant
+
+NAME = "layers.1.mlp.gate_proj"
+STEP = 0.04
+
+
+@pytest.fixture(scope="module")
+def activations(artifact: Artifact) -> Activations:
+    return observe(load_variant(artifact, "fp32"), calibration_rows(artifact, built_in_texts()))[0]
+
+
+def run_linears(encoding: Encoding, read: ReadTensor, rows: Values) -> list[Values]:
+    """What the linear layers that read one input make of rows, in onnxruntime."""
+    author = Author(read)
+    x, tokens = ir.val("x", ir.DataType.FLOAT, ["T", rows.shape[1]]), ir.val("tokens", ir.DataType.INT64, ["T"])
+    names = linears_of(NAME)
+    prepared = encoding.prepare(author, Rows(x), tokens, names)
+    outputs = []
+    for name in names:
+        product = encoding.linear(author, prepared, name, (len(read(f"{name}.weight")), rows.shape[1]))
+        outputs.append(product.values if product.scale is None else author.op("Mul", product.values, product.scale))
+        outputs[-1].type = ir.TensorType(ir.DataType.FLOAT)
+    opsets = {"": OPSET, MICROSOFT: 1}
+    tape = author.tape
+    graph = ir.Graph(
+        [x, tokens], outputs, nodes=tape.nodes, initializers=tape.initializers, opset_imports=opsets, name="linears"
+    )
+    model = ir.to_proto(ir.Model(graph, ir_version=IR_VERSION)).SerializeToString()
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    found: list[Values] = session.run(None, {"x": rows, "tokens": np.zeros(len(rows), np.int64)})
+    return found
+
+
+@pytest.mark.parametrize("method", [Method(), Method(0.5), Method(0.5, rotated=True, heads=True)])
+@pytest.mark.parametrize(
+    ("encoding", "arithmetic", "least", "most"),
+    [
+        (Int8Encoding(), INT8, 1e-6, 1e-3),
+        (Int8Encoding(steps={NAME: STEP}), in_steps(STEP), 1e-6, 1e-2),
+        (Int4Encoding(), INT4, 1e-3, 5e-2),
+        (Int4Encoding(eights=frozenset(linears_of(NAME))), INT8, 1e-6, 1e-3),
+        (Int4Encoding(Int8Encoding(floats=frozenset(linears_of(NAME)))), None, 0, 1e-10),
+    ],
+)
+def test_predicted_errors_are_those_of_onnxruntime(
+    checkpoint: Checkpoint,
+    activations: Activations,
+    method: Method,
+    encoding: Encoding,
+    arithmetic: Arithmetic | None,
+    least: float,
+    most: float,
+) -> None:
+    read = checkpoint.tensor
+    folding = fold(read, checkpoint.architecture, activations, method, input_names(checkpoint.architecture))
+    rows = folding.activations(read, NAME, activations.rows[NAME])
+    folded = folding.reader(read)
+    errors = []
+    for linear, found in zip(linears_of(NAME), run_linears(encoding, folded, rows), strict=True):
+        exact = rows.astype(np.float64) @ folded(f"{linear}.weight").T
+        errors.append(np.mean(np.sum((found - exact) ** 2, axis=1) / np.sum(exact**2, axis=1)))
+    assert least <= np.mean(errors) < most
+    if arithmetic is not None:
+        assert input_error(folding, read, NAME, activations, arithmetic) == pytest.approx(np.mean(errors), rel=0.01)
+
+
+ROUNDINGS: list[Callable[[Values], Values]] = [round_rows, round_row_blocks, lambda rows: round_evenly(rows, STEP)]
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+@pytest.mark.parametrize("width", [1, 31, 32, 64, 100])
+def test_rounding_errs_by_half_a_step(rounding: Callable[[Values], Values], width: int) -> None:
+    rows = np.random.default_rng(width).standard_normal((20, width)).astype(np.float32)
+    rows[3] = 0
+    rounded = rounding(rows)
+    assert rounded.shape == rows.shape
+    most = max(STEP, np.abs(rows).max() / 127)
+    assert np.abs(rounded - rows).max() <= 0.5001 * most
+    assert not rounded[3].any()
+
+
+def test_what_is_beyond_a_fixed_step_is_clipped() -> None:
+    rows = np.array([[0.26, -0.24, 12.7, 12.9, -12.8, -13.0]], np.float32)
+    np.testing.assert_allclose(round_evenly(rows, 0.1), [[0.3, -0.2, 12.7, 12.7, -12.8, -12.8]], rtol=1e-6)
+
+
+def test_a_row_is_rounded_whatever_is_beside_it() -> None:
+    rows: NDArray[Any] = np.random.default_rng(0).standard_normal((9, 96)).astype(np.float32)
+    for rounding in ROUNDINGS:
+        np.testing.assert_array_equal(rounding(rows)[4:5], rounding(rows[4:5]))

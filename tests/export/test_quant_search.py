@@ -1,0 +1,210 @@
+"""The choice of folds: the least predicted error wins, and what is not good enough is stored otherwise."""
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from quoit.artifact import Artifact, Calibration
+from quoit_export.checkpoint.checkpoint import Checkpoint
+from quoit_export.checkpoint.weights import EMBEDDINGS
+from quoit_export.precisions.encoders import Int4Encoding, Int8Encoding, ReadTensor
+from quoit_export.quantize.calibration import Activations, Observed, built_in_texts, calibration_rows, observe
+from quoit_export.quantize.folding import NORMS, Folding, input_names, make_rotation, split_name
+from quoit_export.quantize.quant_error import (
+    INT4,
+    INT8,
+    as_float16,
+    as_int8,
+    in_steps,
+    input_error,
+    linears_of,
+    table_error,
+)
+from quoit_export.quantize.quant_search import (
+    METHODS,
+    MOST_ERROR,
+    MOST_STEP_ERROR,
+    NEARLY,
+    SEED,
+    Bits,
+    Method,
+    _spaced,
+    choose,
+    examine,
+)
+from quoit_export.verify.parity import load_variant
+from random_checkpoint import SHAPES
+
+RECORD = Calibration("built-in", "0" * 64, 64, 1000)
+
+
+@pytest.fixture(scope="module")
+def activations(artifact: Artifact) -> Activations:
+    return observe(load_variant(artifact, "fp32"), calibration_rows(artifact, built_in_texts()))[0]
+
+
+def test_fewer_layers_are_compared_where_they_are_large() -> None:
+    """The first and the last are always among them."""
+    compared = {shape: _spaced(numbers) for shape, numbers in SHAPES.items()}
+    assert {shape: len(layers) for shape, layers in compared.items()} == {"tiny": 3, "0.6b": 8, "4b": 5, "8b": 3}
+    assert compared["8b"] == {"layers.0", "layers.18", "layers.35"}
+
+
+def with_changes(checkpoint: Checkpoint, **changes: NDArray[np.float32]) -> ReadTensor:
+    """The checkpoint's tensors but for some, whose names have _ for dots."""
+    return lambda name: changes[name] if name in changes else checkpoint.tensor(name)
+
+
+def test_steps_are_fixed_behind_the_norms_of_a_rotated_stream_alone(
+    checkpoint: Checkpoint, activations: Activations
+) -> None:
+    """Where the error that they lead to is small, and wide enough for every observed row."""
+    read, numbers = checkpoint.tensor, checkpoint.architecture
+    unrotated = choose(Observed(read, numbers, activations, RECORD), [Method(0.5)])
+    assert unrotated.record.steps == {}
+    plan = choose(Observed(read, numbers, activations, RECORD), [Method(0.5, rotated=True)])
+    normed = [name for name in input_names(numbers) if split_name(name)[1] in NORMS]
+    assert plan.record.steps
+    for name in normed:
+        rows = plan.folding.activations(read, name, activations.rows[name])
+        step = plan.record.steps.get(name, 1.1 * np.abs(rows).max() / 127)
+        assert np.abs(rows).max() < 127 * step
+        error = input_error(plan.folding, read, name, activations, in_steps(step))
+        assert (error <= MOST_STEP_ERROR) is (name in plan.record.steps)
+
+
+def test_of_methods_that_are_about_as_good_a_rotated_one_is_taken(
+    checkpoint: Checkpoint, activations: Activations
+) -> None:
+    methods = [Method(0.5), Method(0.5, heads=True), Method(0.5, rotated=True)]
+    record = choose(Observed(checkpoint.tensor, checkpoint.architecture, activations, RECORD), methods).record
+    rotated = record.errors["rotate + smooth 0.5"]
+    assert record.method.startswith("rotate") is (rotated <= NEARLY * min(record.errors.values()))
+
+
+def test_the_least_error_is_chosen_and_all_are_recorded(checkpoint: Checkpoint, activations: Activations) -> None:
+    plan = choose(Observed(checkpoint.tensor, checkpoint.architecture, activations, RECORD))
+    record = plan.record
+    assert list(record.errors) == [method.name for method in METHODS]
+    assert record.errors[record.method] <= NEARLY * min(record.errors.values())
+    assert record.calibration == RECORD
+    assert record.floats == ()
+    assert plan.encoding == Int8Encoding(steps=record.steps, int8_table=True)
+    chosen = next(method for method in METHODS if method.name == record.method)
+    assert record.alpha == chosen.alpha
+    assert (record.seed == SEED) is (chosen.rotated or chosen.heads)
+    assert (plan.folding.stream is not None, plan.folding.heads is not None) == (chosen.rotated, chosen.heads)
+    assert record.describe().startswith(f"{record.method}: predicted error ")
+    ruined = msgspec.structs.replace(record, method="plain", errors={"plain": 2e-4, "smooth 0.5": 1e-3, "rotate": 7e21})
+    assert "predicted error 2.00e-04, 1.00e-03 to >1 for 2 other methods" in ruined.describe()
+    again = choose(Observed(checkpoint.tensor, checkpoint.architecture, activations, RECORD))
+    assert again.record == record
+
+
+def test_one_method_alone_is_taken(checkpoint: Checkpoint, activations: Activations) -> None:
+    plan = choose(Observed(checkpoint.tensor, checkpoint.architecture, activations, RECORD), [Method()])
+    assert plan.record.method == "plain"
+    assert plan.record.errors.keys() == {"plain"}
+    assert (plan.record.alpha, plan.record.seed) == (None, None)
+    assert "other" not in plan.record.describe()
+
+
+def test_what_no_method_makes_good_stays_in_float32(checkpoint: Checkpoint, activations: Activations) -> None:
+    """Two inner channels that are the same, and columns ten thousand times too large that cancel."""
+    name = "layers.1.mlp.down_proj"
+    rows = activations.rows[name].copy()
+    rows[:, 1] = rows[:, 0]
+    down = checkpoint.tensor(f"{name}.weight").astype(np.float32)
+    large = 1e4 * down.std() * np.random.default_rng(0).standard_normal(len(down)).astype(np.float32)
+    down[:, 1], down[:, 0] = -large, down[:, 0] + large
+    largest = activations.largest | {name: np.abs(rows).max(axis=0).astype(np.float64)}
+    changed = Activations(largest, activations.rows | {name: rows})
+    read = with_changes(checkpoint, **{f"{name}.weight": down})
+    plan = choose(Observed(read, checkpoint.architecture, changed, RECORD))
+    assert plan.record.floats == (name,)
+    assert plan.record.describe().startswith(f"{plan.record.method}, 1 linear layers in float32: ")
+    assert all(error > MOST_ERROR[8] / 12 for error in plan.record.errors.values())
+
+
+def test_inputs_are_kept_in_float32_with_all_that_read_them(checkpoint: Checkpoint, activations: Activations) -> None:
+    """Rows that are not finite are nothing that int8 could hold."""
+    name = "layers.0.self_attn.q_proj"
+    broken = Activations(activations.largest, activations.rows | {name: activations.rows[name] * np.nan})
+    with np.errstate(invalid="ignore"):
+        plan = choose(Observed(checkpoint.tensor, checkpoint.architecture, broken, RECORD), [Method()])
+    assert plan.record.floats == tuple(f"layers.0.self_attn.{part}_proj" for part in "qkv")
+
+
+def test_a_towering_channel_of_the_token_table_speaks_against_rotation(
+    checkpoint: Checkpoint, activations: Activations
+) -> None:
+    """Norms hold it back; spread over all channels, it would take float16's digits from them."""
+    numbers = checkpoint.architecture
+    table = checkpoint.tensor(EMBEDDINGS).astype(np.float32)
+    table[:, 5] = 2000 * table.std()
+    changes = {EMBEDDINGS: table}
+    for name in [
+        "norm.weight",
+        *(f"layers.{i}.{n}_layernorm.weight" for i in range(3) for n in ("input", "post_attention")),
+    ]:
+        changes[name] = checkpoint.tensor(name).astype(np.float32)
+        changes[name][5] = 0
+    read = with_changes(checkpoint, **changes)
+    inputs = input_names(numbers)
+    rotated = Folding(numbers, stream=make_rotation(numbers.hidden_size, SEED))
+    assert table_error(rotated, checkpoint.tensor, inputs, as_float16) < 1e-6
+    assert table_error(rotated, read, inputs, as_float16) > 1e-3
+    assert table_error(Folding(numbers), read, inputs, as_float16) < 1e-6
+    plan = choose(Observed(read, numbers, activations, RECORD))
+    assert plan.folding.stream is None
+    assert not plan.record.int8_table, "int8 rows would drown in it too"
+    assert table_error(Folding(numbers), read, inputs, as_int8) > 1e-3
+
+
+def test_a_table_beyond_float16_has_no_finite_error(checkpoint: Checkpoint) -> None:
+    numbers = checkpoint.architecture
+    read = with_changes(checkpoint, **{EMBEDDINGS: checkpoint.tensor(EMBEDDINGS).astype(np.float32) * 1e7})
+    for stream in (None, make_rotation(numbers.hidden_size, SEED)):
+        assert table_error(Folding(numbers, stream=stream), read, input_names(numbers), as_float16) == np.inf
+
+
+def test_int4_stores_in_int8_what_errs_most(checkpoint: Checkpoint, activations: Activations) -> None:
+    """A column that towers over the others of each block leaves them no digits in four bits."""
+    name = "layers.1.mlp.down_proj"
+    weight = checkpoint.tensor(f"{name}.weight").astype(np.float32)
+    weight[:, 3::32] *= 8
+    rows = activations.rows[name].copy()
+    rows[:, 3::32] = 0
+    changed = Activations(activations.largest, activations.rows | {name: rows})
+    read = with_changes(checkpoint, **{f"{name}.weight": weight})
+    plan = choose(Observed(read, checkpoint.architecture, changed, RECORD), [Method()], bits=4)
+    assert name in plan.record.eights
+    others = [linear for other in input_names(checkpoint.architecture) for linear in linears_of(other)]
+    assert len(plan.record.eights) < len(others) / 2
+    assert plan.record.floats == ()
+    assert f", {len(plan.record.eights)} in int8: predicted" in plan.record.describe()
+    assert isinstance(plan.encoding, Int4Encoding)
+    assert plan.encoding.eights == frozenset(plan.record.eights)
+    for other in input_names(checkpoint.architecture):
+        error = input_error(plan.folding, read, other, changed, INT4)
+        assert (error > MOST_ERROR[4]) is (linears_of(other)[0] in plan.record.eights)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_the_worst_inputs_are_spared(checkpoint: Checkpoint, activations: Activations, bits: Bits) -> None:
+    numbers = checkpoint.architecture
+    observed = Observed(checkpoint.tensor, numbers, activations, RECORD)
+    inputs = input_names(numbers)
+    arithmetic = INT8 if bits == 8 else INT4
+    examined = examine(observed, Method(), {"plain": 1.0}, bits)
+    plan = examined.plan(spared=0.25)
+    errors = {name: input_error(plan.folding, checkpoint.tensor, name, activations, arithmetic) for name in inputs}
+    worst = sorted(inputs, key=errors.__getitem__)[-3:]
+    expected = [linear for name in inputs if name in worst for linear in linears_of(name)]
+    assert len(inputs) == 12
+    assert list(plan.record.floats if bits == 8 else plan.record.eights) == expected
+    assert (plan.record.eights if bits == 8 else plan.record.floats) == ()
+    assert examined.plan(spared=1.0).record.floats == (
+        tuple(linear for name in inputs for linear in linears_of(name)) if bits == 8 else ()
+    )
