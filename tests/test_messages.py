@@ -56,7 +56,7 @@ from quoit.files.partial_output import PROGRESS, ROWS, Draft, drafting
 from quoit.files.readers import Skipped, present, read_records, read_texts
 from quoit.files.writers import write_records
 from quoit.ort.cuda import free_bytes
-from quoit.ort.session import choose
+from quoit.ort.providers import choose
 from quoit.text.tokenizer import TextTokenizer, Truncation
 from quoit_export.build.staging import Staging, bare_manifest
 from quoit_export.checkpoint.checkpoint import open_checkpoint
@@ -624,7 +624,7 @@ def no_device(world: World) -> object:
 
 
 def measure_where_int8_saturates(world: World) -> object:
-    world.patch.setattr("quoit.ort.session.int8_is_exact", lambda: False)  # for CPUs where it is exact
+    world.patch.setattr("quoit.ort.probe.int8_is_exact", lambda: False)  # for CPUs where it is exact
     return world.export("int8")
 
 
