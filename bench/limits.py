@@ -13,7 +13,7 @@ from bench.texts import RERANK_QUERY, Workload
 from quoit.artifact import Artifact, EmbeddingContract, Precision
 from quoit.engine.limits import cpu_limits
 from quoit.engine.planner import plan_batches
-from quoit.text.prompts import document_prompt, query_prompt, render, render_pairs, rerank_prompt
+from quoit.text.prompts import document_prompt, query_prompt, render_pairs, rerank_prompt
 from quoit.text.tokenizer import TextTokenizer
 from quoit.tuning.roofline import Ceilings, Work, count, least_seconds
 
@@ -40,10 +40,10 @@ def rendered(artifact: Artifact, workload: Workload) -> tuple[str, list[str]]:
     if isinstance(contract, EmbeddingContract):
         query = workload.kind == "query"
         prompt = query_prompt(contract.prompts, None) if query else document_prompt(contract.prompts)
-        return prompt, list(render(prompt, workload.texts))
+        return prompt.text, list(prompt.render(workload.texts))
     pairs = [(RERANK_QUERY, text) for text in workload.texts]
     prompt = rerank_prompt(contract.instruction, "\n")
-    return prompt, list(render_pairs(pairs, contract.instruction, "\n"))
+    return prompt.text, list(render_pairs(pairs, contract.instruction, "\n"))
 
 
 def add_fractions(speed: dict[str, Any], work: Work, ceilings: dict[str, float]) -> None:

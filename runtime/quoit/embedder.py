@@ -2,20 +2,23 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Never, SupportsIndex
+from typing import Never, Self, SupportsIndex
 
 import numpy as np
 from tqdm import tqdm
 
 from quoit.arguments import flag, refuse_unknown
 from quoit.artifact import Artifact, EmbeddingContract, Precision, digest, open_artifact
-from quoit.engine.pipeline import Advance, Pipeline
+from quoit.engine.options import Options
+from quoit.engine.pipeline import Advance, Pipeline, ignore
 from quoit.engine.pooling import DtypeLike, Output, Ranges, Vectors, finish
+from quoit.engine.prefix_cache import DEFAULT_TOKENS
 from quoit.engine.profile import Goal
 from quoit.ort.providers import ProviderRequest
 from quoit.text.containers import each_text, list_texts
-from quoit.text.prompts import check_text, document_prompt, plain_prompt, query_prompt, render
+from quoit.text.prompts import Prompt, check_texts, document_prompt, plain_prompt, query_prompt
 from quoit.text.tokenizer import Truncation
 
 
@@ -61,13 +64,28 @@ class Embedder:
         batch_tokens: SupportsIndex | None = None,
         workers: SupportsIndex | None = None,
         cuda_graphs: bool | None = None,
+        prefix_cache_tokens: SupportsIndex = DEFAULT_TOKENS,
         tuned: Goal | None = None,
         tuning: str | Path | None = None,
         **unknown: Never,
     ) -> None:
         """Loads an artifact that `quoit-export` wrote.
 
-        `path` is its folder; how it runs is said by the options of `quoit.engine.pipeline.RunOptions`.
+        Args:
+            path: the artifact's folder.
+            precision: `fp32`, `fp16`, `bf16`, `int8` or `int4`; by default the fastest that the provider runs.
+            provider: `cpu`, `cuda`, or `auto` for CUDA where onnxruntime offers it and the artifact has a graph for it.
+            threads: by default one for each core that this process may use.
+            max_tokens: longer texts are cut to this many tokens; by default the model's limit.
+            batch_tokens: distinct tokens of one batch; by default what suits the provider.
+            workers: batches computed at a time, each on `threads // workers` threads; 1 by default.
+            cuda_graphs: answer single short texts on CUDA by a captured run; on by default there.
+            prefix_cache_tokens: tokens of prompts whose keys and values are kept between calls; 0 for none.
+            tuned: `latency` or `throughput`: what is not given is as `quoit bench` found best on this machine.
+            tuning: the tuning file, instead of the one that `quoit bench` keeps.
+            **unknown: Refused; the error names the matching option.
+
+        `quoit.engine.options.Options` says more about each.
 
         Raises:
             ArtifactError: the artifact is absent, damaged, for reranking, or rejected by its parity gate.
@@ -78,18 +96,44 @@ class Embedder:
         refuse_unknown(Embedder, "__init__", unknown)
         artifact = open_artifact(path)
         self.contract = artifact.contract(EmbeddingContract)
-        self.pipeline = Pipeline.load(
-            artifact,
+        self.options = Options(
             precision=precision,
             provider=provider,
-            max_tokens=max_tokens,
-            cuda_graphs=cuda_graphs,
-            tuned=tuned,
-            tuning=tuning,
             threads=threads,
+            max_tokens=max_tokens,
             batch_tokens=batch_tokens,
             workers=workers,
+            cuda_graphs=cuda_graphs,
+            prefix_cache_tokens=prefix_cache_tokens,
+            tuned=tuned,
+            tuning=tuning,
         )
+        self.pipeline = Pipeline.load(artifact, self.options)
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that a text is cut to, those that surround it included."""
+        return self.pipeline.tokenizer.max_tokens
+
+    def close(self) -> None:
+        """Release the model's memory; later calls are refused. A `with` block does so at its end."""
+        self.pipeline.close()
+
+    def __enter__(self) -> Self:
+        """The embedder itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Release the model's memory."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """The model, its folder, precision and provider."""
+        return f"<quoit.Embedder {self.pipeline.describe()}>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by path and options: the copy loads the artifact anew."""
+        return partial(Embedder, **self.options.arguments()), (self.pipeline.artifact.folder.absolute(),)
 
     @property
     def dim(self) -> int:
@@ -196,14 +240,14 @@ class Embedder:
         """
         refuse_unknown(Embedder, "encode_stream", unknown)
         output = Output(dim, normalize, dtype, ranges)
-        return self._reported(self._windows(prompt, texts, output, lambda _: None))
+        return self._reported(self._windows(Prompt(prompt), texts, output))
 
     def encode_windows(
         self,
         texts: Iterable[str],
         *,
         prompt: str = "",
-        advance: Advance = lambda _: None,
+        advance: Advance = ignore,
         dim: SupportsIndex | None = None,
         normalize: bool = True,
         dtype: DtypeLike = "float32",
@@ -215,7 +259,7 @@ class Embedder:
         `advance` is called after each batch with the number of texts it answered, for a progress bar.
         """
         refuse_unknown(Embedder, "encode_windows", unknown)
-        return self._windows(prompt, texts, Output(dim, normalize, dtype, ranges), advance)
+        return self._windows(Prompt(prompt), texts, Output(dim, normalize, dtype, ranges), advance)
 
     def fingerprint(self, prompt: str) -> str:
         """A hash of all that decides a text's vector, but the text itself and the output's options."""
@@ -224,7 +268,7 @@ class Embedder:
         files = (manifest.tokenizer, *manifest.variants[choice.precision].files)
         return digest([file.sha256 for file in files], choice.provider, prompt, pipeline.tokenizer.max_tokens)
 
-    def _encode(self, prompt: str, texts: str | Iterable[str], show_progress: bool, output: Output) -> Vectors:
+    def _encode(self, prompt: Prompt, texts: str | Iterable[str], show_progress: bool, output: Output) -> Vectors:
         output = output.check(min_dim=self.contract.min_dim, hidden_size=self.dim)
         shows = flag("show_progress", show_progress)
         if isinstance(texts, str):
@@ -232,21 +276,22 @@ class Embedder:
             return one
         listed = list_texts(texts)
         with tqdm(total=len(listed), unit=" texts", disable=not shows) as bar:
-            windows = list(self._run(prompt, (prompt + text for text in listed), output, bar.update))
+            windows = list(self._run(prompt, listed, output, bar.update))
         self.pipeline.report(sum((encoded.truncation for encoded in windows), Truncation()), len(listed))
         if not windows:
             return finish(np.empty((0, self.dim), np.float32), output)
         return np.concatenate([encoded.vectors for encoded in windows])
 
-    def _windows(self, prompt: str, texts: Iterable[str], output: Output, advance: Advance) -> Iterator[Encoded]:
+    def _windows(
+        self, prompt: Prompt, texts: Iterable[str], output: Output, advance: Advance = ignore
+    ) -> Iterator[Encoded]:
         """What a stream gives; all but its items is checked before the first of them is asked for."""
         output = output.check(min_dim=self.contract.min_dim, hidden_size=self.dim)
-        prompt = check_text(prompt, "prompt")
-        return self._run(prompt, render(prompt, each_text(texts)), output, advance)
+        return self._run(prompt, check_texts(each_text(texts)), output, advance)
 
-    def _run(self, prompt: str, texts: Iterable[str], output: Output, advance: Advance) -> Iterator[Encoded]:
-        """The pipeline: tokens, batches and session, pooling. The texts are checked, and begin with the prompt."""
-        for window in self.pipeline.windows(texts, advance, prompt):
+    def _run(self, prompt: Prompt, texts: Iterable[str], output: Output, advance: Advance) -> Iterator[Encoded]:
+        """The pipeline: tokens, batches and session, pooling. The texts are checked."""
+        for window in self.pipeline.windows(texts, prompt, advance):
             yield Encoded(finish(window.answers, output), window.tokens, window.truncation)
 
     def _reported(self, windows: Iterable[Encoded]) -> Iterator[Vectors]:

@@ -2,20 +2,23 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Never, NotRequired, SupportsIndex, TypedDict, overload
+from typing import Never, NotRequired, Self, SupportsIndex, TypedDict, overload
 
 import numpy as np
 from tqdm import tqdm
 
 from quoit.arguments import flag, refuse_unknown
 from quoit.artifact import Artifact, Precision, RerankContract, open_artifact
-from quoit.engine.pipeline import Advance, Pipeline
+from quoit.engine.options import Options
+from quoit.engine.pipeline import Advance, Pipeline, ignore
+from quoit.engine.prefix_cache import DEFAULT_TOKENS
 from quoit.engine.profile import Goal
 from quoit.engine.scoring import Activation, Scores, activate, best_first, check_activation, check_finite, check_top_k
 from quoit.ort.providers import ProviderRequest
 from quoit.text.containers import Pairs, each_pair, list_pairs, list_texts
-from quoit.text.prompts import Pair, Separator, check_text, render_pairs, rerank_prompt
+from quoit.text.prompts import Pair, Prompt, Separator, check_text, join_pairs, rerank_prompt
 from quoit.text.tokenizer import Truncation
 
 
@@ -98,13 +101,28 @@ class Reranker:
         batch_tokens: SupportsIndex | None = None,
         workers: SupportsIndex | None = None,
         cuda_graphs: bool | None = None,
+        prefix_cache_tokens: SupportsIndex = DEFAULT_TOKENS,
         tuned: Goal | None = None,
         tuning: str | Path | None = None,
         **unknown: Never,
     ) -> None:
         """Loads an artifact that `quoit-export` wrote.
 
-        `path` is its folder; how it runs is said by the options of `quoit.engine.pipeline.RunOptions`.
+        Args:
+            path: the artifact's folder.
+            precision: `fp32`, `fp16`, `bf16`, `int8` or `int4`; by default the fastest that the provider runs.
+            provider: `cpu`, `cuda`, or `auto` for CUDA where onnxruntime offers it and the artifact has a graph for it.
+            threads: by default one for each core that this process may use.
+            max_tokens: longer texts are cut to this many tokens; by default the model's limit.
+            batch_tokens: distinct tokens of one batch; by default what suits the provider.
+            workers: batches computed at a time, each on `threads // workers` threads; 1 by default.
+            cuda_graphs: answer single short texts on CUDA by a captured run; on by default there.
+            prefix_cache_tokens: tokens of prompts whose keys and values are kept between calls; 0 for none.
+            tuned: `latency` or `throughput`: what is not given is as `quoit bench` found best on this machine.
+            tuning: the tuning file, instead of the one that `quoit bench` keeps.
+            **unknown: Refused; the error names the matching option.
+
+        `quoit.engine.options.Options` says more about each.
 
         Raises:
             ArtifactError: the artifact is absent, damaged, for embedding, or rejected by its parity gate.
@@ -115,18 +133,44 @@ class Reranker:
         refuse_unknown(Reranker, "__init__", unknown)
         artifact = open_artifact(path)
         self.contract = artifact.contract(RerankContract)
-        self.pipeline = Pipeline.load(
-            artifact,
+        self.options = Options(
             precision=precision,
             provider=provider,
-            max_tokens=max_tokens,
-            cuda_graphs=cuda_graphs,
-            tuned=tuned,
-            tuning=tuning,
             threads=threads,
+            max_tokens=max_tokens,
             batch_tokens=batch_tokens,
             workers=workers,
+            cuda_graphs=cuda_graphs,
+            prefix_cache_tokens=prefix_cache_tokens,
+            tuned=tuned,
+            tuning=tuning,
         )
+        self.pipeline = Pipeline.load(artifact, self.options)
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens that a pair is cut to, those that surround it included."""
+        return self.pipeline.tokenizer.max_tokens
+
+    def close(self) -> None:
+        """Release the model's memory; later calls are refused. A `with` block does so at its end."""
+        self.pipeline.close()
+
+    def __enter__(self) -> Self:
+        """The reranker itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Release the model's memory."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """The model, its folder, precision and provider."""
+        return f"<quoit.Reranker {self.pipeline.describe()}>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by path and options: the copy loads the artifact anew."""
+        return partial(Reranker, **self.options.arguments()), (self.pipeline.artifact.folder.absolute(),)
 
     def rank(
         self,
@@ -247,7 +291,7 @@ class Reranker:
         *,
         instruction: str | None = None,
         separator: Separator = "\n",
-        advance: Advance = lambda _: None,
+        advance: Advance = ignore,
         **unknown: Never,
     ) -> Iterator[Scored]:
         """The logits of any number of pairs, some thousands at a time, in input order and bounded memory.
@@ -264,10 +308,10 @@ class Reranker:
         refuse_unknown(Reranker, "score_windows", unknown)
         instruction = self.contract.instruction if instruction is None else instruction
         prompt = rerank_prompt(instruction, separator)
-        return self._run(render_pairs(each_pair(pairs), instruction, separator), prompt, advance)
+        return self._run(join_pairs(each_pair(pairs), separator), prompt, advance)
 
-    def _run(self, texts: Iterable[str], prompt: str, advance: Advance) -> Iterator[Scored]:
-        for window in self.pipeline.windows(texts, advance, prompt):
+    def _run(self, texts: Iterable[str], prompt: Prompt, advance: Advance) -> Iterator[Scored]:
+        for window in self.pipeline.windows(texts, prompt, advance):
             yield Scored(check_finite(window.answers), window.tokens, window.truncation)
 
     def _score(self, pairs: list[Pair], scoring: Scoring) -> Scores:

@@ -127,7 +127,8 @@ def cache_key(embedder: Embedder, texts: Sequence[str]) -> str:
     hashed = TextHash()
     for _ in hashed.follow(texts):
         pass
-    return digest(CACHE_FORMAT, hashed.hexdigest(), embedder.fingerprint(document_prompt(embedder.contract.prompts)))
+    prompt = document_prompt(embedder.contract.prompts)
+    return digest(CACHE_FORMAT, hashed.hexdigest(), embedder.fingerprint(prompt.text))
 
 
 def nearest(query: Float32, documents: Float32, top_k: int | None) -> list[Hit]:

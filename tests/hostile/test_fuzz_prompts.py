@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fuzzing import ANY_STRINGS, NO_STRINGS, TEXTS, fuzz
 from quoit.errors import InputError
-from quoit.text.prompts import check_text, query_prompt, render, render_pairs
+from quoit.text.prompts import Prompt, check_text, check_texts, query_prompt, render_pairs
 
 ANYTHING = TEXTS | ANY_STRINGS | NO_STRINGS
 
@@ -41,10 +41,10 @@ def test_texts_stand_behind_their_prompt_until_the_first_that_is_none(prompt: st
     good = next((index for index, value in enumerate(values) if not is_text(value)), len(values))
     found: list[str] = []
     if good == len(values):
-        found.extend(render(prompt, values))
+        found.extend(Prompt(prompt).render(check_texts(values)))
     else:
         with pytest.raises(refusal_of(values[good]), match=rf"text {good} "):
-            found.extend(render(prompt, values))
+            found.extend(Prompt(prompt).render(check_texts(values)))
     assert found == [prompt + value for value in values[:good]]
 
 
@@ -73,7 +73,7 @@ def test_pairs_are_three_labelled_fields_until_the_first_that_is_none(instructio
 def test_an_instruction_is_taken_to_the_letter_or_refused(instruction: Any) -> None:
     """Braces and percent signs mean nothing in it."""
     if is_text(instruction):
-        assert query_prompt({}, instruction) == "Instruct: " + instruction + "\nQuery:"
+        assert query_prompt({}, instruction).text == "Instruct: " + instruction + "\nQuery:"
     else:
         with pytest.raises(refusal_of(instruction), match="instruction "):
             query_prompt({}, instruction)
@@ -96,6 +96,6 @@ def test_what_python_cannot_show_is_refused_by_its_index_too(kind: str) -> None:
     deep: list[Any] = functools.reduce(lambda inner, _: [inner], range(100_000), [])
     texts: list[Any] = ["a", 10**5000 if kind == "long integer" else deep]
     with pytest.raises(TypeError, match="text 1 "):
-        list(render("", texts))
+        list(check_texts(texts))
     with pytest.raises(TypeError, match="pair 1 "):
         list(render_pairs([("a", "b"), texts[1]], "", "\n"))

@@ -9,11 +9,12 @@ from quoit.text.prompts import (
     DEFAULT_TASK,
     RERANK_PREFIX,
     RERANK_SUFFIX,
+    Prompt,
     check_text,
+    check_texts,
     document_prompt,
     plain_prompt,
     query_prompt,
-    render,
     render_pairs,
 )
 
@@ -24,23 +25,23 @@ OFFICIAL = (
 
 
 def test_the_default_query_prompt_is_the_model_cards() -> None:
-    assert query_prompt({}, None) == OFFICIAL
-    assert query_prompt({}, DEFAULT_TASK) == OFFICIAL
+    assert query_prompt({}, None).text == OFFICIAL
+    assert query_prompt({}, DEFAULT_TASK).text == OFFICIAL
 
 
 def test_the_checkpoints_query_prompt_comes_before_the_default() -> None:
-    assert query_prompt(CHECKPOINTS_OWN, None) == "search: "
-    assert query_prompt({"query": ""}, None) == "", "an empty prompt is a prompt"
+    assert query_prompt(CHECKPOINTS_OWN, None).text == "search: "
+    assert query_prompt({"query": ""}, None).text == "", "an empty prompt is a prompt"
 
 
 def test_an_instruction_comes_before_the_checkpoints_prompt() -> None:
-    assert query_prompt(CHECKPOINTS_OWN, "Find a rhyme") == "Instruct: Find a rhyme\nQuery:"
-    assert query_prompt({}, "") == "Instruct: \nQuery:"
+    assert query_prompt(CHECKPOINTS_OWN, "Find a rhyme").text == "Instruct: Find a rhyme\nQuery:"
+    assert query_prompt({}, "").text == "Instruct: \nQuery:"
 
 
 @pytest.mark.parametrize("instruction", ["{query}", "{", "100 %s {0}", "a\nb", "日本語"])
 def test_an_instruction_is_taken_literally(instruction: str) -> None:
-    assert query_prompt({}, instruction) == f"Instruct: {instruction}\nQuery:"
+    assert query_prompt({}, instruction).text == f"Instruct: {instruction}\nQuery:"
 
 
 def test_an_instruction_that_is_no_text_is_refused() -> None:
@@ -52,28 +53,28 @@ def test_an_instruction_that_is_no_text_is_refused() -> None:
 
 
 def test_other_texts_have_no_prompt_unless_the_checkpoint_names_a_default() -> None:
-    assert plain_prompt({}, None) == ""
-    assert plain_prompt(CHECKPOINTS_OWN, None) == ""
-    assert plain_prompt(CHECKPOINTS_OWN, "document") == "passage: "
-    assert plain_prompt(CHECKPOINTS_OWN, "lost") == "", "as sentence-transformers' own look-up"
+    assert plain_prompt({}, None).text == ""
+    assert plain_prompt(CHECKPOINTS_OWN, None).text == ""
+    assert plain_prompt(CHECKPOINTS_OWN, "document").text == "passage: "
+    assert plain_prompt(CHECKPOINTS_OWN, "lost").text == "", "as sentence-transformers' own look-up"
 
 
 def test_documents_have_no_prompt_unless_the_checkpoint_has_one() -> None:
-    assert document_prompt({}) == ""
-    assert document_prompt({"query": "search: "}) == ""
-    assert document_prompt(CHECKPOINTS_OWN) == "passage: "
-    assert document_prompt({"passage": "p: "}) == "p: "
-    assert document_prompt({"passage": "p: ", "document": "d: "}) == "d: "
+    assert document_prompt({}).text == ""
+    assert document_prompt({"query": "search: "}).text == ""
+    assert document_prompt(CHECKPOINTS_OWN).text == "passage: "
+    assert document_prompt({"passage": "p: "}).text == "p: "
+    assert document_prompt({"passage": "p: ", "document": "d: "}).text == "d: "
 
 
 def test_the_prompt_stands_before_each_text() -> None:
-    assert list(render("Q:", ["a", "", " b"])) == ["Q:a", "Q:", "Q: b"]
-    assert list(render("", iter(["a"]))) == ["a"]
+    assert list(Prompt("Q:").render(["a", "", " b"])) == ["Q:a", "Q:", "Q: b"]
+    assert list(Prompt().render(iter(["a"]))) == ["a"]
 
 
-def test_texts_are_rendered_one_at_a_time() -> None:
-    texts = render("Q:", ["a", 5])  # type: ignore[list-item]
-    assert next(texts) == "Q:a"
+def test_texts_are_checked_one_at_a_time() -> None:
+    texts = check_texts(["a", 5])
+    assert next(texts) == "a"
     with pytest.raises(TypeError, match="text 1 is int 5, not str; convert it to a string first"):
         next(texts)
 

@@ -20,7 +20,7 @@ from quoit.engine.limits import row_limits
 from quoit.engine.planner import Batch, plan_batches
 from quoit.files.readers import Skipped, read_texts
 from quoit.ort.session import Answers
-from quoit.text.prompts import document_prompt, query_prompt, render, render_pairs
+from quoit.text.prompts import document_prompt, query_prompt, render_pairs
 from quoit.text.tokenizer import Ids, TextTokenizer
 from quoit_export.errors import ExportError
 from quoit_export.graph.targets import RESIDUAL
@@ -118,7 +118,7 @@ def calibration_rows(artifact: Artifact, texts: CalibrationTexts) -> list[Ids]:
     tokenizer = TextTokenizer.load(artifact.path(artifact.manifest.tokenizer), artifact.manifest, max_tokens=limit)
     if isinstance(contract, EmbeddingContract):
         prompts = (document_prompt(contract.prompts), query_prompt(contract.prompts, None))
-        rendered = [text for index, one in enumerate(texts.texts) for text in render(prompts[index % 2], [one])]
+        rendered = [prompts[index % 2].text + one for index, one in enumerate(texts.texts)]
     else:
         pairs = list(zip(texts.texts, texts.texts[1:] + texts.texts[:1], strict=True))
         rendered = list(render_pairs(pairs, contract.instruction, "\n"))

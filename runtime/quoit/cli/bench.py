@@ -18,7 +18,7 @@ from quoit.engine.profile import Setting, tuning_folder
 from quoit.errors import InputError
 from quoit.files.writers import check_destination, replacing
 from quoit.ort.providers import ProviderRequest
-from quoit.text.prompts import document_prompt, query_prompt, render, render_pairs, rerank_prompt
+from quoit.text.prompts import document_prompt, join_pairs, query_prompt, rerank_prompt
 from quoit.tuning.autotune import FEWEST_TEXTS, Measured, Texts, tune
 
 if TYPE_CHECKING:
@@ -121,9 +121,9 @@ def rendered(artifact: Artifact, many: Sequence[str]) -> Texts:
     contract = artifact.manifest.contract
     if isinstance(contract, EmbeddingContract):
         prompts = document_prompt(contract.prompts), query_prompt(contract.prompts, None)
-        return Texts(list(render(prompts[0], many)), list(render(prompts[1], queries)), *prompts)
+        return Texts(many, queries, *prompts)
     pairs = [(queries[0], text) for text in many]
-    texts = list(render_pairs(pairs, contract.instruction, "\n"))
+    texts = list(join_pairs(pairs, "\n"))
     return Texts(texts, texts, *[rerank_prompt(contract.instruction, "\n")] * 2)
 
 

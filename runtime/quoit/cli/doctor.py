@@ -21,6 +21,7 @@ from quoit.ort.module import onnxruntime_version
 from quoit.ort.probe import int8_is_exact
 from quoit.ort.providers import ProviderRequest, choose
 from quoit.reranker import Reranker
+from quoit.text.prompts import NO_PROMPT
 
 GOLDEN_SOURCE = "Qwen3-Embedding-0.6B"
 GOLDEN_QUERIES = ("What is the capital of China?", "Explain gravity")
@@ -143,7 +144,7 @@ def _measure_speed(pipeline: Pipeline) -> Finding:
     generator = np.random.default_rng(0)
     texts = [" ".join(generator.choice(words, SPEED_WORDS)) for _ in range(SPEED_TEXTS)]
     start = time.perf_counter()
-    tokens = sum(window.tokens for window in pipeline.windows(texts, lambda _: None))
+    tokens = sum(window.tokens for window in pipeline.windows(texts, NO_PROMPT))
     seconds = time.perf_counter() - start
     memory = resident_bytes()
     used = "" if memory is None else f", {memory / 1e9:.2f} GB resident at most"

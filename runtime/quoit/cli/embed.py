@@ -3,6 +3,7 @@
 import argparse
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -20,7 +21,7 @@ from quoit.files.partial_output import NPY, SUFFIXES, Draft, drafting, is_finish
 from quoit.files.readers import STANDARD_INPUT, Skipped
 from quoit.files.writers import check_destination
 from quoit.machine import usable_cores
-from quoit.text.prompts import document_prompt, query_prompt
+from quoit.text.prompts import NO_PROMPT, Prompt, document_prompt, query_prompt
 
 if TYPE_CHECKING:
     from quoit.cli.options import Commands
@@ -77,11 +78,10 @@ def run(options: argparse.Namespace) -> int:
         return 0
     skipped = Skipped()
     texts = stream(options, options.file, skipped)
-    settings = run_options(options)
-    settings["workers"] = options.workers
-    if options.workers is None and not options.tuned and options.tuning is None:
-        settings["workers"] = min(options.threads or usable_cores(), MOST_WORKERS)
-    embedder = Embedder(model_of(options), **settings)
+    workers = options.workers
+    if workers is None and not options.tuned and options.tuning is None:
+        workers = min(options.threads or usable_cores(), MOST_WORKERS)
+    embedder = Embedder(model_of(options), **replace(run_options(options), workers=workers).arguments())
     prompt = _prompt(embedder, options)
     output = OutputOptions(
         dim=options.dim,
@@ -99,15 +99,15 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _job(embedder: Embedder, prompt: str, output: OutputOptions, like: Vectors) -> str:
+def _job(embedder: Embedder, prompt: Prompt, output: OutputOptions, like: Vectors) -> str:
     """A hash of all that decides the vectors but the texts; `like` is [0, dim]."""
     ranges = None if output["ranges"] is None else output["ranges"].tolist()
-    return digest(embedder.fingerprint(prompt), {**output, "ranges": ranges}, like.shape)
+    return digest(embedder.fingerprint(prompt.text), {**output, "ranges": ranges}, like.shape)
 
 
-def _fill(draft: Draft, embedder: Embedder, texts: Iterable[str], prompt: str, output: OutputOptions) -> None:
+def _fill(draft: Draft, embedder: Embedder, texts: Iterable[str], prompt: Prompt, output: OutputOptions) -> None:
     with tqdm(unit=" texts", initial=draft.progress.rows, disable=None) as bar:
-        windows = embedder.encode_windows(draft.remaining(texts), prompt=prompt, advance=bar.update, **output)
+        windows = embedder.encode_windows(draft.remaining(texts), prompt=prompt.text, advance=bar.update, **output)
         for encoded in windows:
             draft.write(encoded.vectors, encoded.tokens, encoded.truncation)
 
@@ -125,11 +125,11 @@ def _report(draft: Draft, embedder: Embedder, output: Path, seconds: float, skip
     report_skipped(skipped)
 
 
-def _prompt(embedder: Embedder, options: argparse.Namespace) -> str:
+def _prompt(embedder: Embedder, options: argparse.Namespace) -> Prompt:
     prompts = embedder.contract.prompts
     if options.query or options.instruction is not None:
         return query_prompt(prompts, options.instruction)
-    return "" if options.plain else document_prompt(prompts)
+    return NO_PROMPT if options.plain else document_prompt(prompts)
 
 
 def _load_ranges(file: Path) -> np.ndarray:

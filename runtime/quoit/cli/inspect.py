@@ -63,7 +63,7 @@ QUERY = "query prompt"
 def surroundings(contract: Contract) -> dict[str, str]:
     """The texts that an artifact puts around those of the caller, by name."""
     if isinstance(contract, EmbeddingContract):
-        query = {QUERY: query_prompt(contract.prompts, None)}
+        query = {QUERY: query_prompt(contract.prompts, None).text}
         return query | {f"{name} prompt": prompt for name, prompt in contract.prompts.items()}
     return {"prefix": contract.prefix, "suffix": contract.suffix, "instruction": contract.instruction}
 

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, get_args
 
 from quoit.artifact import Precision
-from quoit.engine.pipeline import RunOptions
+from quoit.engine.options import Options
 from quoit.errors import InputError
 from quoit.files.readers import KINDS
 from quoit.ort.providers import ProviderRequest
@@ -78,9 +78,9 @@ def model_of(options: argparse.Namespace) -> str:
     return str(options.model)
 
 
-def run_options(options: argparse.Namespace) -> RunOptions:
+def run_options(options: argparse.Namespace) -> Options:
     """How it runs, as `quoit.Embedder` and `quoit.Reranker` take it."""
-    return RunOptions(
+    return Options(
         precision=options.precision,
         provider=options.provider,
         threads=options.threads,

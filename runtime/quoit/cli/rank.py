@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,7 +93,7 @@ def run_similarity(options: argparse.Namespace) -> int:
     check(options)
     inputs = load(options, [options.file])
     items = inputs.items
-    embedder = Embedder(model_of(options), **run_options(options))
+    embedder = Embedder(model_of(options), **run_options(options).arguments())
     start = time.perf_counter()
     documents = embedder.encode_document([item.text for item in items], show_progress=sys.stderr.isatty())
     query = embedder.encode_query(options.query, instruction=options.instruction)
@@ -116,7 +116,7 @@ def run_search(options: argparse.Namespace) -> int:
     inputs = load(options, options.file)
     items = inputs.items
     texts = [item.text for item in items]
-    embedder = Embedder(model_of(options), **run_options(options))
+    embedder = Embedder(model_of(options), **run_options(options).arguments())
     reranker = open_judge(options) if options.rerank else None
     start = time.perf_counter()
     cache = cache_of(options)
@@ -140,9 +140,8 @@ def run_search(options: argparse.Namespace) -> int:
 
 def open_judge(options: argparse.Namespace) -> Reranker:
     """The reranker of --rerank; a tuning file is for one artifact, the other one, and --tuned finds each its own."""
-    settings = run_options(options)
-    settings["tuning"] = None
-    return Reranker(options.rerank, **settings)
+    judge = replace(run_options(options), tuning=None)
+    return Reranker(options.rerank, **judge.arguments())
 
 
 def cache_of(options: argparse.Namespace) -> VectorCache | None:
@@ -165,7 +164,7 @@ def run_rerank(options: argparse.Namespace) -> int:
     check(options)
     inputs = load(options, [options.file])
     items = inputs.items
-    reranker = Reranker(model_of(options), **run_options(options))
+    reranker = Reranker(model_of(options), **run_options(options).arguments())
     start = time.perf_counter()
     with tqdm(total=len(items), unit=" pairs", disable=None) as bar:
         windows = reranker.score_windows(

@@ -5,24 +5,20 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Self, SupportsIndex, TypedDict, Unpack
+from typing import Self
 
 import numpy as np
 
-from quoit.arguments import check_number, flag
-from quoit.artifact import Artifact, Precision, ProviderName
+from quoit.artifact import Artifact, ProviderName
 from quoit.engine.layouts import Layout, find_layout
 from quoit.engine.limits import default_limits, with_budget
+from quoit.engine.options import Options
 from quoit.engine.planner import Batch, Limits, Row, plan_batches
 from quoit.engine.prefetch import ahead
 from quoit.engine.prefix_cache import CachedPrefix, PrefixCache
-from quoit.engine.profile import Goal, Setting, check_goal, read_tuning
-from quoit.errors import InputError
-from quoit.machine import usable_cores
 from quoit.ort.graph_inputs import Inputs
-from quoit.ort.providers import ProviderRequest, choose
 from quoit.ort.session import Answers, Session
+from quoit.text.prompts import Prompt
 from quoit.text.tokenizer import TextTokenizer, Truncation, take_chunks
 
 LAYOUTS: dict[ProviderName, str] = {"cpu": "packed", "cuda": "padded"}
@@ -35,69 +31,15 @@ WINDOW_CHARACTERS = 8 << 20
 """Texts are taken in windows of at most so many texts and about so many characters, and sorted within."""
 
 BATCHES_AHEAD = 2
-MOST_THREADS = 1 << 10
-MOST_BATCH_TOKENS = 1 << 20
 
 Advance = Callable[[int], object]
+"""Called with a number of texts that were answered, for a progress bar."""
 
 logger = logging.getLogger("quoit")
 
 
-class RunOptions(TypedDict, total=False):
-    """How an artifact runs.
-
-    Keys:
-        precision: `fp32`, `fp16`, `bf16`, `int8` or `int4`; by default the fastest the provider runs: int8 on a CPU,
-            fp16 on CUDA.
-        provider: `cpu`, `cuda`, or `auto` for CUDA where onnxruntime offers it and the artifact has a graph for it.
-        threads: by default one for each core this process may use.
-        max_tokens: longer texts are cut to this many tokens, those that surround every text included; by default
-            the model's limit. What was cut is logged as a warning of the logger `quoit`.
-        batch_tokens: distinct tokens of one batch; by default what suits the provider, on CUDA up to 32,768 as memory
-            allows, padding counted.
-        workers: batches computed at a time, each on `threads // workers` threads; 1 by default. More of them give more
-            throughput on many texts, and one text alone takes longer; on CUDA they gain nothing.
-        cuda_graphs: on CUDA, answer a text of up to 256 tokens that comes alone by a captured run, which spares the
-            launches of its kernels. The first text of each of five lengths takes longer, and runs go one at a time.
-            On by default there.
-        tuned: `latency` or `throughput`: threads, batch_tokens and workers that are not given are those `quoit bench`
-            found best for it on this machine.
-        tuning: the tuning file, instead of the one that `quoit bench` keeps; implies `throughput` without `tuned`.
-    """
-
-    precision: Precision | None
-    provider: ProviderRequest
-    threads: int | None
-    max_tokens: int | None
-    batch_tokens: int | None
-    workers: int | None
-    cuda_graphs: bool | None
-    tuned: Goal | None
-    tuning: str | Path | None
-
-
-class Settings(TypedDict, total=False):
-    """Those of `RunOptions` that a tuning can decide."""
-
-    threads: SupportsIndex | None
-    batch_tokens: SupportsIndex | None
-    workers: SupportsIndex | None
-
-
-@dataclass(frozen=True)
-class Shares:
-    """`Settings` as they are given; an option of another name is a TypeError."""
-
-    threads: SupportsIndex | None = None
-    batch_tokens: SupportsIndex | None = None
-    workers: SupportsIndex | None = None
-
-    def filled_in(self, tuned: Setting) -> "Shares":
-        """The same, what is not given taken from a tuning; its workers do not fit another number of threads."""
-        found = {name: getattr(tuned, name) for name in tuned.__struct_fields__}
-        if self.threads is not None:
-            del found["workers"]
-        return Shares(**found | {name: value for name, value in vars(self).items() if value is not None})
+def ignore(_: int) -> None:
+    """Show no progress."""
 
 
 @dataclass(frozen=True)
@@ -132,71 +74,59 @@ class Pipeline:
     overlapped: bool = False
 
     @classmethod
-    def load(
-        cls,
-        artifact: Artifact,
-        *,
-        precision: Precision | None = None,
-        provider: ProviderRequest = "auto",
-        max_tokens: SupportsIndex | None = None,
-        cuda_graphs: bool | None = None,
-        tuned: Goal | None = None,
-        tuning: str | Path | None = None,
-        **settings: Unpack[Settings],
-    ) -> Self:
-        """Opens an artifact; the options are those of `RunOptions`.
+    def load(cls, artifact: Artifact, options: Options | None = None) -> Self:
+        """Opens an artifact.
 
         Raises:
             ArtifactError: it is damaged, or the variant was rejected by its parity gate.
             ProviderError: onnxruntime or the provider asked for cannot run here.
             InputError: an option is out of bounds, or there is no tuning for this machine.
         """
-        shares = Shares(**settings)
-        choice = choose(artifact, provider, precision)
-        if cuda_graphs is not None and flag("cuda_graphs", cuda_graphs) and choice.provider != "cuda":
-            raise InputError(
-                f"cuda_graphs {cuda_graphs!r} needs CUDA, and the provider here is {choice.provider!r} "
-                f"({choice.provider_reason}); leave it out, or use provider='cuda'"
-            )
-        if tuned is not None or tuning is not None:
-            goal = "throughput" if tuned is None else tuned
-            check_goal(goal)
-            shares = shares.filled_in(read_tuning(artifact, choice, tuning).setting(goal))
-        tokens = shares.batch_tokens
-        if tokens is not None:
-            tokens = check_number("batch_tokens", tokens, 1, MOST_BATCH_TOKENS)
+        resolved = (options or Options()).resolve(artifact)
+        choice = resolved.choice
         file = artifact.verify(artifact.manifest.tokenizer)
-        tokenizer = TextTokenizer.load(file, artifact.manifest, max_tokens=max_tokens)
-        threads = usable_cores() if shares.threads is None else check_number("threads", shares.threads, 1, MOST_THREADS)
-        workers = 1 if shares.workers is None else check_number("workers", shares.workers, 1, threads)
-        captured = choice.provider == "cuda" if cuda_graphs is None else cuda_graphs
+        tokenizer = TextTokenizer.load(file, artifact.manifest, max_tokens=resolved.max_tokens)
         layout = find_layout(LAYOUTS[choice.provider])
-        session = Session(artifact, choice, layout.contract, threads=threads // workers, cuda_graphs=captured)
+        session = Session(artifact, choice, layout.contract, threads=resolved.threads, cuda_graphs=resolved.cuda_graphs)
         limits = default_limits(choice, artifact.manifest)
-        if tokens is not None:
-            limits = with_budget(limits, tokens)
+        if resolved.batch_tokens is not None:
+            limits = with_budget(limits, resolved.batch_tokens)
         prefix_cache = PrefixCache(
-            session, layout.prefix_caching, tokenizer, max_prompt_tokens=limits.untiled_tokens(tokenizer.max_tokens)
+            session,
+            layout.prefix_caching,
+            tokenizer,
+            max_prompt_tokens=limits.untiled_tokens(tokenizer.max_tokens),
+            max_tokens=resolved.prefix_cache_tokens,
         )
         # A CPU that computes has no time to spare for it, see bench/LOG.md.
-        return cls(
-            artifact, tokenizer, session, layout, limits, prefix_cache, workers, overlapped=choice.provider == "cuda"
-        )
+        overlapped = choice.provider == "cuda"
+        return cls(artifact, tokenizer, session, layout, limits, prefix_cache, resolved.workers, overlapped)
 
-    def windows(self, texts: Iterable[str], advance: Advance, prompt: str = "") -> Iterator[Window]:
-        """The answers to rendered texts, in bounded memory.
+    def describe(self) -> str:
+        """The model, its folder, precision and provider, in words."""
+        choice = self.session.choice
+        model = self.artifact.manifest.source.id
+        return f"{model} in {self.artifact.folder}: {choice.precision} on {choice.provider}"
+
+    def close(self) -> None:
+        """Release the model; later runs are refused."""
+        self.prefix_cache.clear()
+        self.session.close()
+
+    def windows(self, texts: Iterable[str], prompt: Prompt, advance: Advance = ignore) -> Iterator[Window]:
+        """The answers to texts behind a prompt, in bounded memory.
 
         Where the iterable raises, the texts before that are answered first.
 
         Args:
-            texts: with their prompts, as `quoit.text.prompts` renders them.
-            advance: told after each batch how many texts it answered.
-            prompt: what they all begin with.
+            texts: checked texts.
+            prompt: the text before each of them.
+            advance: called after each batch with the number of texts it answered.
         """
-        self.session.fork_guard.check()
-        encoded = map(self.tokenizer.encode, take_windows(texts))
+        self.session.check()
+        encoded = map(self.tokenizer.encode, take_windows(prompt.render(texts)))
         for rows in ahead(encoded) if self.overlapped else encoded:
-            answers = self.run(rows.ids, advance, self.prefix_cache.get(prompt))
+            answers = self.run(rows.ids, advance, self.prefix_cache.get(prompt.text))
             yield Window(answers, sum(map(len, rows.ids)), rows.truncation)
 
     def run(self, rows: Sequence[Row], advance: Advance, prefix: CachedPrefix | None = None) -> Answers:
@@ -204,7 +134,7 @@ class Pipeline:
 
         Args:
             rows: token ids, none empty.
-            advance: told after each batch how many rows it answered.
+            advance: called after each batch with the number of rows it answered.
             prefix: a cached prefix that some of them begin with.
         """
         answers: Answers = np.empty((len(rows), *self.session.answer_shape), np.float32)

@@ -26,7 +26,7 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
 
 
 class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How an artifact runs, as in `quoit.engine.pipeline.RunOptions`."""
+    """How an artifact runs, as in `quoit.engine.options.Options`."""
 
     threads: Count
     workers: Count

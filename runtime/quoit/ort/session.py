@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quoit.artifact import GRAPHS, Artifact, FileRecord
-from quoit.errors import ArtifactError, ProviderError, brief
+from quoit.errors import ArtifactError, InputError, ProviderError, brief
 from quoit.ort.cuda import prepare
 from quoit.ort.cuda_graphs import CAPTURE_OPTIONS, CudaGraphs, run_options
 from quoit.ort.fork_guard import ForkGuard, never_free_in_forks
@@ -47,6 +47,7 @@ class Session:
         choice: the provider and precision that run.
         threads: onnxruntime's intra-op threads.
         graph: the name of the graph that runs.
+        answer_shape: the shape of one row's answer: [hidden] for a state, [] for a score.
         presents: names of the outputs that are keys and values of a prefix; empty where the graph gives none.
         fork_guard: refuses to run in a forked process.
     """
@@ -80,10 +81,12 @@ class Session:
             )
         path = artifact.verify(graph)
         others = [file for file in variant.files if file is not graph]
-        self._session = load_checked(artifact, path, others, lambda: self._load(path, cuda_graphs=cuda_graphs))
+        self._session: Any = load_checked(artifact, path, others, lambda: self._load(path, cuda_graphs=cuda_graphs))
         check_inputs(self._session, contract, path)
-        self._answer, *presents = (output.name for output in self._session.get_outputs())
-        self.presents: tuple[str, ...] = tuple(presents)
+        answer, *presents = self._session.get_outputs()
+        self._answer = answer.name
+        self.answer_shape: tuple[int, ...] = tuple(answer.shape[1:])
+        self.presents: tuple[str, ...] = tuple(output.name for output in presents)
         self._turn: AbstractContextManager[object] = nullcontext()
         self._cuda_graphs, self._options = None, None
         if cuda_graphs:
@@ -115,26 +118,44 @@ class Session:
         never_free_in_forks(session)
         return session
 
-    @property
-    def answer_shape(self) -> tuple[int, ...]:
-        """The shape of one row's answer: [hidden] for a state, [] for a score."""
-        return tuple(self._session.get_outputs()[0].shape[1:])
+    def close(self) -> None:
+        """Release the model. A run in another thread ends first; later runs are refused."""
+        self._session = self._cuda_graphs = None
+
+    def check(self) -> None:
+        """Refuse to run in a forked process, or after `close`.
+
+        Raises:
+            ProviderError: this process is a fork of the one that loaded the model.
+            InputError: the model was closed.
+        """
+        self.fork_guard.check()
+        self._open()
+
+    def _open(self) -> Any:
+        """The onnxruntime session."""
+        session = self._session
+        if session is None:
+            raise InputError("the model was closed, and its memory is free; load it again")
+        return session
 
     def run(self, inputs: Inputs) -> Answers:
         """The answers to a batch's rows, [R, *answer_shape] float32. Safe to call from several threads."""
         self.fork_guard.check()
+        session, cuda_graphs = self._open(), self._cuda_graphs
         with self._turn:
-            captured = None if self._cuda_graphs is None else self._cuda_graphs.run(inputs)
+            captured = None if cuda_graphs is None else cuda_graphs.run(inputs)
             if captured is not None:
                 return captured
-            answers: Answers = self._session.run([self._answer], inputs, self._options)[0]
+            answers: Answers = session.run([self._answer], inputs, self._options)[0]
         return answers
 
     def run_presents(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
         """The keys and values of a prefix, by the names in `presents`. Safe to call from several threads."""
         self.fork_guard.check()
+        session = self._open()
         with self._turn:
-            return dict(zip(self.presents, self._session.run(self.presents, inputs, self._options), strict=True))
+            return dict(zip(self.presents, session.run(self.presents, inputs, self._options), strict=True))
 
 
 def load_checked(artifact: Artifact, path: Path, others: list[FileRecord], load: Callable[[], Any]) -> Any:

@@ -8,6 +8,7 @@ Qwen/Qwen3-Reranker-0.6B). This module does not know about tokens.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -28,56 +29,95 @@ Pair = tuple[str, str]
 PAIR = 2
 
 
-def query_prompt(prompts: Mapping[str, str], instruction: str | None) -> str:
-    """What precedes a query: `instruction` in the Qwen3 form, else the checkpoint's prompt, else the default."""
+@dataclass(frozen=True)
+class Prompt:
+    """The text before every text of a call, checked when it is made.
+
+    Attributes:
+        text: the text itself; empty for none.
+
+    Raises:
+        TypeError: it is no string.
+        InputError: it has a lone surrogate.
+    """
+
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the text."""
+        object.__setattr__(self, "text", check_text(self.text, "prompt"))
+
+    def render(self, texts: Iterable[str]) -> Iterator[str]:
+        """Checked texts behind the prompt."""
+        return (self.text + text for text in texts)
+
+
+NO_PROMPT = Prompt()
+
+
+def query_prompt(prompts: Mapping[str, str], instruction: str | None) -> Prompt:
+    """The prompt of a query: `instruction` in the Qwen3 form, else the checkpoint's prompt, else the default."""
     if instruction is not None:
-        return INSTRUCTION_TEMPLATE.format(instruction=check_text(instruction, "instruction"))
-    return prompts.get("query", INSTRUCTION_TEMPLATE.format(instruction=DEFAULT_TASK))
+        return Prompt(INSTRUCTION_TEMPLATE.format(instruction=check_text(instruction, "instruction")))
+    return Prompt(prompts.get("query", INSTRUCTION_TEMPLATE.format(instruction=DEFAULT_TASK)))
 
 
-def document_prompt(prompts: Mapping[str, str]) -> str:
-    """What precedes a document: the checkpoint's prompt, else nothing."""
-    return prompts.get("document", prompts.get("passage", ""))
+def document_prompt(prompts: Mapping[str, str]) -> Prompt:
+    """The prompt of a document: the checkpoint's prompt, else none."""
+    return Prompt(prompts.get("document", prompts.get("passage", "")))
 
 
-def plain_prompt(prompts: Mapping[str, str], default_prompt_name: str | None) -> str:
-    """What precedes a text that is neither: the checkpoint's default prompt, else nothing."""
-    return "" if default_prompt_name is None else prompts.get(default_prompt_name, "")
+def plain_prompt(prompts: Mapping[str, str], default_prompt_name: str | None) -> Prompt:
+    """The prompt of a text that is neither: the checkpoint's default prompt, else none."""
+    return Prompt("" if default_prompt_name is None else prompts.get(default_prompt_name, ""))
 
 
-def rerank_prompt(instruction: str, separator: Separator) -> str:
-    """What precedes the query of a pair.
+def rerank_prompt(instruction: str, separator: Separator) -> Prompt:
+    """The prompt of a pair, which ends before its query.
 
     Raises:
         InputError: an unknown separator.
     """
+    check_separator(separator)
+    return Prompt(f"<Instruct>: {check_text(instruction, 'instruction')}{separator}<Query>: ")
+
+
+def check_separator(separator: object) -> None:
+    """Refuse an unknown separator.
+
+    Raises:
+        InputError: it is none of `Separator`.
+    """
     if separator not in get_args(Separator):
         raise InputError(f"separator {shown(separator)} is unknown; choose one of {get_args(Separator)}")
-    return f"<Instruct>: {check_text(instruction, 'instruction')}{separator}<Query>: "
 
 
-def render(prompt: str, texts: Iterable[str]) -> Iterator[str]:
-    """The texts behind a prompt.
+def check_texts(texts: Iterable[object]) -> Iterator[str]:
+    """The texts as plain str, one at a time.
 
     Raises:
         TypeError: an item is not a string; its index is named.
         InputError: a string has a lone surrogate, which no encoding can represent.
     """
-    for index, text in enumerate(texts):
-        yield prompt + check_text(text, f"text {index}")
+    return (check_text(text, f"text {index}") for index, text in enumerate(texts))
 
 
-def render_pairs(pairs: Iterable[Pair], instruction: str, separator: Separator) -> Iterator[str]:
-    """The three fields of each pair as one text, the document last.
+def join_pairs(pairs: Iterable[Pair], separator: Separator) -> Iterator[str]:
+    """The query and the document of each pair as one text, which stands behind `rerank_prompt`.
 
     Raises:
         TypeError: an item is no pair of strings; its index is named.
         InputError: an unknown separator, or a string with a lone surrogate.
     """
-    prompt = rerank_prompt(instruction, separator)
+    check_separator(separator)
     for index, pair in enumerate(pairs):
         query, document = check_pair(pair, index)
-        yield f"{prompt}{query}{separator}<Document>: {document}"
+        yield f"{query}{separator}<Document>: {document}"
+
+
+def render_pairs(pairs: Iterable[Pair], instruction: str, separator: Separator) -> Iterator[str]:
+    """The three fields of each pair as one text, the document last; raises as `rerank_prompt` and `join_pairs`."""
+    yield from rerank_prompt(instruction, separator).render(join_pairs(pairs, separator))
 
 
 def check_pair(pair: object, index: int) -> Pair:

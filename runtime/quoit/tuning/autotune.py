@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from quoit.artifact import Artifact, Precision
 from quoit.engine.limits import with_budget
+from quoit.engine.options import Options
 from quoit.engine.pipeline import Pipeline
 from quoit.engine.planner import plan_batches
 from quoit.engine.profile import TUNING_FORMAT, Place, Setting, Tuning
 from quoit.machine import usable_cores
 from quoit.ort.providers import ProviderRequest
+from quoit.text.prompts import NO_PROMPT, Prompt
 from quoit.tuning.roofline import Ceilings, count, least_seconds, measure_ceilings
 
 CLEARLY = 1.03
@@ -40,12 +42,12 @@ Seconds = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Texts:
-    """Rendered texts: `many` to answer at once, `single` to answer one by one, and what all of either begin with."""
+    """Texts to run: `many` to answer at once, `single` to answer one by one, and the prompt before those of either."""
 
     many: Sequence[str]
     single: Sequence[str]
-    many_prompt: str = ""
-    single_prompt: str = ""
+    many_prompt: Prompt = NO_PROMPT
+    single_prompt: Prompt = NO_PROMPT
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def tune(
     Args:
         artifact: what is to run.
         texts: what it is to answer.
-        precision: as in `quoit.engine.pipeline.RunOptions`.
+        precision: as in `quoit.engine.options.Options`.
         provider: likewise.
         seconds: about how long it may take.
         told: called before each step with what it does.
@@ -126,7 +128,8 @@ def tune(
     cores = usable_cores()
 
     def load(threads: int, workers: int) -> Pipeline:
-        return Pipeline.load(artifact, precision=precision, provider=provider, threads=threads, workers=workers)
+        options = Options(precision=precision, provider=provider, threads=threads, workers=workers)
+        return Pipeline.load(artifact, options)
 
     told("loading")
     base = load(cores, 1)
@@ -156,7 +159,7 @@ def report(tuning: Tuning, base: Pipeline, bulk: Contest, alone: Pipeline, texts
     singly = [partial(answer, alone, [text], texts.single_prompt) for text in (*texts.single,) * ROUNDS]
     latencies = [seconds_of(run) for run in singly]
     ceilings, least = bounds(bulk.pipeline, texts, usable_cores())
-    tokens = sum(map(len, base.tokenizer.encode(texts.many).ids))
+    tokens = sum(map(len, base.tokenizer.encode(list(texts.many_prompt.render(texts.many))).ids))
     return Measured(
         tuning=tuning,
         tokens_per_second=tokens / float(np.median(best)),
@@ -194,9 +197,9 @@ def answer_many(pipeline: Pipeline, texts: Texts) -> None:
     answer(pipeline, texts.many, texts.many_prompt)
 
 
-def answer(pipeline: Pipeline, texts: Sequence[str], prompt: str) -> None:
+def answer(pipeline: Pipeline, texts: Sequence[str], prompt: Prompt) -> None:
     """Computes the answers to texts behind a prompt, tokenization included."""
-    for _ in pipeline.windows(texts, lambda _: None, prompt):
+    for _ in pipeline.windows(texts, prompt):
         pass
 
 
@@ -223,7 +226,7 @@ def bounds(pipeline: Pipeline, texts: Texts, threads: int) -> tuple[Ceilings | N
         return None, None
     numbers = pipeline.artifact.manifest.architecture
     ceilings = measure_ceilings(numbers, threads)
-    prefix = pipeline.prefix_cache.get(texts.many_prompt)
-    rows = pipeline.tokenizer.encode(texts.many).ids
+    prefix = pipeline.prefix_cache.get(texts.many_prompt.text)
+    rows = pipeline.tokenizer.encode(list(texts.many_prompt.render(texts.many))).ids
     work = count(numbers, plan_batches(rows, pipeline.limits, () if prefix is None else prefix.ids))
     return ceilings, least_seconds(work, ceilings, choice.precision)

@@ -1,0 +1,129 @@
+"""How an artifact runs: the options as the caller gives them, and what they mean for an artifact on this machine."""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+from quoit.arguments import check_number, flag
+from quoit.artifact import Artifact, Precision
+from quoit.engine.prefix_cache import DEFAULT_TOKENS
+from quoit.engine.profile import Goal, Setting, check_goal, read_tuning
+from quoit.errors import InputError
+from quoit.machine import usable_cores
+from quoit.ort.providers import Choice, ProviderRequest, choose
+
+MAX_THREADS = 1 << 10
+MAX_BATCH_TOKENS = 1 << 20
+MAX_CACHE_TOKENS = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How an artifact runs, as the caller gives it; `resolve` checks it.
+
+    Attributes:
+        precision: `fp32`, `fp16`, `bf16`, `int8` or `int4`; by default the fastest that the provider runs: int8 on a
+            CPU, fp16 on CUDA.
+        provider: `cpu`, `cuda`, or `auto` for CUDA where onnxruntime offers it and the artifact has a graph for it.
+        threads: by default one for each core that this process may use.
+        max_tokens: longer texts are cut to this many tokens, those that surround every text included; by default the
+            model's limit. A warning of the logger `quoit` says what was cut.
+        batch_tokens: distinct tokens of one batch; by default what suits the provider, on CUDA up to 32,768 as memory
+            allows, padding counted.
+        workers: batches computed at a time, each on `threads // workers` threads; 1 by default. More of them give more
+            throughput on many texts, and one text alone takes longer; on CUDA they gain nothing.
+        cuda_graphs: on CUDA, answer a single text of up to 256 tokens by a captured run, which spares the launches of
+            its kernels. The first text of each of five lengths takes longer, and runs go one at a time. On by default
+            there.
+        prefix_cache_tokens: tokens of prompts whose keys and values are kept between calls, all together; 512 by
+            default, 0 for none. CUDA keeps none.
+        tuned: `latency` or `throughput`: threads, batch_tokens and workers that are not given are those that
+            `quoit bench` found best for it on this machine.
+        tuning: the tuning file, instead of the one that `quoit bench` keeps; implies `throughput` without `tuned`.
+    """
+
+    precision: Precision | None = None
+    provider: ProviderRequest = "auto"
+    threads: SupportsIndex | None = None
+    max_tokens: SupportsIndex | None = None
+    batch_tokens: SupportsIndex | None = None
+    workers: SupportsIndex | None = None
+    cuda_graphs: bool | None = None
+    prefix_cache_tokens: SupportsIndex = DEFAULT_TOKENS
+    tuned: Goal | None = None
+    tuning: str | Path | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """The options by name, as `Embedder` and `Reranker` take them."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def resolve(self, artifact: Artifact) -> "Resolved":
+        """What the options mean for an artifact on this machine.
+
+        Raises:
+            ArtifactError: the artifact lacks the precision, or it was rejected by its parity gate.
+            ProviderError: onnxruntime or the provider asked for cannot run here.
+            InputError: an option is out of bounds, or there is no tuning for this machine.
+        """
+        choice = choose(artifact, self.provider, self.precision)
+        captures = self._captures(choice)
+        given = self._tuned(artifact, choice)
+        batch_tokens = given.batch_tokens
+        if batch_tokens is not None:
+            batch_tokens = check_number("batch_tokens", batch_tokens, 1, MAX_BATCH_TOKENS)
+        threads = usable_cores() if given.threads is None else check_number("threads", given.threads, 1, MAX_THREADS)
+        workers = 1 if given.workers is None else check_number("workers", given.workers, 1, threads)
+        cache = check_number("prefix_cache_tokens", self.prefix_cache_tokens, 0, MAX_CACHE_TOKENS)
+        return Resolved(choice, threads // workers, workers, batch_tokens, self.max_tokens, captures, cache)
+
+    def _captures(self, choice: Choice) -> bool:
+        """Whether single short texts run as CUDA graphs."""
+        if self.cuda_graphs is None:
+            return choice.provider == "cuda"
+        if flag("cuda_graphs", self.cuda_graphs) and choice.provider != "cuda":
+            raise InputError(
+                f"cuda_graphs {self.cuda_graphs!r} needs CUDA, and the provider here is {choice.provider!r} "
+                f"({choice.provider_reason}); leave it out, or use provider='cuda'"
+            )
+        return self.cuda_graphs
+
+    def _tuned(self, artifact: Artifact, choice: Choice) -> "Options":
+        """The same, what is not given taken from a tuning where one is asked for."""
+        if self.tuned is None and self.tuning is None:
+            return self
+        goal: Goal = "throughput" if self.tuned is None else self.tuned
+        check_goal(goal)
+        return self.filled_in(read_tuning(artifact, choice, self.tuning).setting(goal))
+
+    def filled_in(self, setting: Setting) -> "Options":
+        """The same, what is not given taken from a setting; its workers do not fit another number of threads."""
+        workers = setting.workers if self.threads is None and self.workers is None else self.workers
+        return replace(
+            self,
+            threads=setting.threads if self.threads is None else self.threads,
+            batch_tokens=setting.batch_tokens if self.batch_tokens is None else self.batch_tokens,
+            workers=workers,
+        )
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """How an artifact runs on this machine.
+
+    Attributes:
+        choice: the provider and the precision, with their reasons.
+        threads: of each session run.
+        workers: runs at a time.
+        batch_tokens: distinct tokens of one batch; None for the provider's default.
+        max_tokens: of a text; None for the model's limit. The tokenizer checks it, which knows what surrounds a text.
+        cuda_graphs: whether single short texts run as CUDA graphs.
+        prefix_cache_tokens: tokens of all cached prompts together.
+    """
+
+    choice: Choice
+    threads: int
+    workers: int
+    batch_tokens: int | None
+    max_tokens: SupportsIndex | None
+    cuda_graphs: bool
+    prefix_cache_tokens: int
