@@ -7,11 +7,12 @@ import torch
 from tokenizers import processors
 
 from messages.harness import Sources
+from oracle import make_model, make_reranker, save_checkpoint, save_rerank_checkpoint
 from quoit.artifact import TOKENIZER, Variant, write_manifest
 from quoit_export.build.staging import Staging, bare_manifest
 from quoit_export.checkpoint.checkpoint import open_checkpoint
 from quoit_export.export import Request, publish
-from support import byte_tokenizer, make_model, make_reranker, save_checkpoint, save_rerank_checkpoint
+from support import byte_tokenizer
 
 BYTE_SIZES = {"vocab_size": 512, "num_hidden_layers": 2, "max_position_embeddings": 2048}
 
