@@ -20,10 +20,10 @@ import onnx_ir as ir
 from bench.record import ROOT, describe_run
 from quoit.artifact import Architecture
 from quoit.machine import resident_bytes
-from quoit.ort.session import ONNX_NAMES, onnxruntime
+from quoit.ort.sessions import open_session
 from quoit_export.graph.attention import Attention
 from quoit_export.graph.decoder import IR_VERSION, OPSET
-from quoit_export.graph.targets import CPU, make_inputs
+from quoit_export.graph.targets import CPU, declare_inputs
 from quoit_export.precisions.encoders import MICROSOFT, Author
 
 RESULT = ROOT / "bench" / "results" / "attention.json"
@@ -46,7 +46,7 @@ LEAST_SECONDS = 1.0
 
 def author_node() -> ir.Model:
     """Both kernels behind `tiled_attention`, fed with the rectangle itself."""
-    inputs, author = make_inputs(CPU, NUMBERS), Author(lambda _: np.empty(0))
+    inputs, author = declare_inputs(CPU, NUMBERS), Author(lambda _: np.empty(0))
     attention = Attention(author, NUMBERS, ir.DataType.FLOAT, ir.DataType.FLOAT, inputs, max(LENGTHS), CPU)
     widths = [NUMBERS.num_attention_heads, NUMBERS.num_key_value_heads, NUMBERS.num_key_value_heads]
     rectangle = [
@@ -69,10 +69,7 @@ def author_node() -> ir.Model:
 
 def measure(kernel: str, length: int, threads: int) -> None:
     """Prints the median seconds of one run, and how much the process's peak memory grew over it, as JSON."""
-    options = onnxruntime().SessionOptions()
-    options.intra_op_num_threads = threads
-    model = ir.to_proto(author_node()).SerializeToString()
-    session = onnxruntime().InferenceSession(model, options, providers=[ONNX_NAMES["cpu"]])
+    session = open_session(ir.to_proto(author_node()).SerializeToString(), threads=threads)
     generator = np.random.default_rng(0)
     widths = {"query": NUMBERS.num_attention_heads, "key": NUMBERS.num_key_value_heads}
     widths["value"] = widths["key"]

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ import numpy as np
 from bench.record import KIB, ROOT, describe_run
 from quoit import Embedder
 from quoit.artifact import read_artifact
-from quoit.ort.session import onnxruntime
+from quoit.ort import session
+from quoit.ort.sessions import open_session
 from quoit_export import cli
 from quoit_export.build import variants
 from quoit_export.build.staging import Staging
@@ -91,16 +92,11 @@ def export_here(checkpoint: str, artifact: str) -> dict[str, Any]:
 
 def load_here(artifact: str, threads: str, way: str) -> dict[str, Any]:
     """Loads int8 within this process and embeds; -> seconds, tokens/s and resident bytes."""
-    module = onnxruntime()
-    make = module.SessionOptions
 
-    def options() -> Any:
-        made = make()
-        for key, value in WAYS[way].items():
-            made.add_session_config_entry(key, value)
-        return made
+    def open_this_way(*arguments: Any, config: Mapping[str, str] | None = None, **options: Any) -> Any:
+        return open_session(*arguments, config={**(config or {}), **WAYS[way]}, **options)
 
-    module.SessionOptions = options
+    session.open_session = open_this_way  # type: ignore[attr-defined]
     forget_peak()
     start = time.perf_counter()
     embedder = Embedder(artifact, precision="int8", provider="cpu", threads=int(threads))

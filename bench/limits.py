@@ -11,7 +11,7 @@ import msgspec
 from bench.systems import SYSTEMS
 from bench.texts import RERANK_QUERY, Workload
 from quoit.artifact import Artifact, EmbeddingContract, Precision
-from quoit.engine.pipeline import cpu_limits
+from quoit.engine.limits import cpu_limits
 from quoit.engine.planner import plan_batches
 from quoit.text.prompts import document_prompt, query_prompt, render, render_pairs, rerank_prompt
 from quoit.text.tokenizer import TextTokenizer

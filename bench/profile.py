@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from quoit.artifact import Artifact, Precision
-from quoit.engine.pipeline import CPU_LIMITS
+from quoit.engine.layouts.packed import make_inputs
+from quoit.engine.limits import CPU_LIMITS
 from quoit.engine.planner import plan_batches
-from quoit.ort.session import ERRORS_ONLY, ONNX_NAMES, feed, graph_name, onnxruntime
+from quoit.ort.probe import graph_name
+from quoit.ort.sessions import open_session
 from quoit.text.tokenizer import TextTokenizer
 
 RUNS = 2
@@ -37,23 +39,17 @@ OTHER = "other"
 
 def profile(artifact: Artifact, precision: Precision, texts: list[str], threads: int) -> dict[str, float]:
     """The share of each kind in the time of all nodes, for texts that make one batch or several."""
-    module = onnxruntime()
-    options = module.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.enable_profiling = True
-    options.log_severity_level = ERRORS_ONLY
     tokenizer = TextTokenizer.load(artifact.path(artifact.manifest.tokenizer), artifact.manifest)
     variant = artifact.variant(precision)
     graph = variant.graph(graph_name(variant, "cpu"))
     assert graph is not None
     batches = list(plan_batches(tokenizer.encode(texts).ids, CPU_LIMITS))
     with tempfile.TemporaryDirectory() as place:
-        options.profile_file_prefix = f"{place}/profile"
-        session = module.InferenceSession(str(artifact.path(graph)), options, providers=[ONNX_NAMES["cpu"]])
+        session = open_session(artifact.path(graph), threads=threads, profile_prefix=f"{place}/profile")
         answer = session.get_outputs()[0].name
         for _ in range(1 + RUNS):
             for batch in batches:
-                session.run([answer], feed(batch))
+                session.run([answer], make_inputs(batch))
         events = json.loads(Path(session.end_profiling()).read_text())
     return shares(behind(events, len(batches)))
 

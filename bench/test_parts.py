@@ -15,7 +15,7 @@ from bench.texts import read_texts
 from bench.workloads import Workload, equal, log_normal
 from quoit import Embedder
 from quoit.artifact import Artifact, Precision
-from quoit.engine.pipeline import CPU_LIMITS
+from quoit.engine.limits import CPU_LIMITS
 from quoit.engine.planner import plan_batches
 from quoit.engine.pooling import Dtype, Output, calibration_ranges, finish
 from quoit.text.tokenizer import TextTokenizer
@@ -77,9 +77,10 @@ def test_session(
     precision: Precision,
     workload: Workload,
 ) -> None:
+    pipeline = embedders(precision).pipeline
     batch = next(plan_batches(workload.rows, CPU_LIMITS))
-    session = embedders(precision).pipeline.session
-    run(benchmark, lambda: session.run(batch), tokens=len(batch.input_ids))
+    inputs = pipeline.layout.make_inputs(batch)
+    run(benchmark, lambda: pipeline.session.run(inputs), tokens=batch.stream_tokens)
 
 
 @pytest.mark.parametrize("dim", [256, 1024])

@@ -13,7 +13,7 @@ from quoit.artifact import Artifact, EmbeddingContract, Precision, digest, open_
 from quoit.engine.pipeline import Advance, Pipeline
 from quoit.engine.pooling import DtypeLike, Output, Ranges, Vectors, finish
 from quoit.engine.profile import Goal
-from quoit.ort.session import ProviderRequest
+from quoit.ort.providers import ProviderRequest
 from quoit.text.containers import each_text, list_texts
 from quoit.text.prompts import check_text, document_prompt, plain_prompt, query_prompt, render
 from quoit.text.tokenizer import Truncation

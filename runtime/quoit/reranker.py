@@ -13,7 +13,7 @@ from quoit.artifact import Artifact, Precision, RerankContract, open_artifact
 from quoit.engine.pipeline import Advance, Pipeline
 from quoit.engine.profile import Goal
 from quoit.engine.scoring import Activation, Scores, activate, best_first, check_activation, check_finite, check_top_k
-from quoit.ort.session import ProviderRequest
+from quoit.ort.providers import ProviderRequest
 from quoit.text.containers import Pairs, each_pair, list_pairs, list_texts
 from quoit.text.prompts import Pair, Separator, check_text, render_pairs, rerank_prompt
 from quoit.text.tokenizer import Truncation

@@ -76,15 +76,15 @@ def onnx_session(graph: Path) -> Callable[[NDArray[np.uint32]], NDArray[np.float
     """A graph that was never measured, run on a row of ids."""
     import onnxruntime
 
-    from quoit.engine.pipeline import CPU_LIMITS
+    from quoit.engine.layouts.packed import make_inputs
+    from quoit.engine.limits import CPU_LIMITS
     from quoit.engine.planner import plan_batches
-    from quoit.ort.session import feed
 
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
 
     def run(row: NDArray[np.uint32]) -> NDArray[np.float32]:
         (batch,) = plan_batches([row], CPU_LIMITS)
-        found: NDArray[np.float32] = session.run(None, feed(batch))[0]
+        found: NDArray[np.float32] = session.run(None, make_inputs(batch))[0]
         return found
 
     return run

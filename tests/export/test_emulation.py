@@ -11,7 +11,7 @@ from onnx_ir.tape import Tape
 
 from quoit import Embedder
 from quoit.artifact import Artifact, Precision
-from quoit.ort.session import onnxruntime
+from quoit.ort.module import onnxruntime
 from quoit_export.graph.emulation import emulate
 from quoit_export.verify.parity import parity_texts
 

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from onnx_ir.tape import Tape
 
 from quoit.artifact import Architecture, Artifact, Precision
-from quoit.engine.pipeline import CPU_LIMITS
+from quoit.engine.layouts.packed import make_inputs
+from quoit.engine.limits import CPU_LIMITS
 from quoit.engine.planner import plan_batches
-from quoit.ort.session import ONNX_NAMES, feed, onnxruntime
+from quoit.ort.module import onnxruntime
+from quoit.ort.sessions import ONNX_NAMES
 from quoit.text.tokenizer import TextTokenizer
 from quoit_export.build.staging import Staging, bare_manifest, variant_model
 from quoit_export.checkpoint.checkpoint import open_checkpoint, tensor_shapes
@@ -61,7 +63,7 @@ def test_a_graph_gives_the_same_bits_whole_in_pieces_and_before_it_is_written(
     rows = TextTokenizer.load(checkpoint.tokenizer_file, bare).encode(held_out().texts).ids
     batches = list(plan_batches(rows, CPU_LIMITS))
     session = onnxruntime().InferenceSession(str(graph), providers=[ONNX_NAMES["cpu"]])
-    expected = [session.run(None, feed(batch))[0] for batch in batches]
+    expected = [session.run(None, make_inputs(batch))[0] for batch in batches]
     monkeypatch.setattr(layerwise, "PIECE_BYTES", most)
     # bf16 is always written before it is run, and onnxruntime takes no tensors of that type from numpy.
     authored = [] if precision == "bf16" else [variant_model(checkpoint, precision)]
@@ -115,7 +117,7 @@ def test_memory_does_not_grow_with_the_layers() -> None:
         # An output that is kept must not keep the rest of what its piece computed.
         model = authored(layers)
         model.graph.outputs.extend(boundary.values[0] for boundary in find_boundaries(model.graph))
-        kept = [found for _, found in run(model, [feed(batch)], "test", 9 << 20)]
+        kept = [found for _, found in run(model, [make_inputs(batch)], "test", 9 << 20)]
         assert sum(map(len, kept)) == 1 + 4 * layers, (
             "the answer, and of each layer two streams and the keys and values to keep"
         )

@@ -13,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from quoit.artifact import Artifact, GraphName
-from quoit.engine.pipeline import CPU_LIMITS
+from quoit.engine.layouts.packed import make_inputs
+from quoit.engine.limits import CPU_LIMITS
 from quoit.engine.planner import plan_batches
-from quoit.ort.session import feed, int8_is_exact
+from quoit.ort.probe import int8_is_exact
 from quoit_export.precisions.encoders import INTEGER_PRODUCT
 from quoit_export.verify.layerwise import run
 from quoit_export.verify.parity import held_out, load_variant, parity_rows
@@ -38,7 +39,7 @@ def products(artifact: Artifact, graph: GraphName) -> list[Product]:
                 left.type = ir.TensorType(ir.DataType.UINT8)
                 model.graph.outputs.append(left)
             weights.setdefault(str(left.name), []).append(right.const_value.numpy())
-    feeds = [feed(batch) for batch in plan_batches(parity_rows(artifact, held_out())[:TEXTS], CPU_LIMITS)]
+    feeds = [make_inputs(batch) for batch in plan_batches(parity_rows(artifact, held_out())[:TEXTS], CPU_LIMITS)]
     outputs: list[dict[str, NDArray[Any]]] = [found for _, found in run(model, feeds, "products")]
     return [(found[name], weight) for found in outputs for name in weights for weight in weights[name]]
 

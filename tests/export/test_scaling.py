@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from bench.adversaries import OVERFLOWING, write_adversary
 from quoit import Embedder
 from quoit.artifact import Artifact, Calibration, Scaling
-from quoit.engine.pipeline import CPU_LIMITS
+from quoit.engine.layouts.packed import make_inputs
+from quoit.engine.limits import CPU_LIMITS
 from quoit.engine.planner import plan_batches
-from quoit.ort.session import ONNX_NAMES, feed, onnxruntime
+from quoit.ort.module import onnxruntime
+from quoit.ort.sessions import ONNX_NAMES
 from quoit.text.tokenizer import Ids
 from quoit_export.build.staging import GRAPH, Staging, bare_manifest, variant_model
 from quoit_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
@@ -56,7 +58,7 @@ def states(checkpoint: Checkpoint, rows: list[Ids], scaled: Scaled | None = None
     """The float32 graph's answers."""
     model = ir.to_proto(variant_model(checkpoint, "fp32", scaled)).SerializeToString()
     session: Any = onnxruntime().InferenceSession(model, providers=[ONNX_NAMES["cpu"]])
-    found = [session.run(None, feed(batch))[0] for row in rows for batch in plan_batches([row], CPU_LIMITS)]
+    found = [session.run(None, make_inputs(batch))[0] for row in rows for batch in plan_batches([row], CPU_LIMITS)]
     return np.concatenate(found)
 
 

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
 
 from quoit.artifact import GRAPHS, Artifact, GraphName, Precision
+from quoit.engine.layouts import find_layout, padded
 from quoit.engine.planner import Batch, Limits, plan_batches
-from quoit.ort.session import ONNX_NAMES, feed, onnxruntime
+from quoit.ort.module import onnxruntime
+from quoit.ort.sessions import ONNX_NAMES
 from quoit_export.build.staging import variant_model
 from quoit_export.checkpoint.checkpoint import open_checkpoint
 from quoit_export.graph.attention import Attention, packing
-from quoit_export.graph.targets import CUDA, make_inputs
+from quoit_export.graph.targets import CUDA, declare_inputs
 from quoit_export.precisions.encoders import MICROSOFT, Author
 
 FLOAT = ir.DataType.FLOAT
@@ -43,7 +45,7 @@ RUN_BY_CUDA = {
     "SkipSimplifiedLayerNormalization",
 }
 """Nodes with a CUDA kernel of 16 bits and no other place to run; among them none that computes a shape."""
-LIMITS = Limits(stream_tokens=400, rectangle_tokens=1000, tiled_from=1 << 62)
+LIMITS = Limits(stream_tokens=400, rectangle_tokens=1000)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +109,7 @@ def test_no_node_needs_the_cpu(artifact: Artifact, precision: Precision) -> None
 @pytest.mark.parametrize("precision", ON_CUDA)
 def test_inputs_are_those_that_the_runtime_feeds(artifact: Artifact, precision: Precision) -> None:
     (batch,) = plan_batches([[1, 2, 3], [1, 2]], LIMITS)
-    fed = feed(batch, "cuda")
+    fed = padded.make_inputs(batch)
     graph = cuda_graph(artifact, precision).graph
     assert [value.name for value in graph.input] == list(fed)
     kinds = [onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type) for value in graph.input]
@@ -126,7 +128,7 @@ def test_only_tokens_and_last_rows_are_gathered(artifact: Artifact, precision: P
 def test_cuda_is_fed_rows_side_by_side() -> None:
     """Each with its last token repeated behind its end, and the places of the last ones."""
     (batch,) = plan_batches([[7, 8, 9], [7, 8]], LIMITS)
-    fed = feed(batch, "cuda")
+    fed = padded.make_inputs(batch)
     assert fed["input_ids"].tolist() == [7, 8, 8, 7, 8, 9]
     assert fed["last_row"].tolist() == [1, 5]
     assert fed["row_lengths"].tolist() == [1, 2]
@@ -151,7 +153,7 @@ def test_onnxruntime_reads_it_and_types_agree(artifact: Artifact) -> None:
     session: Any = onnxruntime().InferenceSession(str(file), providers=[ONNX_NAMES["cpu"]])
     (batch,) = plan_batches([[1, 2, 3]], LIMITS)
     with pytest.raises(Exception, match="q_norm_weight"):
-        session.run(None, feed(batch, "cuda"))
+        session.run(None, padded.make_inputs(batch))
 
 
 def test_onnxruntime_finds_the_types_of_int4_to_agree(artifact: Artifact) -> None:
@@ -194,7 +196,7 @@ def take_apart(model: ir.Model, artifact: Artifact) -> None:
     for node in [node for node in graph if node.op_type == "GroupQueryAttention"]:
         author = Author(lambda name: np.empty(0))
         author.names.update({"taken": id(node)})
-        attention = Attention(author, numbers, FLOAT, FLOAT, make_inputs(CUDA, numbers), 1, CUDA)
+        attention = Attention(author, numbers, FLOAT, FLOAT, declare_inputs(CUDA, numbers), 1, CUDA)
         (packed, lengths, longest, cos, sin, *_), norms = [v for v in node.inputs if v is not None], node.inputs[14:]
         parts = attention.split(packed)
         normed = []
@@ -223,10 +225,10 @@ def take_apart(model: ir.Model, artifact: Artifact) -> None:
         graph.remove(node, safe=True)
 
 
-def answers(model: ir.Model, batches: Iterator[Batch], provider: Any) -> list[NDArray[np.float32]]:
+def answers(model: ir.Model, batches: Iterator[Batch], layout: str) -> list[NDArray[np.float32]]:
     serialized = ir.to_proto(model).SerializeToString()
     session: Any = onnxruntime().InferenceSession(serialized, providers=[ONNX_NAMES["cpu"]])
-    return [session.run(None, feed(batch, provider))[0] for batch in batches]
+    return [session.run(None, find_layout(layout).make_inputs(batch))[0] for batch in batches]
 
 
 @pytest.mark.parametrize("share_prefixes", [True, False])
@@ -238,11 +240,11 @@ def test_taken_apart_it_gives_the_cpu_graphs_answers(
     generator = np.random.default_rng(0)
     rows = [generator.integers(0, 256, length).tolist() for length in (1, 2, 9, 40, 130)]
     rows += [[*rows[3], 7, 8], [*rows[3][:20], 9]]
-    limits = Limits(400, 1000, 1 << 62, share_prefixes)
+    limits = Limits(400, 1000, share_prefixes=share_prefixes)
     cuda = variant_model(checkpoint, "fp32", target=CUDA)
     take_apart(cuda, byte_artifact)
     cpu = variant_model(checkpoint, "fp32")
-    found = answers(cuda, plan_batches(rows, limits), "cuda")
-    expected = answers(cpu, plan_batches(rows, limits), "cpu")
+    found = answers(cuda, plan_batches(rows, limits), "padded")
+    expected = answers(cpu, plan_batches(rows, limits), "packed")
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=2e-5)

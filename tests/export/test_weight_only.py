@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from quoit.artifact import Artifact
-from quoit.ort.session import ONNX_NAMES, onnxruntime
+from quoit.ort.module import onnxruntime
+from quoit.ort.sessions import ONNX_NAMES
 from quoit_export.graph.emulation import emulate
 from quoit_export.precisions.blocks import BLOCK
 from quoit_export.precisions.encoders import ENCODINGS, Author, Int4Encoding, Int8Encoding, Rows

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fuzzing import fuzz
-from quoit.engine.planner import Batch, Limits, plan_batches
+from quoit.engine.layouts import packed
+from quoit.engine.planner import Batch, Limits, PaddingLimit, plan_batches
 
 Row = tuple[int, ...]
 LARGEST_ID = 2**32 - 1
@@ -18,10 +19,9 @@ LIMITS = st.builds(
     Limits,
     stream_tokens=st.integers(1, 40) | st.just(10_000),
     rectangle_tokens=st.integers(1, 80) | st.just(100_000),
-    tiled_from=st.integers(1, 12) | st.just(1 << 62),
+    tiled_from=st.none() | st.integers(1, 12),
     share_prefixes=st.booleans(),
-    most_padding=st.sampled_from([1.0, 1.0, 0.5, 0.1, 0.0]),
-    padded_tokens=st.integers(0, 40),
+    padding=st.none() | st.builds(PaddingLimit, st.sampled_from([1.0, 0.5, 0.1, 0.0]), st.integers(0, 40)),
 )
 
 
@@ -55,9 +55,10 @@ def behind_prefixes(draw: st.DrawFn) -> tuple[list[Row], Row]:
 def sequences(batch: Batch, prefix: Row) -> list[Row]:
     """The ids of each sequence, read back through attention_index."""
     assert batch.prefix_tokens in (0, len(prefix))
-    ids = [*prefix[: batch.prefix_tokens], *batch.input_ids.tolist()]
-    lengths = (batch.row_lengths + 1).tolist()
-    return [tuple(ids[at] for at in index[:n]) for index, n in zip(batch.attention_index, lengths, strict=True)]
+    inputs = packed.make_inputs(batch)
+    ids = [*prefix[: batch.prefix_tokens], *inputs["input_ids"].tolist()]
+    rows = zip(inputs["attention_index"], batch.rows, strict=True)
+    return [tuple(ids[at] for at in index[: len(row)]) for index, row in rows]
 
 
 def answers(batches: list[Batch], prefix: Row) -> Iterator[tuple[int, Row]]:
@@ -89,17 +90,19 @@ def test_limits_hold_but_for_single_rows_and_a_row_is_tiled_by_its_own_length(
     for batch in plan_batches(rows, limits, prefix):
         found = sequences(batch, prefix)
         if len(found) > 1:
-            assert batch.attention_index.size <= limits.rectangle_tokens
-            assert len(batch.input_ids) <= limits.stream_tokens
-            size = batch.attention_index.size
-            assert size <= limits.padded_tokens or size - sum(map(len, found)) <= limits.most_padding * size
-        assert all((len(row) >= limits.tiled_from) == batch.tiled_attention for row in found)
+            size = len(batch.rows) * batch.width
+            assert size <= limits.rectangle_tokens
+            assert batch.stream_tokens <= limits.stream_tokens
+            padding, bound = size - sum(map(len, found)), limits.padding
+            assert bound is None or size <= bound.free_positions or padding <= bound.max_share * size
+        tiled_from = 1 << 62 if limits.tiled_from is None else limits.tiled_from
+        assert all((len(row) >= tiled_from) == batch.is_tiled for row in found)
         distinct = {row[:end] for row in found for end in range(1, len(row) + 1)}
-        if not batch.tiled_attention:
+        if not batch.is_tiled:
             distinct = (distinct - {prefix[:end] for end in range(1, len(prefix) + 1)}) | {*found}
-        assert len(batch.input_ids) == (len(distinct) if limits.share_prefixes else sum(map(len, found)))
+        assert batch.stream_tokens == (len(distinct) if limits.share_prefixes else sum(map(len, found)))
         assert len(found) == len(set(found))
-        if not limits.share_prefixes or batch.tiled_attention:
+        if not limits.share_prefixes or batch.is_tiled:
             assert batch.prefix_tokens == 0
 
 
@@ -109,26 +112,24 @@ def test_every_stream_row_has_one_place_with_its_own_past(case: tuple[list[Row],
     """A stream row stands where `stream_slot` says, at its own position, behind the tokens it follows in every row."""
     rows, prefix = case
     for batch in plan_batches(rows, limits, prefix):
-        longest = batch.attention_index.shape[1]
-        lengths = batch.row_lengths + 1
-        stream = batch.prefix_tokens + np.arange(len(batch.input_ids))
-        attended = batch.attended_lengths + 1
+        inputs = packed.make_inputs(batch)
+        index_of, slots = inputs["attention_index"], inputs["stream_slot"]
+        longest = index_of.shape[1]
+        lengths = np.array([len(row) for row in batch.rows])
+        stream = batch.prefix_tokens + np.arange(batch.stream_tokens)
+        attended = inputs["row_lengths"] + 1
         assert longest == attended.max()
         for seen, tokens in zip(attended.tolist(), lengths.tolist(), strict=True):
-            assert (
-                seen == tokens
-                if not batch.tiled_attention
-                else (seen > tokens and seen % 16 == 0 and seen <= tokens + 16)
-            )
-        assert len(set(batch.stream_slot.tolist())) == len(batch.stream_slot) == len(batch.input_ids)
-        sequence, position = np.divmod(batch.stream_slot, longest)
+            assert seen == tokens if not batch.is_tiled else (seen > tokens and seen % 16 == 0 and seen <= tokens + 16)
+        assert len(set(slots.tolist())) == len(slots) == len(inputs["input_ids"]) == batch.stream_tokens
+        sequence, position = np.divmod(slots, longest)
         assert (position < lengths[sequence]).all()
-        assert (batch.attention_index[sequence, position] == stream).all()
+        assert (index_of[sequence, position] == stream).all()
         places = [*range(batch.prefix_tokens), *position.tolist()]
-        ids = [*prefix[: batch.prefix_tokens], *batch.input_ids.tolist()]
+        ids = [*prefix[: batch.prefix_tokens], *inputs["input_ids"].tolist()]
         past: dict[int, Row] = {}
-        for number, (index, length) in enumerate(zip(batch.attention_index, lengths, strict=True)):
-            assert batch.prefix_tokens + batch.last_row[number] == index[length - 1]
+        for number, (index, length) in enumerate(zip(index_of, lengths, strict=True)):
+            assert batch.prefix_tokens + inputs["last_row"][number] == index[length - 1]
             assert (index[length:] == index[length - 1]).all()
             for end, row in enumerate(index[:length].tolist()):
                 assert places[row] == end

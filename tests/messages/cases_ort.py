@@ -94,7 +94,7 @@ def no_device(world: World) -> object:
 
 
 def measure_where_int8_saturates(world: World) -> object:
-    world.patch.setattr("quoit.ort.session.int8_is_exact", lambda: False)  # for CPUs where it is exact
+    world.patch.setattr("quoit.ort.probe.int8_is_exact", lambda: False)  # for CPUs where it is exact
     return world.export("int8")
 
 

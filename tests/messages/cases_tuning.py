@@ -9,7 +9,7 @@ from messages.triggers import Document, load
 from quoit import Embedder, InputError
 from quoit.artifact import read_artifact
 from quoit.engine.profile import TUNING_FORMAT, Place, Setting, Tuning
-from quoit.ort.session import choose
+from quoit.ort.providers import choose
 
 
 def bench_without_a_cache(world: World) -> list[str]:

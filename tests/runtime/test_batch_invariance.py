@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from oracle import make_model, save_checkpoint
 from quoit import Embedder, Reranker
 from quoit.artifact import Precision, Task
-from quoit.engine.pipeline import CPU_LIMITS
-from quoit.ort.session import onnxruntime
+from quoit.engine.limits import TILED_FROM
+from quoit.ort.module import onnxruntime
 from quoit.text.prompts import render_pairs
 from quoit_export.checkpoint.checkpoint import open_checkpoint
 from quoit_export.export import Request, publish
@@ -88,7 +88,7 @@ def tile_rows(head_dim: int) -> int:
 
 def edges(head_dim: int) -> list[int]:
     """Two lengths to each side of the end of every tile, and of the longest row without tiles."""
-    ends = {*range(0, LONGEST, tile_rows(head_dim)), CPU_LIMITS.tiled_from - 1}
+    ends = {*range(0, LONGEST, tile_rows(head_dim)), TILED_FROM - 1}
     return sorted({end + step for end in ends for step in (-1, 0, 1, 2)} & {*range(SHORTEST, LONGEST + 1)})
 
 

@@ -26,7 +26,7 @@ from quoit.artifact import MANIFEST, Artifact, EmbeddingContract, RerankContract
 from quoit.cli.main import main
 from quoit.cli.options import MODEL_VARIABLE
 from quoit.cli.process import is_interrupt
-from quoit.ort.session import int8_is_exact
+from quoit.ort.probe import int8_is_exact
 from quoit_export.cli import main as export_main
 from support import Embedders
 

@@ -10,7 +10,7 @@ import pytest
 
 from quoit import Embedder, ProviderError, Reranker
 from quoit.artifact import Artifact, GraphName, Precision
-from quoit.engine.pipeline import CPU_LIMITS, cuda_limits
+from quoit.engine.limits import CPU_LIMITS, cuda_limits
 from quoit.engine.planner import plan_batches
 from quoit.ort.cuda import (
     LEAST_STREAM_TOKENS,
@@ -22,7 +22,10 @@ from quoit.ort.cuda import (
     stream_tokens,
     token_bytes,
 )
-from quoit.ort.session import CUDA_OPTIONS, ONNX_NAMES, PREFERRED, onnxruntime_version
+from quoit.ort.module import onnxruntime_version
+from quoit.ort.providers import PREFERRED
+from quoit.ort.session import CUDA_OPTIONS
+from quoit.ort.sessions import ONNX_NAMES
 from quoit_export.verify.parity import FLOORS, Questions, answer, held_out, parity_texts
 from random_checkpoint import SHAPES
 
@@ -112,11 +115,11 @@ def test_cuda_takes_larger_batches_than_a_cpu_without_tiles_or_much_padding() ->
     limits = cuda_limits(SMALLEST, 24 * GIB)
     assert limits.stream_tokens > CPU_LIMITS.stream_tokens
     assert limits.rectangle_tokens == limits.stream_tokens
-    assert limits.tiled_from > 40_960
+    assert limits.tiled_from is None
     assert not limits.share_prefixes
     lengths = np.random.default_rng(0).lognormal(4.5, 0.7, 2000).astype(int) + 1
     batches = list(plan_batches([[number] * length for number, length in enumerate(lengths)], limits))
-    assert sum(batch.attention_index.size for batch in batches) < 1.13 * lengths.sum()
+    assert sum(len(batch.rows) * batch.width for batch in batches) < 1.13 * lengths.sum()
     assert len(batches) < 3 * lengths.sum() / limits.stream_tokens + 10
 
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from quoit.artifact import MANIFEST, Artifact, read_artifact, write_manifest
 from quoit.cli.doctor import Finding, examine
-from quoit.ort.session import int8_is_exact
+from quoit.ort.probe import int8_is_exact
 
 CHECKS = [
     *("machine", "files", "onnxruntime", "provider", "precision", "int8 arithmetic", "load"),

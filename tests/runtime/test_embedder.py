@@ -13,14 +13,14 @@ from tokenizers import Tokenizer
 
 from quoit import Embedder, InputError
 from quoit.artifact import Artifact, Precision
-from quoit.engine.pipeline import CPU_LIMITS, WINDOW_TEXTS, take_windows
+from quoit.engine.limits import TILED_FROM
+from quoit.engine.pipeline import WINDOW_TEXTS, take_windows
 from quoit.engine.planner import Limits
 from quoit.text.tokenizer import Truncation
 from quoit_export.verify.parity import parity_texts
 from support import Embedders, Ids, Oracle, Vectors
 
 PARITY = 2e-6
-TILED_FROM = CPU_LIMITS.tiled_from
 
 
 def mixed_texts() -> list[str]:

@@ -1,99 +1,20 @@
 """What a plan promises, on several hundred random sets of rows."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import replace
 from itertools import pairwise
 from math import log2
 
 import numpy as np
 import pytest
 
-from quoit.engine.planner import CLASSES_PER_DOUBLING, Batch, Ids, Limits, common_prefix, plan_batches
-
-CASES = 400
-LARGEST_ID = 2**31
-Row = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Case:
-    """Rows, limits and the plan that was made of them."""
-
-    seed: int
-    rows: list[Row]
-    limits: Limits
-    batches: list[Batch]
-
-
-def random_rows(generator: np.random.Generator) -> list[Row]:
-    """Rows of few or many ids, short or long, among them continuations, prefixes and copies of others."""
-    ids = generator.choice([1, 2, 3, 50, 151_669, LARGEST_ID])
-    longest = generator.choice([1, 4, 12, 40])
-    rows: list[Row] = []
-    for _ in range(generator.integers(1, 60)):
-        row = generator.integers(0, ids, generator.integers(1, longest + 1)).tolist()
-        if rows and generator.random() < 0.5:
-            other = rows[generator.integers(len(rows))]
-            kept = other[: generator.integers(1, len(other) + 1)]
-            row = [*kept, *row] if generator.random() < 0.5 else kept
-        rows.append(tuple(row))
-    return rows
-
-
-def random_limits(generator: np.random.Generator) -> Limits:
-    return Limits(
-        stream_tokens=int(generator.choice([1, 8, 64, 512])),
-        rectangle_tokens=int(generator.choice([1, 16, 128, 2048])),
-        tiled_from=int(generator.choice([1, 5, 20, 1000])),
-        share_prefixes=bool(generator.random() < 0.7),
-    )
-
-
-@cache
-def cases() -> tuple[Case, ...]:
-    """The random cases, planned."""
-    found = []
-    for seed in range(CASES):
-        generator = np.random.default_rng(seed)
-        rows, limits = random_rows(generator), random_limits(generator)
-        if generator.random() < 0.5:
-            limits = replace(limits, max_positions=max(map(len, rows)) + int(generator.integers(20)))
-        found.append(Case(seed, rows, limits, list(plan_batches(rows, limits))))
-    return tuple(found)
-
-
-def rows_of(batch: Batch) -> list[Row]:
-    """The ids of each sequence of a batch, read back through attention_index."""
-    lengths = batch.row_lengths + 1
-    return [
-        tuple(batch.input_ids[index[:length]].tolist())
-        for index, length in zip(batch.attention_index, lengths, strict=True)
-    ]
-
-
-def prefixes(rows: Sequence[Row]) -> set[Row]:
-    """Every distinct beginning of the rows."""
-    return {row[:end] for row in rows for end in range(1, len(row) + 1)}
+from plans import CASES, LARGEST_ID, Row, cases, positions, prefixes, rows_of, stream_size
+from quoit.engine.planner import CLASSES_PER_DOUBLING, Ids, Limits, PaddingLimit, common_prefix, plan_batches
 
 
 def length_class(row: Row) -> int:
     """The class of length by which rows are ordered."""
     return round(CLASSES_PER_DOUBLING * log2(len(row)))
-
-
-def positions(tokens: int, limits: Limits) -> int:
-    """The positions of a row that attention sees."""
-    if tokens < limits.tiled_from:
-        return tokens
-    padded = next(number for number in range(tokens + 1, tokens + 17) if number % 16 == 0)
-    return padded if limits.max_positions is None else min(padded, limits.max_positions)
-
-
-def stream_size(rows: Sequence[Row], limits: Limits) -> int:
-    """The tokens that a batch of distinct rows must compute."""
-    return len(prefixes(rows)) if limits.share_prefixes else sum(map(len, rows))
 
 
 def test_every_text_is_answered_once() -> None:
@@ -121,11 +42,7 @@ def test_a_shared_prefix_is_in_the_stream_once() -> None:
         if not case.limits.share_prefixes:
             continue
         for batch in case.batches:
-            place: dict[Row, int] = {}
-            for row, index in zip(rows_of(batch), batch.attention_index.tolist(), strict=True):
-                for end in range(1, len(row) + 1):
-                    assert place.setdefault(row[:end], index[end - 1]) == index[end - 1], case.seed
-            assert sorted(place.values()) == list(range(len(batch.input_ids))), case.seed
+            assert batch.stream_tokens == len(prefixes(rows_of(batch))), case.seed
 
 
 def test_without_sharing_every_token_is_in_the_stream() -> None:
@@ -133,10 +50,8 @@ def test_without_sharing_every_token_is_in_the_stream() -> None:
         if case.limits.share_prefixes:
             continue
         for batch in case.batches:
-            rows = rows_of(batch)
-            used = [index[: len(row)] for row, index in zip(rows, batch.attention_index, strict=True)]
-            assert np.concatenate(used).tolist() == list(range(sum(map(len, rows)))), case.seed
-            assert len(batch.input_ids) == sum(map(len, rows)), case.seed
+            assert not any(batch.shared_tokens), case.seed
+            assert batch.stream_tokens == sum(map(len, rows_of(batch))), case.seed
 
 
 def test_limits_are_kept_except_for_a_single_row() -> None:
@@ -144,10 +59,10 @@ def test_limits_are_kept_except_for_a_single_row() -> None:
     for case in cases():
         for batch in case.batches:
             within = (
-                len(batch.input_ids) <= case.limits.stream_tokens
-                and batch.attention_index.size <= case.limits.rectangle_tokens
+                batch.stream_tokens <= case.limits.stream_tokens
+                and len(batch.rows) * batch.width <= case.limits.rectangle_tokens
             )
-            assert within or len(batch.attention_index) == 1, case.seed
+            assert within or len(batch.rows) == 1, case.seed
             kept, alone = kept + within, alone + (not within)
     assert kept > CASES
     assert alone > CASES
@@ -155,7 +70,7 @@ def test_limits_are_kept_except_for_a_single_row() -> None:
 
 def test_a_batch_ends_only_where_the_next_row_does_not_fit() -> None:
     for case in cases():
-        tiled_from = case.limits.tiled_from
+        tiled_from = case.limits.tiled_from or LARGEST_ID
         for batch, following in pairwise(case.batches):
             rows = rows_of(batch)
             candidate = min(rows_of(following), key=lambda row: (len(row) < tiled_from, -length_class(row), row))
@@ -172,9 +87,9 @@ def test_a_batch_never_mixes_tiled_and_other_rows() -> None:
     tiled = 0
     for case in cases():
         for batch in case.batches:
-            wants_tiles = {len(row) >= case.limits.tiled_from for row in rows_of(batch)}
-            assert wants_tiles == {batch.tiled_attention}, case.seed
-            tiled += batch.tiled_attention
+            wants_tiles = {len(row) >= (case.limits.tiled_from or LARGEST_ID) for row in rows_of(batch)}
+            assert wants_tiles == {batch.is_tiled}, case.seed
+            tiled += batch.is_tiled
     assert tiled > CASES
 
 
@@ -193,16 +108,16 @@ def test_padding_is_bounded_where_a_batch_is_large_enough() -> None:
     """A batch ends where one row more would be too short for it; rows come by length, those that begin alike apart."""
     lengths = np.random.default_rng(0).integers(1, 200, 400)
     rows = [(number % 3, *[number] * (length - 1)) for number, length in enumerate(lengths)]
-    limits = Limits(4000, 4000, 1000, share_prefixes=False, most_padding=0.1, padded_tokens=300)
+    limits = Limits(4000, 4000, 1000, share_prefixes=False, padding=PaddingLimit(0.1, free_positions=300))
     batches = list(plan_batches(rows, limits))
     found = [[len(row) for row in rows_of(batch)] for batch in batches]
     for one, other in pairwise(found):
         assert min(one) >= max(other)
         size, more = max(one) * (len(one) + 1), sum(one) + max(other)
         assert size > 4000 or (size > 300 and size - more > 0.1 * size)
-    wasted = [batch.attention_index.size - sum(each) for batch, each in zip(batches, found, strict=True)]
+    wasted = [len(batch.rows) * batch.width - sum(each) for batch, each in zip(batches, found, strict=True)]
     assert sum(wasted) < 0.1 * sum(map(sum, found))
-    unbounded = list(plan_batches(rows, replace(limits, most_padding=1.0)))
+    unbounded = list(plan_batches(rows, replace(limits, padding=None)))
     assert len(unbounded) < len(batches)
 
 
@@ -221,30 +136,7 @@ def test_rows_longer_than_those_before_them_stay_within_the_rectangle() -> None:
     """A shorter row may come first in a batch, and the width that counts is that of the longest."""
     rows = [(0,) * 60 + (number,) * length for number, length in ((1, 1), (2, 4), (3, 8))]
     batches = list(plan_batches(rows, Limits(1000, 130, 1000)))
-    assert [batch.attention_index.shape for batch in batches] == [(2, 64), (1, 68)]
-
-
-def test_stream_slot_inverts_attention_index() -> None:
-    for case in cases():
-        for batch in case.batches:
-            width = batch.attention_index.shape[1]
-            through = batch.attention_index.ravel()[batch.stream_slot]
-            assert through.tolist() == list(range(len(batch.input_ids))), case.seed
-            row, position = np.divmod(batch.stream_slot, width)
-            assert (position <= batch.row_lengths[row]).all(), "a slot must be a token, not padding"
-
-
-def test_last_row_is_the_last_token_and_padding_repeats_it() -> None:
-    for case in cases():
-        for batch in case.batches:
-            for last, length, index in zip(batch.last_row, batch.row_lengths, batch.attention_index, strict=True):
-                assert (index[length:] == last).all(), case.seed
-
-
-def test_row_lengths_are_tight() -> None:
-    for case in cases():
-        for batch in case.batches:
-            assert batch.row_lengths.max() + 1 == max(map(len, rows_of(batch))), case.seed
+    assert [(len(batch.rows), batch.width) for batch in batches] == [(2, 64), (1, 68)]
 
 
 def test_attention_sees_padding_of_tiled_rows_alone() -> None:
@@ -253,9 +145,9 @@ def test_attention_sees_padding_of_tiled_rows_alone() -> None:
     for case in cases():
         for batch in case.batches:
             seen = [positions(len(row), case.limits) for row in rows_of(batch)]
-            assert (batch.attended_lengths + 1).tolist() == seen, case.seed
-            assert batch.attention_index.shape[1] == max(seen), case.seed
-            padded += batch.tiled_attention
+            assert batch.positions.tolist() == seen, case.seed
+            assert batch.width == max(seen), case.seed
+            padded += batch.is_tiled
     assert padded > CASES
 
 
@@ -279,22 +171,14 @@ def test_the_padding_of_a_tiled_row(tokens: int, most: int | None, expected: int
     assert Limits(512, 2048, tiled_from=385, max_positions=most).attended_positions(tokens) == expected
 
 
-def test_the_arrays_have_the_graphs_types() -> None:
-    for case in cases()[:40]:
-        for batch in case.batches:
-            assert batch.row_lengths.dtype == batch.attended_lengths.dtype == np.int32
-            arrays = (batch.input_ids, batch.attention_index, batch.stream_slot, batch.last_row)
-            assert {array.dtype for array in (*arrays, batch.texts, batch.output_row)} == {np.dtype(np.int64)}
-
-
 def test_the_plan_does_not_depend_on_the_order_of_the_rows() -> None:
     for case in cases()[:100]:
         order = np.random.default_rng(case.seed).permutation(len(case.rows))
         shuffled = list(plan_batches([case.rows[i] for i in order], case.limits))
         assert len(shuffled) == len(case.batches), case.seed
         for batch, other in zip(case.batches, shuffled, strict=True):
-            np.testing.assert_array_equal(batch.input_ids, other.input_ids)
-            np.testing.assert_array_equal(batch.attention_index, other.attention_index)
+            assert rows_of(batch) == rows_of(other)
+            assert batch.shared_tokens == other.shared_tokens
             assert sorted(order[other.texts].tolist()) == sorted(batch.texts.tolist()), case.seed
 
 
@@ -312,7 +196,7 @@ def test_large_ids_are_sorted_as_numbers() -> None:
     rows = [(first, second) for first in ids for second in ids]
     (batch,) = plan_batches(rows[::-1], Limits(10_000, 10_000, 1000))
     assert rows_of(batch) == rows
-    assert len(batch.input_ids) == len(ids) + len(rows)
+    assert batch.stream_tokens == len(ids) + len(rows)
     for case in cases():
         for planned in case.batches:
             assert rows_of(planned) == sorted(rows_of(planned)), case.seed
@@ -320,6 +204,17 @@ def test_large_ids_are_sorted_as_numbers() -> None:
 
 def test_no_rows_are_no_batches() -> None:
     assert list(plan_batches([], Limits(1, 1, 1))) == []
+
+
+def test_rows_are_tiled_only_where_limits_say_from_when() -> None:
+    for tiled_from, expected in ((None, False), (9, False), (8, True)):
+        (batch,) = plan_batches([range(8)], Limits(8, 32, tiled_from))
+        assert batch.is_tiled == expected
+
+
+@pytest.mark.parametrize(("tiled_from", "most", "expected"), [(None, 2048, 2048), (385, 2048, 384), (385, 100, 100)])
+def test_the_longest_row_without_tiles(tiled_from: int | None, most: int, expected: int) -> None:
+    assert Limits(512, 2048, tiled_from).untiled_tokens(most) == expected
 
 
 def test_common_prefix_counts_ids_not_bytes() -> None:

@@ -14,7 +14,7 @@ from quoit.cli.bench import made_texts
 from quoit.cli.main import main
 from quoit.engine.profile import TUNING_FORMAT, Place, Setting, Tuning, read_tuning
 from quoit.errors import InputError
-from quoit.ort.session import choose
+from quoit.ort.providers import choose
 from quoit.tuning.autotune import FEWEST_TEXTS, Texts, tune
 
 

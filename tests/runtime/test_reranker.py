@@ -16,7 +16,8 @@ from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from quoit import ArtifactError, Embedder, InputError, Reranker
 from quoit.artifact import Artifact, Precision, RerankContract
-from quoit.engine.pipeline import CPU_LIMITS, CPU_RERANK_LIMITS, WINDOW_TEXTS
+from quoit.engine.limits import CPU_RERANK_LIMITS, TILED_FROM
+from quoit.engine.pipeline import WINDOW_TEXTS
 from quoit.engine.planner import Limits
 from quoit.text.prompts import Pair, Separator
 from quoit.text.tokenizer import TextTokenizer
@@ -31,7 +32,6 @@ SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
 FIRST_SPECIAL_ID = 151_643
 NEVER_IN_A_BODY = ["<|im_end|>", "<|im_start|>", "<|endoftext|>", "<think>", "</think>"]
-TILED_FROM = CPU_LIMITS.tiled_from
 BATCH = 8
 
 PARITY = 1e-5

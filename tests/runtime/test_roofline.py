@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from quoit.artifact import Architecture, Artifact, Precision
 from quoit.engine.planner import Limits, plan_batches
-from quoit.ort.session import onnxruntime
+from quoit.ort.module import onnxruntime
 from quoit.tuning.roofline import (
     FLOAT,
     INT8,

@@ -17,8 +17,12 @@ from msgspec.structs import replace
 
 from quoit import ArtifactError, Embedder, InputError, ProviderError
 from quoit.artifact import Artifact, FileRecord, Precision, Variant, record_file
+from quoit.engine.layouts import packed
 from quoit.machine import usable_cores
-from quoit.ort.session import INT8_PROBE, Session, choose, int8_is_exact, onnxruntime_version
+from quoit.ort.module import onnxruntime_version
+from quoit.ort.probe import INT8_PROBE, int8_is_exact
+from quoit.ort.providers import choose
+from quoit.ort.session import Session
 from quoit_export.verify.parity import parity_texts
 from support import Embedders
 
@@ -51,7 +55,7 @@ def copy(artifact: Artifact, tmp_path: Path) -> Artifact:
 @pytest.fixture
 def saturating(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU that does not sum int8 products exactly."""
-    monkeypatch.setattr("quoit.ort.session.int8_is_exact", lambda: False)
+    monkeypatch.setattr("quoit.ort.probe.int8_is_exact", lambda: False)
 
 
 def test_what_is_asked_for_is_chosen_because_it_was_asked_for(artifact: Artifact) -> None:
@@ -273,7 +277,7 @@ def test_where_int8_sums_saturate_its_other_graph_runs(
     """Close to fp32 as was measured at export, not the same bits as elsewhere, and the same in any batch."""
     texts = ["gravity", "The capital of China is Beijing.", "a", "gravity attracts"]
     exact = embedders("int8").encode(texts)
-    monkeypatch.setattr("quoit.ort.session.int8_is_exact", lambda: False)
+    monkeypatch.setattr("quoit.ort.probe.int8_is_exact", lambda: False)
     embedder = Embedder(artifact, provider="cpu")
     session = embedder.pipeline.session
     assert (session.choice.precision, session.graph) == ("int8", "saturating")
@@ -296,12 +300,15 @@ def test_floats_have_one_graph_wherever_they_run(artifact: Artifact) -> None:
 
 def test_the_answer_has_the_shape_of_its_task(artifact: Artifact, rerank_artifact: Artifact) -> None:
     """A state for embedding, a score for reranking."""
-    assert Session(artifact, choose(artifact, "cpu", "fp32"), threads=1).answer_shape == (96,)
-    assert Session(rerank_artifact, choose(rerank_artifact, "cpu", "fp32"), threads=1).answer_shape == ()
+    assert Session(artifact, choose(artifact, "cpu", "fp32"), packed.LAYOUT.contract, threads=1).answer_shape == (96,)
+    assert (
+        Session(rerank_artifact, choose(rerank_artifact, "cpu", "fp32"), packed.LAYOUT.contract, threads=1).answer_shape
+        == ()
+    )
 
 
 def test_threads_are_the_sessions(artifact: Artifact) -> None:
-    assert Session(artifact, choose(artifact, "cpu", "fp32"), threads=3).threads == 3
+    assert Session(artifact, choose(artifact, "cpu", "fp32"), packed.LAYOUT.contract, threads=3).threads == 3
     assert Embedder(artifact, precision="fp32", provider="cpu").pipeline.session.threads == usable_cores()
     shared = Embedder(artifact, precision="fp32", provider="cpu", threads=5, workers=2)
     assert shared.pipeline.session.threads == 2

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from quoit.artifact import Architecture
-from quoit_export.graph.targets import Inputs, KeptInputs, Target
+from quoit_export.graph.targets import GraphInputs, PrefixInputs, Target
 from quoit_export.precisions.encoders import MICROSOFT, Author, ReadTensor
 
 QKV = "qkv_proj"
@@ -41,7 +41,7 @@ class Attention:
     numbers: Architecture
     dtype: ir.DataType
     stored_dtype: ir.DataType
-    inputs: Inputs
+    inputs: GraphInputs
     max_tokens: int
     target: Target
     presents: list[ir.Value] = field(default_factory=list)
@@ -67,9 +67,10 @@ class Attention:
 
     def rectangle(self, rows: ir.Value) -> ir.Value:
         """Stream rows as attention sees them: [T, ...] -> [R, S, ...]."""
-        if self.inputs.rectangle is not None:
-            return self.author.op("Reshape", rows, self.inputs.rectangle)
-        return self.author.op("Gather", rows, self.inputs.attention_index)
+        rectangle = self.inputs.get("rectangle")
+        if rectangle is not None:
+            return self.author.op("Reshape", rows, rectangle)
+        return self.author.op("Gather", rows, self.inputs["attention_index"])
 
     def _behind(self, prefix: "_Prefix", layer: int, query: ir.Value, *pair: ir.Value) -> ir.Value:
         """The same, where the keys and values may begin with a kept prefix's; rows behind one are short.
@@ -82,7 +83,7 @@ class Attention:
         queries = self.author.op("Gather", query, prefix.query_index)
         given, plain = self.author.branch(), self.author.branch()
         joined = [given.op("Concat", *both, axis=0) for both in zip(prefix.inputs.past[layer], pair, strict=True)]
-        index = self.inputs.attention_index
+        index = self.inputs["attention_index"]
         contexts = (
             self._node(given, [queries, *(given.op("Gather", rows, index) for rows in joined)], SINGLE, 1),
             self.over([queries, *(plain.op("Gather", rows, index) for rows in pair)], author=plain),
@@ -100,12 +101,12 @@ class Attention:
 
     @cached_property
     def _prefix(self) -> "_Prefix | None":
-        author, inputs = self.author, self.inputs.kept
+        author, inputs = self.author, self.inputs.prefix
         if inputs is None:
             return None
         zero = author.constant("zero", np.array(0, np.int64))
         tokens = author.op("Squeeze", author.op("Shape", inputs.past[0][0], end=1))
-        behind = author.op("Max", author.op("Sub", self.inputs.attention_index, tokens), zero)
+        behind = author.op("Max", author.op("Sub", self.inputs["attention_index"], tokens), zero)
         return _Prefix(inputs, author.op("Greater", tokens, zero), behind)
 
     def over(
@@ -113,8 +114,9 @@ class Attention:
     ) -> ir.Value:
         """The same, of q, k and v over the rectangle, [R, S, ...], or all of them side by side."""
         author = self.author if author is None else author
-        if self.inputs.tiled_attention is not None:
-            return self._choose(author, rectangle, self.inputs.tiled_attention)
+        tiled = self.inputs.get("tiled_attention")
+        if tiled is not None:
+            return self._choose(author, rectangle, tiled)
         beside = [None] * (len(PARTS) - len(rectangle))
         return self._node(author, [*rectangle, *beside], self.dtype, 3, norms)
 
@@ -157,7 +159,7 @@ class Attention:
             *rectangle,
             None,
             None,
-            self.inputs.row_lengths,
+            self.inputs["row_lengths"],
             self.longest_row,
             *self.rope(dtype),
             *rest,
@@ -171,9 +173,10 @@ class Attention:
     @cached_property
     def longest_row(self) -> ir.Value:
         """S as a scalar int32; CUDA's kernel wants it in the CPU's memory, where an input stays."""
-        if self.inputs.longest_row is not None:
-            return self.inputs.longest_row
-        shape = self.author.op("Shape", self.inputs.attention_index, start=1)
+        longest = self.inputs.get("longest_row")
+        if longest is not None:
+            return longest
+        shape = self.author.op("Shape", self.inputs["attention_index"], start=1)
         return self.author.op("Cast", self.author.op("Squeeze", shape), to=ir.DataType.INT32)
 
     def rope(self, dtype: ir.DataType) -> tuple[ir.Value, ir.Value]:
@@ -202,7 +205,7 @@ class Attention:
 class _Prefix:
     """A kept prefix: its inputs, whether it has tokens, and each position's row of the stream, 0 within the prefix."""
 
-    inputs: KeptInputs
+    inputs: PrefixInputs
     is_given: ir.Value
     query_index: ir.Value
 

@@ -40,7 +40,7 @@ from quoit.artifact import Architecture
 from quoit_export.checkpoint.checkpoint import linear_shapes
 from quoit_export.graph.attention import PARTS, QKV, Attention, packing
 from quoit_export.graph.emulation import emulate
-from quoit_export.graph.targets import RESIDUAL, Inputs, Target, cpu_target, make_inputs
+from quoit_export.graph.targets import RESIDUAL, GraphInputs, Target, cpu_target, declare_inputs
 from quoit_export.precisions.encoders import MICROSOFT, Author, Encoding, ReadTensor, Rows, cast
 from quoit_export.precisions.weight_only import weight_only
 
@@ -84,7 +84,7 @@ def author_graph(
     target = cpu_target(encoding.dtype) if target is None else target
     encoding = encoding.narrowed() if target.narrow else encoding
     encoding = weight_only(encoding) if target.weight_only else encoding
-    inputs = make_inputs(target, architecture)
+    inputs = declare_inputs(target, architecture)
     author = Author(packing(tensors.read))
     dtypes = encoding.dtype, encoding.stored_dtype
     attending = Attention(author, architecture, *dtypes, inputs, max_tokens, target)
@@ -115,7 +115,7 @@ class Decoder:
     author: Author
     numbers: Architecture
     encoding: Encoding
-    inputs: Inputs
+    inputs: GraphInputs
     attending: Attention
     stream_scale: float
 
@@ -128,18 +128,18 @@ class Decoder:
         """All layers and the final norm; -> the last tokens' states [N, hidden]."""
         numbers, inputs = self.numbers, self.inputs
         table = (numbers.vocab_size, numbers.hidden_size)
-        residual = self.encoding.embed(self.author, inputs.input_ids, table)
+        residual = self.encoding.embed(self.author, inputs["input_ids"], table)
         self.name_residual(residual, "embed_tokens")
         normed = self.norm(residual, "layers.0.input_layernorm")
         for layer in range(numbers.num_hidden_layers):
             last = layer == numbers.num_hidden_layers - 1
             name = f"layers.{layer}"
-            tokens, slots = inputs.input_ids, inputs.stream_slot
+            tokens, slots = inputs["input_ids"], inputs.get("stream_slot")
             if last:
                 # After attention only the texts' last tokens matter: all that follows runs on N rows.
-                tokens = inputs.last_row
+                tokens = inputs["last_row"]
                 slots = tokens if slots is None else self.author.op("Gather", slots, tokens)
-                residual = self.author.op("Gather", residual, inputs.last_row)
+                residual = self.author.op("Gather", residual, inputs["last_row"])
             context = self.attention(normed, slots, layer)
             attended = self.linear(Rows(context), tokens, [f"{name}.self_attn.o_proj"])[0]
             normed, residual = self.add_norm(residual, self.settle(attended), f"{name}.post_attention_layernorm")
@@ -182,7 +182,7 @@ class Decoder:
     def stream(self, x: ir.Value, name: str) -> list[ir.Value]:
         """What attention reads of every stream row: q, k and v, their heads normalised unless the target does that."""
         names = [f"{name}.{part}" for part in ((QKV,) if self.target.packed else PARTS)]
-        parts = self.linear(Rows(x), self.inputs.input_ids, names)
+        parts = self.linear(Rows(x), self.inputs["input_ids"], names)
         if self.target.fused_norms:
             return [self.settle(part) for part in parts]
         query, key, value = map(Rows, self.attending.split(parts[0].values)) if self.target.packed else parts

@@ -4,9 +4,9 @@
 |-------------|-----|-------------|------|------------------------------------------------------------------------|
 | packed      | no  | yes         | yes  | CUDA's attention reads q, k and v side by side: one MatMul             |
 | fused_norms | no  | no          | yes  | only CUDA's attention normalises the heads of q and k itself           |
-| gathers     | yes | yes         | no   | CUDA's Gather moves value by value: to the rectangle and back took a   |
-|             |     |             |      | quarter of a run, more than padding does; see bench/LOG.md             |
-| tiles       | yes | yes         | no   | CUDA's attention never holds the whole score matrix                    |
+| layout      | packed, packed, padded    | CUDA's Gather moves value by value: to the rectangle and back took a   |
+|             |                           | quarter of a run, more than padding does; see bench/LOG.md. And its    |
+|             |                           | attention needs no tiles: it never holds the whole score matrix        |
 | keeps       | yes | no          | no   | CUDA's attention normalises and turns keys itself; a few tokens less   |
 |             |     |             |      | are no time there                                                      |
 | emulated    | no  | yes         | no   | a CPU has no arithmetic of 16 bits; see `emulation`                    |
@@ -24,12 +24,15 @@ A half precision has two graphs of the same tensors: CUDA's, and one whose nodes
 its parity is measured. Int4 has both beside its own for CPUs. This module does not know how layers are authored.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 
 from quoit.artifact import Architecture
+from quoit.engine.layouts import find_layout
+from quoit.ort.graph_inputs import Dtype, GraphInput
 
 HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 RESIDUAL = "residual."
@@ -43,9 +46,7 @@ class Target:
     Attributes:
         packed: q, k and v come out of one product.
         fused_norms: the attention node normalises the heads of q and k.
-        gathers: the stream has no padding and each shared prefix once, and attention's rectangle is gathered from it;
-            otherwise the stream is the rectangle, padding and all.
-        tiles: attention is either tiled or on the full score matrix, as an input tells.
+        layout: the name of the layout in `quoit.engine.layouts`, which declares the inputs.
         keeps: the keys and values of a prefix may come from an earlier run.
         emulated: nodes compute in float32, and results are rounded.
         narrow: integer products read activations of 7 bits.
@@ -54,18 +55,17 @@ class Target:
 
     packed: bool
     fused_norms: bool
-    gathers: bool
-    tiles: bool
+    layout: str
     keeps: bool
     emulated: bool
     narrow: bool = False
     weight_only: bool = False
 
 
-CPU = Target(packed=False, fused_norms=False, gathers=True, tiles=True, keeps=True, emulated=False)
+CPU = Target(packed=False, fused_norms=False, layout="packed", keeps=True, emulated=False)
 SATURATING = replace(CPU, narrow=True)
-HALF_ON_CPU = Target(packed=True, fused_norms=False, gathers=True, tiles=True, keeps=False, emulated=True)
-CUDA = Target(packed=True, fused_norms=True, gathers=False, tiles=False, keeps=False, emulated=False)
+HALF_ON_CPU = Target(packed=True, fused_norms=False, layout="packed", keeps=False, emulated=True)
+CUDA = Target(packed=True, fused_norms=True, layout="padded", keeps=False, emulated=False)
 WEIGHT_ONLY_ON_CPU = replace(HALF_ON_CPU, packed=False, weight_only=True)
 WEIGHT_ONLY = replace(CUDA, packed=False, weight_only=True)
 
@@ -75,34 +75,44 @@ def cpu_target(dtype: ir.DataType) -> Target:
     return HALF_ON_CPU if dtype in HALVES else CPU
 
 
+DTYPES: dict[Dtype, ir.DataType] = {
+    "int64": ir.DataType.INT64,
+    "int32": ir.DataType.INT32,
+    "float32": ir.DataType.FLOAT,
+    "bool": ir.DataType.BOOL,
+}
+LAYER = "{layer}"
+
+
 @dataclass(frozen=True)
-class Inputs:
-    """A graph's inputs; shapes and meanings in `graph`. None are those that its target does not have.
+class GraphInputs:
+    """A graph's inputs as values.
 
     Attributes:
-        kept: those that have a default: the kept prefix's, of targets that keep one.
+        required: by name, in order; the layout says what they mean.
+        prefix: those of a cached prefix; None where the target takes none.
     """
 
-    input_ids: ir.Value
-    attention_index: ir.Value | None
-    row_lengths: ir.Value
-    stream_slot: ir.Value | None
-    last_row: ir.Value
-    tiled_attention: ir.Value | None
-    longest_row: ir.Value | None
-    rectangle: ir.Value | None
-    kept: "KeptInputs | None"
+    required: dict[str, ir.Value]
+    prefix: "PrefixInputs | None"
+
+    def __getitem__(self, name: str) -> ir.Value:
+        """A required input."""
+        return self.required[name]
+
+    def get(self, name: str) -> ir.Value | None:
+        """A required input; None where the layout has none of that name."""
+        return self.required.get(name)
 
     @property
     def all(self) -> list[ir.Value]:
-        """Those that there are, in order."""
-        *required, kept = vars(self).values()
-        return [value for value in required if value is not None] + ([] if kept is None else kept.all)
+        """All of them, in order."""
+        return [*self.required.values(), *([] if self.prefix is None else self.prefix.all)]
 
 
 @dataclass(frozen=True)
-class KeptInputs:
-    """The inputs of a kept prefix, each empty by default.
+class PrefixInputs:
+    """The inputs of a cached prefix, each empty by default.
 
     Attributes:
         kept_row: [K] int64.
@@ -110,7 +120,7 @@ class KeptInputs:
     """
 
     kept_row: ir.Value
-    past: list[tuple[ir.Value, ir.Value]]
+    past: list[list[ir.Value]]
 
     @property
     def all(self) -> list[ir.Value]:
@@ -118,38 +128,32 @@ class KeptInputs:
         return [self.kept_row, *(value for pair in self.past for value in pair)]
 
 
-def make_inputs(target: Target, numbers: Architecture) -> Inputs:
-    """The inputs of a target's graph as values."""
-    return Inputs(
-        input_ids=ir.val("input_ids", ir.DataType.INT64, ["T"]),
-        attention_index=ir.val("attention_index", ir.DataType.INT64, ["R", "S"]) if target.gathers else None,
-        row_lengths=ir.val("row_lengths", ir.DataType.INT32, ["R"]),
-        stream_slot=ir.val("stream_slot", ir.DataType.INT64, ["T"]) if target.gathers else None,
-        last_row=ir.val("last_row", ir.DataType.INT64, ["N"]),
-        tiled_attention=ir.val("tiled_attention", ir.DataType.BOOL, []) if target.tiles else None,
-        longest_row=None if target.gathers else ir.val("longest_row", ir.DataType.INT32, []),
-        rectangle=None if target.gathers else ir.val("rectangle", ir.DataType.INT64, [3]),
-        kept=make_kept_inputs(numbers) if target.keeps else None,
+def declare_inputs(target: Target, numbers: Architecture) -> GraphInputs:
+    """The inputs of a target's graph, as its layout declares them."""
+    contract = find_layout(target.layout).contract
+    return GraphInputs(
+        required={one.name: declare(one) for one in contract.required},
+        prefix=declare_prefix(contract.prefix, numbers) if target.keeps else None,
     )
 
 
-def make_kept_inputs(numbers: Architecture) -> KeptInputs:
-    """The inputs of a kept prefix, with an initializer of their own name as their default."""
+def declare_prefix(inputs: Sequence[GraphInput], numbers: Architecture) -> PrefixInputs:
+    """The inputs of a cached prefix, with an empty initializer of their own name as their default."""
+    sizes = {"kv_width": numbers.num_key_value_heads * numbers.head_dim}
 
-    def empty(name: str, dtype: ir.DataType, shape: list[str | int]) -> ir.Value:
-        sizes = [0 if isinstance(axis, str) else axis for axis in shape]
-        value = ir.val(name, dtype, shape)
-        value.const_value = ir.tensor(np.empty(sizes, dtype.numpy()), name=name)
+    def empty(one: GraphInput, layer: int | None = None) -> ir.Value:
+        shape = tuple(sizes.get(str(axis), axis) for axis in one.shape)
+        value = declare(replace(one, name=one.name.replace(LAYER, str(layer)), shape=shape))
+        zeros = [0 if isinstance(axis, str) else axis for axis in shape]
+        value.const_value = ir.tensor(np.empty(zeros, DTYPES[one.dtype].numpy()), name=value.name)
         return value
 
-    width = numbers.num_key_value_heads * numbers.head_dim
-    return KeptInputs(
-        kept_row=empty("kept_row", ir.DataType.INT64, ["K"]),
-        past=[
-            (
-                empty(f"past_key_values.{layer}.key", ir.DataType.FLOAT, ["P", width]),
-                empty(f"past_key_values.{layer}.value", ir.DataType.FLOAT, ["P", width]),
-            )
-            for layer in range(numbers.num_hidden_layers)
-        ],
-    )
+    (kept_row,) = (one for one in inputs if LAYER not in one.name)
+    past = [one for one in inputs if LAYER in one.name]
+    layers = range(numbers.num_hidden_layers)
+    return PrefixInputs(empty(kept_row), [[empty(one, layer) for one in past] for layer in layers])
+
+
+def declare(one: GraphInput) -> ir.Value:
+    """One input."""
+    return ir.val(one.name, DTYPES[one.dtype], list(one.shape))

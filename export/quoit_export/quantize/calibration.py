@@ -15,10 +15,11 @@ import numpy as np
 import onnx_ir as ir
 
 from quoit.artifact import Architecture, Artifact, Calibration, EmbeddingContract, digest
-from quoit.engine.pipeline import row_limits
+from quoit.engine.layouts.packed import make_inputs
+from quoit.engine.limits import row_limits
 from quoit.engine.planner import Batch, plan_batches
 from quoit.files.readers import Skipped, read_texts
-from quoit.ort.session import Answers, feed
+from quoit.ort.session import Answers
 from quoit.text.prompts import document_prompt, query_prompt, render, render_pairs
 from quoit.text.tokenizer import Ids, TextTokenizer
 from quoit_export.errors import ExportError
@@ -141,8 +142,8 @@ def observe(model: ir.Model, rows: Sequence[Ids], others: Sequence[Batch] = ()) 
     batches = list(plan_batches(rows, row_limits(rows)))
     observers = [_Observer(batch, max(2, SAMPLED_ROWS // len(rows))) for batch in batches]
     nothing = {SAMPLED: np.empty(0, np.int64)}
-    feeds = [feed(one.batch) | {SAMPLED: np.concatenate(one.picked)} for one in observers]
-    feeds += [feed(batch) | nothing for batch in others]
+    feeds = [one.inputs | {SAMPLED: np.concatenate(one.picked)} for one in observers]
+    feeds += [make_inputs(batch) | nothing for batch in others]
     seen = _Seen(len(rows))
     found: dict[int, Answers] = {}
     for number, outputs in run(model, feeds, "calibrating"):
@@ -159,15 +160,17 @@ class _Observer:
 
     Attributes:
         batch: the batch.
+        inputs: the graph's inputs of it.
         picked: of each of its texts, some evenly spaced tokens' rows, the first and the last among them.
     """
 
     def __init__(self, batch: Batch, count: int) -> None:
         self.batch = batch
+        self.inputs = make_inputs(batch)
         self.picked: list[Ids] = []
         for row in batch.output_row:
-            places = np.unique(np.linspace(0, batch.row_lengths[row], count).astype(np.int64))
-            self.picked.append(batch.attention_index[row, places])
+            places = np.unique(np.linspace(0, len(batch.rows[row]) - 1, count).astype(np.int64))
+            self.picked.append(self.inputs["attention_index"][row, places])
 
     def texts(self, values: Values, *, ends: bool) -> Iterator[tuple[int, Values]]:
         """The kept rows of an input by text; behind the last attention there is a row a text, and that is taken."""

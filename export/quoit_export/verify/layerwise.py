@@ -17,9 +17,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from quoit.engine.layouts.packed import make_inputs
 from quoit.engine.planner import Batch
 from quoit.machine import usable_cores
-from quoit.ort.session import ERRORS_ONLY, ONNX_NAMES, feed, onnxruntime
+from quoit.ort.sessions import open_session, to_value
 from quoit_export.graph.targets import HALVES, RESIDUAL
 
 PIECE_BYTES = 1 << 30
@@ -46,7 +47,7 @@ def answers(model: ir.Model, batches: Sequence[Batch], title: str) -> list[NDArr
     """A graph's answers to each batch, [N, hidden] or [N]; see `run`."""
     name = str(model.graph.outputs[0].name)
     found: dict[int, NDArray[np.float32]] = {}
-    for number, outputs in run(model, [feed(batch) for batch in batches], title):
+    for number, outputs in run(model, [make_inputs(batch) for batch in batches], title):
         if name in outputs:
             found[number] = outputs[name]
     return [found[number] for number in range(len(batches))]
@@ -68,7 +69,6 @@ def run(model: ir.Model, feeds: Sequence[Feed], title: str, most: int | None = N
     cuts = choose_cuts(model.graph, boundaries, PIECE_BYTES if most is None else most)
     token_bytes = max((boundary.token_bytes for boundary in boundaries), default=0)
     given = {str(output.name) for output in model.graph.outputs}
-    to_value = onnxruntime().OrtValue.ortvalue_from_numpy
     with tqdm(total=(len(cuts) + 1) * len(feeds), desc=title, unit=" batches", disable=None) as bar:
         for numbers in _turns([len(one["input_ids"]) * token_bytes for one in feeds]):
             carried: dict[int, dict[str, Any]] = {number: {} for number in numbers}
@@ -93,7 +93,7 @@ def _own(value: Any) -> Any:
     """
     if value.data_type() == BFLOAT16:
         return value
-    return onnxruntime().OrtValue.ortvalue_from_numpy(np.array(value.numpy()))
+    return to_value(np.array(value.numpy()))
 
 
 def find_boundaries(graph: ir.Graph) -> Iterator[Boundary]:
@@ -165,23 +165,16 @@ def _extract(graph: ir.Graph, start: Boundary | None, end: Boundary | None) -> i
 
 def _open(model: ir.Model) -> Any:
     """A session of a piece. The tensors of an authored one are made here, and live as long as the session."""
-    module = onnxruntime()
-    options = module.SessionOptions()
-    options.log_severity_level = ERRORS_ONLY
-    options.intra_op_num_threads = usable_cores()
-    folders = set()
-    names, made = [], []
+    config: dict[str, str] = {}
+    made: dict[str, NDArray[Any]] = {}
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
         if isinstance(tensor, ir.ExternalTensor):
-            folders.add(str(tensor.base_dir))
+            config[EXTERNAL_FOLDER] = str(tensor.base_dir)
         if isinstance(tensor, ir.LazyTensor):
-            names.append(name)
-            made.append(module.OrtValue.ortvalue_from_numpy(tensor.numpy()))
+            made[name] = tensor.numpy()
             # The model only says that the tensor lies elsewhere; the session is given it here.
             shape = ir.Shape(tensor.shape)
             value.const_value = ir.ExternalTensor("given", 0, tensor.nbytes, tensor.dtype, shape=shape, name=name)
-    for folder in folders:
-        options.add_session_config_entry(EXTERNAL_FOLDER, folder)
-    options.add_external_initializers(names, made)
-    return module.InferenceSession(ir.to_proto(model).SerializeToString(), options, providers=[ONNX_NAMES["cpu"]])
+    serialized = ir.to_proto(model).SerializeToString()
+    return open_session(serialized, threads=usable_cores(), config=config, initializers=made)

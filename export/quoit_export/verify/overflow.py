@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from quoit.engine.pipeline import row_limits
+from quoit.engine.layouts.packed import make_inputs
+from quoit.engine.limits import row_limits
 from quoit.engine.planner import Row, plan_batches
-from quoit.ort.session import feed
 from quoit_export.graph.targets import RESIDUAL
 from quoit_export.verify.layerwise import run
 
@@ -24,7 +24,7 @@ def first_nonfinite(model: ir.Model, rows: Sequence[Row]) -> str | None:
         rows: token ids to try.
     """
     names = list(_probe(model.graph))
-    feeds = [feed(batch) for batch in plan_batches(rows, row_limits(rows))]
+    feeds = [make_inputs(batch) for batch in plan_batches(rows, row_limits(rows))]
     for _, outputs in run(model, feeds, "looking for the layer"):
         for name in names:
             if name in outputs and not np.isfinite(outputs[name]).all():

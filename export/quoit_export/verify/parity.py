@@ -18,11 +18,12 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from quoit.artifact import GRAPHS, HELD_OUT, Artifact, EmbeddingContract, GraphName, Measure, Parity, Precision, Task
-from quoit.engine.pipeline import cpu_limits
+from quoit.engine.limits import cpu_limits
 from quoit.engine.planner import Batch, plan_batches
 from quoit.engine.pooling import Output, finish
 from quoit.engine.scoring import check_finite, sigmoid
-from quoit.ort.session import Answers, check_exact
+from quoit.ort.probe import check_exact
+from quoit.ort.session import Answers
 from quoit.text.prompts import Pair, render_pairs
 from quoit.text.tokenizer import Ids, TextTokenizer
 from quoit_export.checkpoint.checkpoint import Checkpoint

@@ -17,7 +17,9 @@ from quoit.engine.pooling import Vectors
 from quoit.engine.scoring import Scores
 from quoit.errors import QuoitError
 from quoit.machine import cpu_features, cpu_name, resident_bytes, usable_cores
-from quoit.ort.session import ProviderRequest, choose, int8_is_exact, onnxruntime_version
+from quoit.ort.module import onnxruntime_version
+from quoit.ort.probe import int8_is_exact
+from quoit.ort.providers import ProviderRequest, choose
 from quoit.reranker import Reranker
 
 GOLDEN_SOURCE = "Qwen3-Embedding-0.6B"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 from quoit.artifact import HELD_OUT, Contract, EmbeddingContract, Precision, read_artifact
 from quoit.cli.doctor import examine
 from quoit.cli.process import show
-from quoit.ort.session import ProviderRequest
+from quoit.ort.providers import ProviderRequest
 from quoit.text.prompts import query_prompt
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from quoit.artifact import Precision
 from quoit.engine.pipeline import RunOptions
 from quoit.errors import InputError
 from quoit.files.readers import KINDS
-from quoit.ort.session import ProviderRequest
+from quoit.ort.providers import ProviderRequest
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]

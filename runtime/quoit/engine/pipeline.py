@@ -11,27 +11,21 @@ from typing import Self, SupportsIndex, TypedDict, Unpack
 import numpy as np
 
 from quoit.arguments import check_number, flag
-from quoit.artifact import Architecture, Artifact, Manifest, Precision, Task
+from quoit.artifact import Artifact, Precision, ProviderName
+from quoit.engine.layouts import Layout, find_layout
+from quoit.engine.limits import default_limits, with_budget
 from quoit.engine.planner import Batch, Limits, Row, plan_batches
 from quoit.engine.prefetch import ahead
-from quoit.engine.prefix_cache import MOST_TOKENS, KeptPrompts
+from quoit.engine.prefix_cache import CachedPrefix, PrefixCache
 from quoit.engine.profile import Goal, Setting, check_goal, read_tuning
 from quoit.errors import InputError
 from quoit.machine import usable_cores
-from quoit.ort.cuda import free_bytes, stream_tokens
-from quoit.ort.session import Answers, Choice, Kept, ProviderRequest, Session, choose
+from quoit.ort.graph_inputs import Inputs
+from quoit.ort.providers import ProviderRequest, choose
+from quoit.ort.session import Answers, Session
 from quoit.text.tokenizer import TextTokenizer, Truncation, take_chunks
 
-NEVER = 1 << 62
-CPU_LIMITS = Limits(stream_tokens=512, rectangle_tokens=2048, tiled_from=385)
-"""Larger batches gain a few percent and cost memory, and attention in tiles overtakes the full score matrix near 350
-tokens; see bench/LOG.md."""
-CPU_RERANK_LIMITS = replace(CPU_LIMITS, stream_tokens=1024, rectangle_tokens=4096)
-"""Rows that all begin alike gain from larger batches, since what they share is computed once in each."""
-
-MOST_PADDING = 0.1
-PADDED_TOKENS = 4096
-"""On CUDA a batch more costs about what 600 positions do, a tenth of a batch little larger than these."""
+LAYOUTS: dict[ProviderName, str] = {"cpu": "packed", "cuda": "padded"}
 
 LEAST_SHARED_TOKENS = 64
 """Matrix products on fewer rows than this are slow for a token."""
@@ -131,8 +125,9 @@ class Pipeline:
     artifact: Artifact
     tokenizer: TextTokenizer
     session: Session
+    layout: Layout
     limits: Limits
-    prompts: KeptPrompts
+    prefix_cache: PrefixCache
     workers: int = 1
     overlapped: bool = False
 
@@ -175,13 +170,18 @@ class Pipeline:
         threads = usable_cores() if shares.threads is None else check_number("threads", shares.threads, 1, MOST_THREADS)
         workers = 1 if shares.workers is None else check_number("workers", shares.workers, 1, threads)
         captured = choice.provider == "cuda" if cuda_graphs is None else cuda_graphs
-        session = Session(artifact, choice, threads=threads // workers, cuda_graphs=captured)
+        layout = find_layout(LAYOUTS[choice.provider])
+        session = Session(artifact, choice, layout.contract, threads=threads // workers, cuda_graphs=captured)
         limits = default_limits(choice, artifact.manifest)
         if tokens is not None:
             limits = with_budget(limits, tokens)
-        prompts = KeptPrompts(session, tokenizer, longest=min(limits.tiled_from - 1, MOST_TOKENS))
+        prefix_cache = PrefixCache(
+            session, layout.prefix_caching, tokenizer, max_prompt_tokens=limits.untiled_tokens(tokenizer.max_tokens)
+        )
         # A CPU that computes has no time to spare for it, see bench/LOG.md.
-        return cls(artifact, tokenizer, session, limits, prompts, workers, overlapped=choice.provider == "cuda")
+        return cls(
+            artifact, tokenizer, session, layout, limits, prefix_cache, workers, overlapped=choice.provider == "cuda"
+        )
 
     def windows(self, texts: Iterable[str], advance: Advance, prompt: str = "") -> Iterator[Window]:
         """The answers to rendered texts, in bounded memory.
@@ -196,29 +196,28 @@ class Pipeline:
         self.session.fork_guard.check()
         encoded = map(self.tokenizer.encode, take_windows(texts))
         for rows in ahead(encoded) if self.overlapped else encoded:
-            answers = self.run(rows.ids, advance, self.prompts.meet(prompt))
+            answers = self.run(rows.ids, advance, self.prefix_cache.get(prompt))
             yield Window(answers, sum(map(len, rows.ids)), rows.truncation)
 
-    def run(self, rows: Sequence[Row], advance: Advance, kept: Kept | None = None) -> Answers:
+    def run(self, rows: Sequence[Row], advance: Advance, prefix: CachedPrefix | None = None) -> Answers:
         """The answer to each row of ids, [n, *answer_shape] float32, in the order of the rows.
 
         Args:
             rows: token ids, none empty.
             advance: told after each batch how many rows it answered.
-            kept: a prefix that some of them begin with.
+            prefix: a cached prefix that some of them begin with.
         """
         answers: Answers = np.empty((len(rows), *self.session.answer_shape), np.float32)
-        for batch, found in self._run_batches(rows, kept):
+        for batch, found in self._run_batches(rows, prefix):
             answers[batch.texts] = found[batch.output_row]
             advance(len(batch.texts))
         return answers
 
-    def _run_batches(self, rows: Sequence[Row], kept: Kept | None) -> Iterator[tuple[Batch, Answers]]:
-        prefix: Row = () if kept is None else kept.prefix
+    def _run_batches(self, rows: Sequence[Row], prefix: CachedPrefix | None) -> Iterator[tuple[Batch, Answers]]:
         if self.workers == 1:
-            batches = plan_batches(rows, self.limits, prefix)
-            for batch in ahead(batches) if self.overlapped else batches:
-                yield batch, self.session.run(batch, kept)
+            planned = self._plan(rows, self.limits, prefix)
+            for batch, inputs in ahead(planned) if self.overlapped else planned:
+                yield batch, self.session.run(inputs)
             return
         # Few tokens are shared out, so that no worker stands idle.
         share = max(sum(map(len, rows)) // self.workers, LEAST_SHARED_TOKENS)
@@ -226,8 +225,8 @@ class Pipeline:
         running: deque[tuple[Batch, Future[Answers]]] = deque()
         with ThreadPoolExecutor(self.workers) as pool:
             try:
-                for batch in plan_batches(rows, limits, prefix):
-                    running.append((batch, pool.submit(self.session.run, batch, kept)))
+                for batch, inputs in self._plan(rows, limits, prefix):
+                    running.append((batch, pool.submit(self.session.run, inputs)))
                     if len(running) > BATCHES_AHEAD * self.workers:
                         first, answers = running.popleft()
                         yield first, answers.result()
@@ -236,43 +235,16 @@ class Pipeline:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
+    def _plan(self, rows: Sequence[Row], limits: Limits, prefix: CachedPrefix | None) -> Iterator[tuple[Batch, Inputs]]:
+        """The batches of some rows, each with its graph's inputs."""
+        for batch in plan_batches(rows, limits, () if prefix is None else prefix.ids):
+            past = prefix.past if prefix is not None and batch.prefix_tokens else {}
+            yield batch, {**self.layout.make_inputs(batch), **past}
+
     def report(self, truncation: Truncation, texts: int) -> None:
         """Logs a warning where some of the texts were cut."""
         if truncation.texts:
             logger.warning("of %d texts, %s", texts, truncation.describe(self.tokenizer.max_tokens))
-
-
-def default_limits(choice: Choice, manifest: Manifest) -> Limits:
-    """What one batch may hold on a provider; on CUDA, as much of a loaded model's batch as fits the free memory."""
-    if choice.provider == "cpu":
-        return cpu_limits(manifest.task, manifest.max_tokens)
-    return cuda_limits(manifest.architecture, free_bytes())
-
-
-def cuda_limits(numbers: Architecture, free: int) -> Limits:
-    """What one batch may hold in so many bytes of device memory.
-
-    CUDA's attention needs no tiles. Its graph has padding in every layer, and computes a shared prefix as often as it
-    occurs.
-    """
-    tokens = stream_tokens(numbers, free)
-    return Limits(tokens, tokens, NEVER, share_prefixes=False, most_padding=MOST_PADDING, padded_tokens=PADDED_TOKENS)
-
-
-def cpu_limits(task: Task, max_tokens: int) -> Limits:
-    """What one batch may hold on a CPU, for a task and a model of so many tokens."""
-    return replace(CPU_LIMITS if task == "embedding" else CPU_RERANK_LIMITS, max_positions=max_tokens)
-
-
-def row_limits(rows: Sequence[Row]) -> Limits:
-    """CPU limits for rows of a graph whose max_tokens is unknown; the longest row stands for it."""
-    return replace(CPU_LIMITS, max_positions=max(map(len, rows), default=0))
-
-
-def with_budget(limits: Limits, tokens: int) -> Limits:
-    """Limits with another budget of distinct tokens, and a rectangle in proportion."""
-    ratio = limits.rectangle_tokens // limits.stream_tokens
-    return replace(limits, stream_tokens=tokens, rectangle_tokens=ratio * tokens)
 
 
 def take_windows(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -1,18 +1,18 @@
-"""Token rows to batches for a packed graph: what is computed together, and the way back.
+"""Decides which token rows run together.
 
-A pure function of token ids and limits. The model is causal, so a token's state depends only on the tokens
-before it, and every distinct token prefix of a batch needs computing once: rows are sorted as sequences of
-ids, each is compared with its neighbour, and only its new tail joins the stream. Texts with the same ids are
-one row. A prefix whose keys and values were kept from an earlier run needs no computing at all. This module does not
-know what the ids mean.
+A pure function of token ids and limits. The model is causal, so a token's state depends only on the tokens before it,
+and every distinct token prefix of a batch needs computing once: rows are sorted as sequences of ids, and each is
+compared with its neighbour. Texts with the same ids are one row. A prefix whose keys and values are cached needs no
+computing at all. This module does not know what the ids mean, nor how a batch becomes a graph's inputs
+(`quoit.engine.layouts`).
 
-Lengths are in tokens. P tokens of a kept prefix, T stream rows, R sequences, S positions of the longest of them, N = R
-distinct texts.
+Lengths are in tokens. P tokens of a cached prefix, R rows of a batch.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import log2
 from typing import Any
 
@@ -26,8 +26,26 @@ Key = bytes
 
 ID_BYTES = 4
 CLASSES_PER_DOUBLING = 4
+"""Number of length classes from one length to twice that length."""
 TILED_STEP = 16
-"""Tiled attention sees a multiple of this many positions of a row; see `attended_positions`."""
+"""Positions of a row with tiled attention are a multiple of this; see `Limits.attended_positions`."""
+
+
+@dataclass(frozen=True)
+class PaddingLimit:
+    """How much of a batch's rectangle may be padding.
+
+    Attributes:
+        max_share: the maximum share of padding.
+        free_positions: rectangles of at most this many positions may have any padding.
+    """
+
+    max_share: float
+    free_positions: int
+
+    def allows(self, rectangle: int, padding: int) -> bool:
+        """Whether a rectangle of so many positions may have so much padding."""
+        return rectangle <= self.free_positions or padding <= self.max_share * rectangle
 
 
 @dataclass(frozen=True)
@@ -35,27 +53,29 @@ class Limits:
     """What one batch may hold; a single row longer than a limit is a batch of its own.
 
     Attributes:
-        stream_tokens: distinct tokens that go through the linear layers.
-        rectangle_tokens: R * S, the padded positions that attention sees.
-        tiled_from: rows of at least this many tokens use tiled attention. A row's own length decides, so
-            that its vector cannot depend on its batch.
+        stream_tokens: maximum number of distinct tokens that go through the linear layers.
+        rectangle_tokens: maximum number of positions that attention sees, padding included.
+        tiled_from: rows of at least this many tokens use tiled attention; None where no row does. A row's own length
+            decides, so that its vector cannot depend on its batch.
         share_prefixes: whether rows share the tokens they begin with.
-        most_padding: the share of a rectangle that may be padding, unless it has at most `padded_tokens` positions.
-        padded_tokens: see there.
+        padding: how much of the rectangle may be padding; None for no limit.
         max_positions: positions that the graph has RoPE tables for, the model's `max_tokens`; None for no limit.
     """
 
     stream_tokens: int
     rectangle_tokens: int
-    tiled_from: int
+    tiled_from: int | None = None
     share_prefixes: bool = True
-    most_padding: float = 1.0
-    padded_tokens: int = 0
+    padding: PaddingLimit | None = None
     max_positions: int | None = None
 
     def is_tiled(self, tokens: int) -> bool:
         """Whether a row of so many tokens has tiled attention."""
-        return tokens >= self.tiled_from
+        return self.tiled_from is not None and tokens >= self.tiled_from
+
+    def untiled_tokens(self, max_tokens: int) -> int:
+        """Tokens of the longest row without tiled attention, of rows of at most `max_tokens`."""
+        return max_tokens if self.tiled_from is None else min(self.tiled_from - 1, max_tokens)
 
     def attended_positions(self, tokens: int) -> int:
         """Number of positions that attention sees for a row: its tokens, plus padding where attention is tiled.
@@ -80,33 +100,40 @@ class Limits:
 
 @dataclass(frozen=True)
 class Batch:
-    """One run of the graph: its inputs, and which texts its outputs belong to.
+    """Rows that run together, and which texts they answer.
 
     Attributes:
-        input_ids: [T] int64, the stream.
-        prefix_tokens: P, or 0 where no row begins with the kept prefix.
-        attention_index: [R, S] int64, the token behind each position: below P one of the kept prefix, from P on one of
-            the stream; padding repeats the row's last.
-        row_lengths: [R] int32, length minus one.
-        attended_lengths: [R] int32, the positions that attention sees of each row, minus one; with tiled attention,
-            padding is among them.
-        stream_slot: [T] int64, each stream row's place in the flattened [R * S] attention output.
-        last_row: [R] int64, the stream row of each sequence's last token, which is always computed.
-        tiled_attention: whether attention runs in tiles.
+        rows: [R] distinct rows of int64 ids, sorted as sequences of ids.
+        shared_tokens: [R] leading tokens of each row that the row before it has too, and that are computed once; 0
+            where rows share nothing.
+        cached_tokens: [R] leading tokens of each row that are the cached prefix's. The last token of a row is computed
+            all the same, for its state.
+        prefix_tokens: P, or 0 where no row begins with the cached prefix.
+        positions: [R] int32, positions that attention sees of each row; with tiled attention, padding is among them.
+        is_tiled: whether attention runs in tiles.
         texts: [n] int64, the positions of the texts answered here.
-        output_row: [n] int64, the output row in 0..R-1 that answers each of them.
+        output_row: [n] int64, the row in 0..R-1 that answers each of them.
     """
 
-    input_ids: Ids
+    rows: list[Ids]
+    shared_tokens: list[int]
+    cached_tokens: list[int]
     prefix_tokens: int
-    attention_index: Ids
-    row_lengths: NDArray[np.int32]
-    attended_lengths: NDArray[np.int32]
-    stream_slot: Ids
-    last_row: Ids
-    tiled_attention: bool
+    positions: NDArray[np.int32]
+    is_tiled: bool
     texts: Ids
     output_row: Ids
+
+    @cached_property
+    def stream_tokens(self) -> int:
+        """Number of distinct tokens to compute."""
+        known = map(max, self.shared_tokens, self.cached_tokens)
+        return sum(map(len, self.rows)) - sum(known)
+
+    @cached_property
+    def width(self) -> int:
+        """Positions of each row of the rectangle that attention sees."""
+        return int(self.positions.max())
 
 
 def plan_batches(rows: Sequence[Row], limits: Limits, prefix: Row = ()) -> Iterator[Batch]:
@@ -114,33 +141,33 @@ def plan_batches(rows: Sequence[Row], limits: Limits, prefix: Row = ()) -> Itera
 
     Rows of about the same length are neighbours, and among them those that begin alike: so the rectangle has
     little padding, and several queries' documents still meet those of their own query. Where padding is
-    bounded, lengths alone decide.
+    limited, lengths alone decide.
 
     Args:
         rows: the token ids of each text, none empty.
         limits: what one batch may hold.
-        prefix: ids whose keys and values were kept, [P]. Rows with tiled attention do not use them, since what was kept
-            was not computed so.
+        prefix: ids whose keys and values are cached, [P]. Rows with tiled attention do not use them, since the cached
+            ones were computed without tiles.
     """
     texts_of: dict[Key, list[int]] = {}
     for position, row in enumerate(rows):
         texts_of.setdefault(_key(row), []).append(position)
-    size = _length_class if limits.most_padding == 1 else _length
+    size = _length_class if limits.padding is None else _length
     order = sorted(texts_of, key=lambda key: (not limits.is_tiled(_length(key)), -size(key), key))
-    kept = _key(prefix) if limits.share_prefixes else b""
-    group = _Group(limits, kept)
+    cached = _key(prefix) if limits.share_prefixes else b""
+    group = _Group(limits, cached)
     for key in order:
         if not group.admits(key):
-            yield _pack(group, texts_of)
-            group = _Group(limits, kept)
+            yield group.batch(texts_of)
+            group = _Group(limits, cached)
         group.add(key)
     if group.keys:
-        yield _pack(group, texts_of)
+        yield group.batch(texts_of)
 
 
 def batch_of(row: Row) -> Batch:
     """The batch of one row alone, whatever its length; its attention is not tiled."""
-    (batch,) = plan_batches([row], Limits(len(row), len(row), tiled_from=len(row) + 1))
+    (batch,) = plan_batches([row], Limits(len(row), len(row)))
     return batch
 
 
@@ -164,13 +191,9 @@ class _Group:
         return (
             self.is_tiled == limits.is_tiled(_length(key))
             and rectangle <= limits.rectangle_tokens
-            and self._may_pad(rectangle, rectangle - self.tokens - _length(key))
+            and (limits.padding is None or limits.padding.allows(rectangle, rectangle - self.tokens - _length(key)))
             and self.stream_tokens + self._new_tokens(key) <= limits.stream_tokens
         )
-
-    def _may_pad(self, rectangle: int, padding: int) -> bool:
-        limits = self.limits
-        return rectangle <= limits.padded_tokens or padding <= limits.most_padding * rectangle
 
     def add(self, key: Key) -> None:
         self.tokens += _length(key)
@@ -182,13 +205,31 @@ class _Group:
     def is_tiled(self) -> bool:
         return self.limits.is_tiled(self.longest)
 
-    @property
-    def width(self) -> int:
-        """S, the positions of each row of the rectangle."""
-        return self.limits.attended_positions(self.longest)
+    def batch(self, texts_of: dict[Key, list[int]]) -> Batch:
+        """The rows here as a batch.
 
-    def kept_tokens(self, key: Key) -> int:
-        """How many tokens of a row are the kept prefix's; its last is computed all the same, for its state."""
+        Args:
+            texts_of: the positions of the texts of each row.
+        """
+        keys = self.keys
+        shared = [0] * len(keys)
+        if self.limits.share_prefixes:
+            shared[1:] = map(common_prefix, keys, keys[1:])
+        cached = [self.cached_tokens(key) for key in keys]
+        texts = [texts_of[key] for key in keys]
+        return Batch(
+            rows=[np.frombuffer(key, ">u4").astype(np.int64) for key in keys],
+            shared_tokens=shared,
+            cached_tokens=cached,
+            prefix_tokens=_length(self.prefix) if any(cached) else 0,
+            positions=np.array([self.limits.attended_positions(_length(key)) for key in keys], np.int32),
+            is_tiled=self.is_tiled,
+            texts=np.concatenate([np.array(t, np.int64) for t in texts]),
+            output_row=np.repeat(np.arange(len(keys)), [len(t) for t in texts]),
+        )
+
+    def cached_tokens(self, key: Key) -> int:
+        """How many tokens of a row are the cached prefix's; its last is computed all the same, for its state."""
         return min(common_prefix(key, self.prefix), _length(key) - 1) if self._uses_prefix(key) else 0
 
     def _uses_prefix(self, key: Key) -> bool:
@@ -202,7 +243,7 @@ class _Group:
             return 1
         at = bisect_left(self.keys, key)
         shared = [common_prefix(key, other) for other in self.keys[max(at - 1, 0) : at + 1]]
-        return _length(key) - max(*shared, self.kept_tokens(key), 0)
+        return _length(key) - max(*shared, self.cached_tokens(key), 0)
 
 
 def _key(row: Row) -> Key:
@@ -223,40 +264,3 @@ def common_prefix(left: Key, right: Key) -> int:
     size = min(len(left), len(right))
     differ = np.frombuffer(left[:size], np.uint32) != np.frombuffer(right[:size], np.uint32)
     return int(differ.argmax()) if differ.any() else size // ID_BYTES
-
-
-def _pack(group: _Group, texts_of: dict[Key, list[int]]) -> Batch:
-    rows = [np.frombuffer(key, ">u4").astype(np.int64) for key in group.keys]
-    kept = [group.kept_tokens(key) for key in group.keys]
-    prefix_tokens = _length(group.prefix) if any(kept) else 0
-    index = np.zeros((len(rows), group.width), np.int64)
-    ids: list[Ids] = []
-    slots: list[Ids] = []
-    start = prefix_tokens
-    for number, row in enumerate(rows):
-        shared = 0
-        if number and group.limits.share_prefixes:
-            shared = common_prefix(group.keys[number - 1], group.keys[number])
-            index[number, :shared] = index[number - 1, :shared]
-        if kept[number] > shared:
-            shared = kept[number]
-            index[number, :shared] = np.arange(shared)
-        tail = len(row) - shared
-        index[number, shared : len(row)] = np.arange(start, start + tail)
-        index[number, len(row) :] = start + tail - 1
-        slots.append(np.arange(shared, len(row)) + number * group.width)
-        ids.append(row[shared:])
-        start += tail
-    texts = [texts_of[key] for key in group.keys]
-    return Batch(
-        input_ids=np.concatenate(ids),
-        prefix_tokens=prefix_tokens,
-        attention_index=index,
-        row_lengths=np.array([len(row) - 1 for row in rows], np.int32),
-        attended_lengths=np.array([group.limits.attended_positions(len(row)) - 1 for row in rows], np.int32),
-        stream_slot=np.concatenate(slots),
-        last_row=index[:, -1] - prefix_tokens,
-        tiled_attention=group.is_tiled,
-        texts=np.concatenate([np.array(t, np.int64) for t in texts]),
-        output_row=np.repeat(np.arange(len(rows)), [len(t) for t in texts]),
-    )

@@ -15,7 +15,8 @@ from platformdirs import user_cache_path
 from quoit.artifact import Artifact, Digest, Positive, Precision, ProviderName, digest, is_file
 from quoit.errors import InputError, brief, shown
 from quoit.machine import cpu_name, usable_cores
-from quoit.ort.session import Choice, onnxruntime_version
+from quoit.ort.module import onnxruntime_version
+from quoit.ort.providers import Choice
 
 TUNING_FORMAT = 1
 MAX_TUNING_BYTES = 1 << 16

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quoit.artifact import Artifact, Precision
-from quoit.engine.pipeline import Pipeline, with_budget
+from quoit.engine.limits import with_budget
+from quoit.engine.pipeline import Pipeline
 from quoit.engine.planner import plan_batches
 from quoit.engine.profile import TUNING_FORMAT, Place, Setting, Tuning
 from quoit.machine import usable_cores
-from quoit.ort.session import ProviderRequest
+from quoit.ort.providers import ProviderRequest
 from quoit.tuning.roofline import Ceilings, count, least_seconds, measure_ceilings
 
 CLEARLY = 1.03
@@ -222,7 +223,7 @@ def bounds(pipeline: Pipeline, texts: Texts, threads: int) -> tuple[Ceilings | N
         return None, None
     numbers = pipeline.artifact.manifest.architecture
     ceilings = measure_ceilings(numbers, threads)
-    kept = pipeline.prompts.meet(texts.many_prompt)
+    prefix = pipeline.prefix_cache.get(texts.many_prompt)
     rows = pipeline.tokenizer.encode(texts.many).ids
-    work = count(numbers, plan_batches(rows, pipeline.limits, () if kept is None else kept.prefix))
+    work = count(numbers, plan_batches(rows, pipeline.limits, () if prefix is None else prefix.ids))
     return ceilings, least_seconds(work, ceilings, choice.precision)

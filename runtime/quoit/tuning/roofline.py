@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from quoit.artifact import Architecture, Precision
 from quoit.engine.planner import Batch
-from quoit.ort.session import ERRORS_ONLY, ONNX_NAMES, onnxruntime
+from quoit.ort.sessions import open_session
 
 ROWS = 256
 """Of activations in a product that is timed; kernels do not get faster beyond."""
@@ -76,7 +76,7 @@ def count(numbers: Architecture, batches: Iterable[Batch]) -> Work:
     outward = query * hidden + 3 * hidden * numbers.intermediate_size
     linear = attention = weights = 0
     for batch in batches:
-        tokens, lengths = len(batch.input_ids), batch.row_lengths.astype(np.int64) + 1
+        tokens, lengths = batch.stream_tokens, np.array([len(row) for row in batch.rows], np.int64)
         linear += 2 * (tokens * layers * inward + (tokens * (layers - 1) + len(lengths)) * outward)
         attention += 2 * layers * query * int((lengths * (lengths + 1)).sum())
         weights += layers * (inward + outward)
@@ -121,11 +121,7 @@ def _time_product(
     operator: str, kinds: tuple[int, int, int], left: NDArray[np.generic], right: NDArray[np.generic], *, threads: int
 ) -> float:
     """The seconds of the fastest run of a product with constant weights."""
-    options = onnxruntime().SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = ERRORS_ONLY
-    model = author_product(operator, kinds, right)
-    session = onnxruntime().InferenceSession(model, options, providers=[ONNX_NAMES["cpu"]])
+    session = open_session(author_product(operator, kinds, right), threads=threads)
     return fastest(lambda: session.run(None, {"a": left}))
 
 

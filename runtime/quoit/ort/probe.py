@@ -1,0 +1,50 @@
+"""Finds out by multiplying how this CPU sums products of 8-bit integers."""
+
+import base64
+from functools import cache
+
+import numpy as np
+
+from quoit.artifact import GraphName, ProviderName, Variant
+from quoit.errors import ProviderError
+from quoit.ort.sessions import open_session
+
+INT8_PROBE = base64.b64decode(
+    "CAo6eAouCgFhCgFiEgF5GhRub2RlX01hdE11bEludGVnZXJfMCINTWF0TXVsSW50ZWdlchIBZ1oVCgFhEhAKDggCEgoKAxIBTQoDEgFLWhUK"
+    "AWISEAoOCAMSCgoDEgFLCgMSAU5iFQoBeRIQCg4IBhIKCgMSAU0KAxIBTkIECgAQFA=="
+)
+"""An ONNX model of one node, y = MatMulInteger(a uint8 [M, K], b int8 [K, N])."""
+
+
+@cache
+def int8_is_exact() -> bool:
+    """Whether this CPU sums products of uint8 and int8 without saturation.
+
+    x86 without VNNI adds pairs of products in 16 bits, where the largest pair, 2 * 255 * 127, saturates. The
+    answer comes from multiplying the largest values, so it needs no list of processors.
+    """
+    session = open_session(INT8_PROBE)
+    rows, inner, columns = 16, 64, 16
+    left, right = np.full((rows, inner), 255, np.uint8), np.full((inner, columns), 127, np.int8)
+    results = [session.run(None, {"a": some, "b": right})[0] for some in (left, left[:1])]
+    return all(bool((result == inner * 255 * 127).all()) for result in results)
+
+
+def check_exact() -> None:
+    """Refuses to run the graph for CPUs that sum int8 products exactly where this one does not.
+
+    Raises:
+        ProviderError: this CPU's sums saturate.
+    """
+    if not int8_is_exact():
+        raise ProviderError(
+            "int8 can only be measured on a CPU that sums int8 products exactly (AVX512-VNNI, AVX-VNNI, AMX or ARM "
+            "dot products), and this one saturates; export it on another machine, it will run here"
+        )
+
+
+def graph_name(variant: Variant, provider: ProviderName) -> GraphName:
+    """Which of a variant's graphs a provider runs on this machine."""
+    if provider == "cpu" and variant.graph("saturating") is not None and not int8_is_exact():
+        return "saturating"
+    return provider

@@ -1,0 +1,81 @@
+"""Chooses the execution provider and the precision, each with its reason."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from quoit.artifact import Artifact, Precision, ProviderName
+from quoit.errors import ArtifactError, InputError, ProviderError, shown
+from quoit.ort.cuda import explain_absence, installed
+from quoit.ort.module import onnxruntime
+from quoit.ort.sessions import ONNX_NAMES
+
+ProviderRequest = Literal["cpu", "cuda", "auto"]
+
+PREFERRED: dict[ProviderName, tuple[Precision, ...]] = {
+    "cpu": ("int8", "int4", "fp32", "fp16", "bf16"),
+    "cuda": ("fp16", "bf16", "int4"),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What runs, and why: the execution provider and the precision."""
+
+    provider: ProviderName
+    provider_reason: str
+    precision: Precision
+    precision_reason: str
+
+
+def choose(artifact: Artifact, provider: ProviderRequest, precision: Precision | None) -> Choice:
+    """Decides provider and precision, each with its reason.
+
+    Raises:
+        ProviderError: onnxruntime is absent, or has not the provider asked for.
+        ArtifactError: the artifact lacks the precision, or export rejected it.
+        InputError: an unknown provider or precision.
+    """
+    if provider not in get_args(ProviderRequest):
+        raise InputError(f"provider {shown(provider)} is unknown; choose one of {', '.join(get_args(ProviderRequest))}")
+    if precision is not None:
+        if precision not in get_args(Precision):
+            raise InputError(f"precision {shown(precision)} is unknown; choose one of {', '.join(get_args(Precision))}")
+        artifact.variant(precision)
+    name, why = _choose_provider(artifact, provider, precision)
+    if precision is not None:
+        return Choice(name, why, precision, "asked for")
+    usable = _runs(artifact, name)
+    if not usable:
+        raise ArtifactError(f"{artifact.folder} has no variant that passed its parity gate; export it again")
+    return Choice(name, why, usable[0], f"the first of {', '.join(PREFERRED[name])} that the artifact has")
+
+
+def _choose_provider(
+    artifact: Artifact, requested: ProviderRequest, precision: Precision | None
+) -> tuple[ProviderName, str]:
+    if requested == "cpu":
+        return "cpu", "asked for"
+    available = onnxruntime().get_available_providers()
+    has_cuda = ONNX_NAMES["cuda"] in available
+    if requested == "cuda" and not has_cuda:
+        raise ProviderError(
+            f"provider 'cuda' was asked for, but {explain_absence(available, installed())}, or use provider='cpu'"
+        )
+    if not has_cuda:
+        return "cpu", "onnxruntime offers no CUDA"
+    runs = _runs(artifact, "cuda")
+    if precision in runs or (precision is None and runs):
+        return "cuda", "onnxruntime offers CUDA" if requested == "auto" else "asked for"
+    what = f"the {precision} variant of {artifact.folder}" if precision else f"{artifact.folder}"
+    if requested == "cuda":
+        raise ArtifactError(
+            f"{what} has no graph for CUDA, which runs {', '.join(PREFERRED['cuda'])}; add one with "
+            f"`quoit-export CHECKPOINT {artifact.folder} --precision fp16`, or use provider='cpu'"
+        )
+    return "cpu", f"{what} has no graph for CUDA"
+
+
+def _runs(artifact: Artifact, provider: ProviderName) -> list[Precision]:
+    """The accepted precisions that a provider runs, the preferred one first."""
+    variants, accepted = artifact.manifest.variants, artifact.accepted()
+    return [name for name in PREFERRED[provider] if name in accepted and variants[name].graph(provider)]
