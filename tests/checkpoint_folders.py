@@ -18,10 +18,11 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_
 from tokenizers.models import BPE
 from transformers import AutoTokenizer, Qwen3ForCausalLM, Qwen3Model
 
+from oracle import make_classifier, make_model, make_reranker
 from quoit.text.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE, Pair
 from qwen3_tokenizer import END_TOKEN, byte_characters
 from random_checkpoint import write_rerank_template, write_sentence_transformers_files
-from support import byte_tokenizer, edit_json, make_classifier, make_model, make_reranker
+from support import byte_tokenizer, edit_json
 
 Values = NDArray[np.float32]
 Change = Callable[[Path], object]

@@ -12,6 +12,7 @@ import pytest
 import quoit
 
 HEAVY = ("torch", "transformers", "onnx", "onnx_ir", "onnxruntime", "safetensors", "huggingface_hub", "quoit_export")
+TESTS = Path(__file__).parent
 COLUMNS = ("pandas", "polars", "pyarrow")
 PUBLIC = {
     "ArtifactError",
@@ -96,3 +97,11 @@ def test_every_error_is_a_quoit_error() -> None:
     errors = [quoit.ArtifactError, quoit.ComputeError, quoit.InputError, quoit.ProviderError]
     assert all(issubclass(error, quoit.QuoitError) for error in errors)
     assert issubclass(quoit.InputError, ValueError)
+
+
+def test_the_tests_of_the_planner_start_without_torch() -> None:
+    """Fixtures import the reference when they run, so tests that use none of it start in a moment."""
+    arguments = ["-q", "-p", "no:cacheprovider", "-k", "not bounded_time", str(TESTS / "runtime" / "test_planner.py")]
+    loaded = modules_after(f"import pytest; assert pytest.main({arguments!r}) == 0")
+    assert "quoit.engine.planner" in loaded
+    assert not loaded & {"torch", "transformers", "onnxruntime", "quoit_export", "hypothesis"}

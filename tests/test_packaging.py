@@ -51,8 +51,9 @@ def test_the_sdist_holds_the_sources_and_no_model(distributions: tuple[Path, Pat
         size = sum(member.size for member in archive.getmembers())
     tops = {name.split("/", 1)[0] for name in files}
     assert tops == {
-        *("runtime", "export", "tests", "bench", "models"),
-        *("pyproject.toml", "README.md", "LICENSE", "PKG-INFO", ".gitignore"),
+        *("runtime", "export", "tests", "bench", "models", "scripts"),
+        *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"),
+        *("pyproject.toml", "constraints.txt", "PKG-INFO", ".gitignore"),
     }
     assert not [name for name in files if name.endswith((".onnx", ".data", ".safetensors", ".pyc"))]
     assert size < 10e6

@@ -17,20 +17,13 @@ from safetensors.numpy import load_file, save_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from hub import COMMIT, serve_repository
+from oracle import make_classifier, make_model, make_reranker, save_checkpoint, save_rerank_checkpoint
 from quoit.artifact import Artifact, EmbeddingContract, RerankContract
 from quoit.text.prompts import DEFAULT_TASK, RERANK_PREFIX, RERANK_SUFFIX
 from quoit_export.checkpoint.checkpoint import Checkpoint, open_checkpoint, tensor_shapes
 from quoit_export.errors import CheckpointError
 from random_checkpoint import PROMPTS
-from support import (
-    edit_json,
-    make_classifier,
-    make_model,
-    make_reranker,
-    save_checkpoint,
-    save_rerank_checkpoint,
-    without_modules,
-)
+from support import edit_json, without_modules
 
 Tensors = dict[str, NDArray[Any]]
 SHARD = "model.safetensors"

@@ -10,18 +10,11 @@ from typing import Any
 
 import pytest
 
+from oracle import make_model, make_reranker, save_checkpoint, save_rerank_checkpoint
 from quoit.artifact import read_artifact
 from quoit_export.cli import main, make_parser
 from quoit_export.verify.parity import FLOORS
-from support import (
-    byte_tokenizer,
-    edit_json,
-    make_model,
-    make_reranker,
-    save_checkpoint,
-    save_rerank_checkpoint,
-    without_modules,
-)
+from support import byte_tokenizer, edit_json, without_modules
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -18,6 +18,7 @@ from filelock import FileLock
 from safetensors.numpy import load_file, save_file
 from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassification
 
+from oracle import make_classifier, make_model, make_reranker, save_checkpoint, save_rerank_checkpoint
 from quoit import Embedder, Reranker
 from quoit.artifact import (
     FORMAT,
@@ -39,15 +40,7 @@ from quoit_export.quantize.calibration import CalibrationTexts
 from quoit_export.quantize.quant_search import NEARLY
 from quoit_export.verify.parity import FLOORS, MEAN_FLOORS, held_out
 from random_checkpoint import PROMPTS
-from support import (
-    edit_json,
-    make_classifier,
-    make_model,
-    make_reranker,
-    save_checkpoint,
-    save_rerank_checkpoint,
-    without_modules,
-)
+from support import edit_json, without_modules
 
 SMALL_REAL = Path(__file__).parents[2] / "models" / "quoit-embedding-9m"
 LINEARS = 4 * 7

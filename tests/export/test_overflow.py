@@ -8,6 +8,7 @@ import onnx_ir as ir
 import pytest
 import torch
 
+from oracle import make_model, make_reranker, save_checkpoint, save_rerank_checkpoint
 from quoit.artifact import Precision, read_artifact
 from quoit.text.tokenizer import Ids, TextTokenizer
 from quoit_export.build.staging import GRAPH, Staging, bare_manifest
@@ -16,7 +17,6 @@ from quoit_export.cli import main
 from quoit_export.errors import ParityError
 from quoit_export.export import Request, publish
 from quoit_export.verify.overflow import first_nonfinite
-from support import make_model, make_reranker, save_checkpoint, save_rerank_checkpoint
 
 TEXTS = ["The capital of China is Beijing.", "import os", ""]
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from oracle import make_model, save_checkpoint
 from quoit import Embedder
 from quoit.artifact import MANIFEST, TOKENIZER, Artifact, Precision, read_artifact
 from quoit.cli.main import main
 from quoit.errors import ArtifactError, QuoitError
 from quoit_export.checkpoint.checkpoint import open_checkpoint
 from quoit_export.export import Request, publish
-from support import make_model, save_checkpoint
 
 TEXTS = ["a", "The capital of China is Beijing.", "", "中国的首都是北京。"]
 PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")

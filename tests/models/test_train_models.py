@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Qwen3ForCausalLM, Qwen3Model
 
+from oracle import make_model
 from quoit.artifact import EmbeddingContract, RerankContract
 from quoit.text.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE, RERANK_PREFIX, RERANK_SUFFIX
 from quoit_export.checkpoint.checkpoint import open_checkpoint
 from qwen3_tokenizer import END_TOKEN, PLAIN_ADDED_TOKENS, SPECIAL_TOKENS
-from support import byte_tokenizer, make_model
+from support import byte_tokenizer
 from train import clusters, embedding, judge, losses, rotation, student, table, vocabulary
 from train.course import Course, follow, optimizers
 from train.encode import INSTRUCTIONS, TOKENS_PER_RUN, last_states, ndcg_at_10, render_query, tokenize

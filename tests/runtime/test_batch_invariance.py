@@ -19,6 +19,7 @@ import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 
+from oracle import make_model, save_checkpoint
 from quoit import Embedder, Reranker
 from quoit.artifact import Precision, Task
 from quoit.engine.limits import TILED_FROM
@@ -26,7 +27,7 @@ from quoit.ort.module import onnxruntime
 from quoit.text.prompts import render_pairs
 from quoit_export.checkpoint.checkpoint import open_checkpoint
 from quoit_export.export import Request, publish
-from support import byte_tokenizer, edit_json, make_model, save_checkpoint
+from support import byte_tokenizer, edit_json
 
 MODELS = Path(__file__).parents[2] / "models"
 TASKS: dict[Task, Path] = {"embedding": MODELS / "quoit-embedding-9m", "rerank": MODELS / "quoit-reranker-6m"}

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from command_line import PATIENCE, Quoit, run_process
 from quoit import Embedder, calibration_ranges
 from quoit.artifact import MANIFEST, Artifact, EmbeddingContract, RerankContract, write_manifest
 from quoit.cli.main import main
@@ -30,36 +31,6 @@ from quoit_export.cli import main as export_main
 from support import Embedders
 
 TEXTS = ["The capital of China is Beijing.", "", "Gravity is a force.", "日本語 text", "Cats sleep."]
-PATIENCE = 60
-"""Seconds that a command may take on a busy machine."""
-
-Outcome = tuple[int, str, str]
-Quoit = Callable[..., Outcome]
-
-
-@pytest.fixture
-def quoit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Quoit:
-    """Runs the command line in this process: exit code, standard output, standard error."""
-    monkeypatch.delenv(MODEL_VARIABLE, raising=False)
-
-    def run(*arguments: object) -> Outcome:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
-def model(artifact: Artifact) -> list[str]:
-    """The options that name the artifact, in fp32 on the CPU."""
-    return ["--model", str(artifact.folder), "--precision", "fp32", "--provider", "cpu"]
-
-
-@pytest.fixture
-def embedder(embedders: Embedders) -> Embedder:
-    return embedders("fp32")
 
 
 @pytest.fixture
@@ -67,14 +38,6 @@ def texts_file(tmp_path: Path) -> Path:
     file = tmp_path / "texts.txt"
     file.write_text("".join(f"{text}\n" for text in TEXTS), encoding="utf-8")
     return file
-
-
-def run_process(*arguments: object, stdin: bytes = b"", **variables: str) -> Outcome:
-    """Runs the command line in a process of its own."""
-    command = [sys.executable, "-m", "quoit", *map(str, arguments)]
-    environment = os.environ | variables
-    done = subprocess.run(command, input=stdin, capture_output=True, timeout=PATIENCE, check=False, env=environment)
-    return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
 def test_embed_writes_the_embedders_vectors(

@@ -1,7 +1,6 @@
 """What commands do with files of texts: folders, pipes, blank lines, missing texts, no texts at all."""
 
 import gzip
-import json
 import os
 import re
 import shutil
@@ -16,50 +15,14 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from command_line import PATIENCE, Outcome, Quoit, read_jsonl
 from quoit import Embedder
 from quoit.artifact import Artifact
-from quoit.cli.main import main
 from quoit.search import cache_key
-from support import Embedders
 
 QUERY = "What is gravity?"
-PATIENCE = 120
-"""Seconds that a command may take on a busy machine."""
 
-Outcome = tuple[int, str, str]
-Quoit = Callable[..., Outcome]
-Records = list[dict[str, Any]]
-RUN = ["--precision", "fp32", "--provider", "cpu"]
 RANKINGS = pytest.mark.parametrize("command", ["rerank", "similarity", "search"])
-
-
-@pytest.fixture
-def quoit(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path_factory: Any) -> Quoit:
-    """Runs the command line in this process: exit code, standard output, standard error."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-    def run(*arguments: object) -> Outcome:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
-def model(artifact: Artifact) -> list[str]:
-    return ["--model", str(artifact.folder), *RUN]
-
-
-@pytest.fixture
-def judge(rerank_artifact: Artifact) -> list[str]:
-    return ["--model", str(rerank_artifact.folder), *RUN]
-
-
-@pytest.fixture
-def embedder(embedders: Embedders) -> Embedder:
-    return embedders("fp32")
 
 
 @pytest.fixture
@@ -72,10 +35,6 @@ def rank(quoit: Quoit, model: list[str], judge: list[str]) -> Callable[..., Outc
         return quoit(command, QUERY, *arguments, *model)
 
     return run
-
-
-def read_jsonl(file: Path) -> Records:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def ids_and_vectors(file: Path) -> tuple[list[int], Any]:

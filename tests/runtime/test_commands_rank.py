@@ -1,11 +1,7 @@
 """`quoit similarity`, `quoit search` and `quoit rerank`: their results are the library's, their errors one line."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,70 +9,17 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
+from command_line import RUN, Quoit, Records, read_jsonl, run_process
 from quoit import Embedder, Reranker
 from quoit.artifact import Artifact
-from quoit.cli.main import main
 from quoit.cli.options import MODEL_VARIABLE, RERANKER_VARIABLE
 from quoit.search import VectorCache, cache_key
-from support import Embedders, Rerankers
 
 TEXTS = ["The capital of China is Beijing.", "", "Gravity is a force.", "日本語 text", "Cats sleep.", "x " * 90]
 MORE = ["Dogs bark.", "The sun is a star.", "Apples fall."]
 QUERY = "What is gravity?"
-PATIENCE = 120
-"""Seconds that a command may take on a busy machine."""
 
-Outcome = tuple[int, str, str]
-Quoit = Callable[..., Outcome]
-Records = list[dict[str, Any]]
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """No artifact is named, and the user's cache folder is the test's own."""
-    folder = tmp_path_factory.mktemp("user-cache")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
-    for variable in (MODEL_VARIABLE, RERANKER_VARIABLE):
-        monkeypatch.delenv(variable, raising=False)
-    return folder
-
-
-@pytest.fixture
-def quoit(capsys: pytest.CaptureFixture[str]) -> Quoit:
-    """Runs the command line in this process: exit code, standard output, standard error."""
-
-    def run(*arguments: object) -> Outcome:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
-RUN = ["--precision", "fp32", "--provider", "cpu"]
-
-
-@pytest.fixture
-def model(artifact: Artifact) -> list[str]:
-    """The options that name the embedding artifact, in fp32 on the CPU."""
-    return ["--model", str(artifact.folder), *RUN]
-
-
-@pytest.fixture
-def judge(rerank_artifact: Artifact) -> list[str]:
-    """The options that name the rerank artifact, in fp32 on the CPU."""
-    return ["--model", str(rerank_artifact.folder), *RUN]
-
-
-@pytest.fixture
-def embedder(embedders: Embedders) -> Embedder:
-    return embedders("fp32")
-
-
-@pytest.fixture
-def reranker(rerankers: Rerankers) -> Reranker:
-    return rerankers("fp32")
+pytestmark = pytest.mark.usefixtures("environment")
 
 
 def write_texts(file: Path, texts: list[str]) -> Path:
@@ -94,19 +37,6 @@ def texts_file(tmp_path: Path) -> Path:
 @pytest.fixture
 def more_file(tmp_path: Path) -> Path:
     return write_texts(tmp_path / "more.txt", MORE)
-
-
-def run_process(*arguments: object, stdin: bytes = b"", **variables: str) -> Outcome:
-    """Runs the command line in a process of its own."""
-    command = [sys.executable, "-m", "quoit", *map(str, arguments)]
-    done = subprocess.run(
-        command, input=stdin, capture_output=True, timeout=PATIENCE, check=False, env=os.environ | variables
-    )
-    return done.returncode, done.stdout.decode(), done.stderr.decode()
-
-
-def read_jsonl(file: Path) -> Records:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 def read_records(file: Path) -> Records:

@@ -13,13 +13,14 @@ import pyarrow as pa
 import pytest
 from tokenizers import processors
 
+from oracle import make_reranker, save_rerank_checkpoint
 from quoit import Embedder, Reranker
 from quoit.artifact import Artifact
 from quoit.engine.pipeline import WINDOW_TEXTS
 from quoit.text.containers import each_text
 from quoit_export.checkpoint.checkpoint import open_checkpoint
 from quoit_export.export import Request, publish
-from support import byte_tokenizer, make_reranker, save_rerank_checkpoint
+from support import byte_tokenizer
 
 TEXTS = ["Gravity attracts.", "", "Beijing is a capital.", "naïve 中 é"]
 QUERY = "What attracts?"

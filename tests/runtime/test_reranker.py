@@ -112,11 +112,6 @@ def plain_tokenizer(plain_tokenizer_file: Path) -> Tokenizer:
     return Tokenizer.from_file(str(plain_tokenizer_file))
 
 
-@pytest.fixture
-def reranker(rerankers: Rerankers) -> Reranker:
-    return rerankers("fp32")
-
-
 def rows_of(reranker: Reranker, pairs: Sequence[Pair]) -> list[Ids]:
     """The ids that the reranker runs on."""
     encoded = reranker.pipeline.tokenizer.encode([body(query, document) for query, document in pairs])

@@ -20,16 +20,11 @@ from msgspec.structs import replace as with_fields
 from quoit import Embedder, InputError, Reranker
 from quoit.artifact import Artifact
 from quoit.search import Hit, VectorCache, cache_key, nearest, rerank
-from support import Embedders, Rerankers, Vectors
+from support import Embedders, Vectors
 
 TEXTS = ["The capital of China is Beijing.", "", "Gravity is a force.", "日本語 text", "Cats sleep."]
 PATIENCE = 120
 """Seconds that a process may take on a busy machine."""
-
-
-@pytest.fixture
-def embedder(embedders: Embedders) -> Embedder:
-    return embedders("fp32")
 
 
 @pytest.fixture
@@ -390,11 +385,6 @@ def test_equally_near_documents_keep_their_order() -> None:
 
 def test_nothing_is_near_where_there_is_nothing() -> None:
     assert nearest(np.ones(8, np.float32), np.empty((0, 8), np.float32), 5) == []
-
-
-@pytest.fixture
-def reranker(rerankers: Rerankers) -> Reranker:
-    return rerankers("fp32")
 
 
 def test_hits_come_in_the_rerankers_order_with_their_own_cosine_and_index(reranker: Reranker) -> None:
