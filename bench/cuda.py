@@ -35,7 +35,7 @@ from bench.workloads import Workload, equal, log_normal
 from quoit import Embedder
 from quoit.artifact import Architecture, Artifact, Precision, ProviderName, read_artifact
 from quoit.engine.pipeline import Pipeline
-from quoit.files.writers import replacing
+from quoit.files.atomic import replacing
 from quoit.machine import cpu_name, resident_bytes, usable_cores
 from quoit.ort.cuda import free_bytes
 from quoit.ort.session import PREFERRED, onnxruntime_version

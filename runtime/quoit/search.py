@@ -18,7 +18,7 @@ from quoit.embedder import Embedder
 from quoit.engine.pooling import Float32
 from quoit.engine.scoring import best_first
 from quoit.errors import InputError
-from quoit.files.writers import replacing
+from quoit.files.atomic import replacing
 from quoit.reranker import Reranker
 from quoit.text.prompts import document_prompt
 from quoit.text.text_hash import TextHash

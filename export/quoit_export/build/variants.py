@@ -17,11 +17,14 @@ from quoit.engine.planner import Batch
 from quoit.errors import ComputeError
 from quoit.ort.session import Answers
 from quoit.text.tokenizer import Ids
-from quoit_export.quantize.calibration import CalibrationTexts, Observed, calibration_rows, observe
+from quoit_export.build.staging import Recipe, Staging, num_bytes, variant_model
 from quoit_export.checkpoint.checkpoint import Checkpoint
-from quoit_export.quantize.quant_search import BY_NAME, INT4_BITS, INT8_BITS, UNROTATED, Bits, Plan, choose, examine
-from quoit_export.verify.overflow import first_nonfinite
 from quoit_export.errors import ExportError, ParityError
+from quoit_export.quantize.calibration import CalibrationTexts, Observed, calibration_rows, observe
+from quoit_export.quantize.quant_search import BY_NAME, INT4_BITS, INT8_BITS, UNROTATED, Bits, Plan, choose, examine
+from quoit_export.quantize.scaling import Scaled, choose_scaling
+from quoit_export.verify.layerwise import answers
+from quoit_export.verify.overflow import first_nonfinite
 from quoit_export.verify.parity import (
     Comparison,
     Questions,
@@ -34,9 +37,6 @@ from quoit_export.verify.parity import (
     load_variant,
     transformers_answers,
 )
-from quoit_export.verify.layerwise import answers
-from quoit_export.quantize.scaling import Scaled, choose_scaling
-from quoit_export.build.staging import Recipe, Staging, variant_model
 
 QUANTIZED: dict[Precision, Bits] = {"int8": INT8_BITS, "int4": INT4_BITS}
 """Variants of integer weights, and their bits."""
@@ -215,8 +215,7 @@ class Making:
 
     def _check_disk(self, models: list[ir.Model]) -> None:
         folder = self.staging.folder.parent
-        tensors = (value.const_value for model in models for value in model.graph.initializers.values())
-        needed = sum(tensor.nbytes for tensor in tensors if tensor is not None) + SPARE_BYTES
+        needed = sum(map(num_bytes, models)) + SPARE_BYTES
         free = shutil.disk_usage(folder).free
         if needed > free:
             raise ExportError(
