@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from quoit.artifact import Architecture, Artifact, Calibration, EmbeddingContract, digest
+from quoit.artifact import Architecture, Artifact, Calibration, EmbeddingContract
 from quoit.engine.pipeline import row_limits
 from quoit.engine.planner import Batch, plan_batches
 from quoit.files.readers import Skipped, read_texts
+from quoit.fingerprint import digest
 from quoit.ort.session import Answers, feed
 from quoit.text.prompts import document_prompt, query_prompt, render, render_pairs
 from quoit.text.tokenizer import Ids, TextTokenizer
