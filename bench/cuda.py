@@ -38,7 +38,8 @@ from quoit.engine.pipeline import Pipeline
 from quoit.files.atomic import replacing
 from quoit.machine import cpu_name, resident_bytes, usable_cores
 from quoit.ort.cuda import free_bytes
-from quoit.ort.session import PREFERRED, onnxruntime_version
+from quoit.ort.session import onnxruntime_version
+from quoit.precisions import PREFERRED
 from quoit_export.checkpoint.checkpoint import linear_shapes
 
 SHAPE = "0.6b"

@@ -25,11 +25,11 @@ from quoit.artifact import (
 from quoit.errors import ArtifactError, shown
 from quoit.files.atomic import locked, real_path, restore_folder
 from quoit_export.build.staging import TENSORS, Staging, bare_manifest, is_same
-from quoit_export.build.variants import CALIBRATED, Making, is_made_with, passes, with_variants
+from quoit_export.build.variants import Making, is_made_with, passes, with_variants
 from quoit_export.checkpoint.checkpoint import Checkpoint
 from quoit_export.errors import ExportError, ParityError
+from quoit_export.precisions.table import PRECISIONS, REFERENCE
 from quoit_export.quantize.calibration import CalibrationTexts, built_in_texts
-from quoit_export.verify.parity import FLOORS
 
 VERIFYING = ("torch", "transformers")
 OWN_FILES = {MANIFEST, TOKENIZER} | {
@@ -48,7 +48,7 @@ class Request:
         verify: compare fp32 with transformers.
         keep_rejected: publish variants below their floor, marked so that the runtime refuses them.
         overwrite: replace the artifact in `out`, even if it is damaged or of another source.
-        calibration: the texts that fp16 and int8 are made with.
+        calibration: the texts that calibrated precisions are made with.
     """
 
     out: Path
@@ -122,7 +122,7 @@ def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
         restore_folder(out)
         present = _present_variants(bare, request)
         kept = {name: variant for name, variant in present.items() if not _is_redone(name, variant, request)}
-        wanted = [name for name in FLOORS if name in request.precisions or name in present]
+        wanted = [name for name in PRECISIONS if name in request.precisions or name in present]
         missing = [name for name in wanted if name not in kept]
         if not missing:
             return read_artifact(out)
@@ -186,7 +186,7 @@ def _present_variants(bare: Manifest, request: Request) -> dict[Precision, Varia
 
 def _is_redone(name: Precision, variant: Variant, request: Request) -> bool:
     """Whether a variant that is there is written again: to be verified, since it was rejected, or made otherwise."""
-    verify = request.verify and name == "fp32" and not variant.parity
-    other = name in CALIBRATED and not is_made_with(variant.made, request.calibration)
+    verify = request.verify and name == REFERENCE and not variant.parity
+    other = PRECISIONS[name].calibrated and not is_made_with(variant.made, request.calibration)
     rejected = not variant.accepted and not request.keep_rejected
     return verify or (name in request.precisions and (other or rejected))

@@ -16,7 +16,7 @@ from quoit.artifact import Artifact, GraphName
 from quoit.engine.pipeline import CPU_LIMITS
 from quoit.engine.planner import plan_batches
 from quoit.ort.session import feed, int8_is_exact
-from quoit_export.precisions.encoders import INTEGER_PRODUCT
+from quoit_export.precisions.int8 import INTEGER_PRODUCT
 from quoit_export.verify.layerwise import run
 from quoit_export.verify.parity import held_out, load_variant, parity_rows
 

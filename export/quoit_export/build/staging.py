@@ -36,8 +36,9 @@ from quoit.files.atomic import explain_full_disk, hidden_path, new_folder, remov
 from quoit_export.checkpoint.checkpoint import Checkpoint
 from quoit_export.errors import ExportError
 from quoit_export.graph.decoder import Tensors, author_graph
-from quoit_export.graph.targets import CUDA, HALVES, SATURATING, WEIGHT_ONLY, WEIGHT_ONLY_ON_CPU, Target
-from quoit_export.precisions.encoders import ENCODINGS, INTEGER_PRODUCT, Encoding, Int4Encoding
+from quoit_export.graph.targets import CUDA, HALF_ON_CPU, SATURATING, WEIGHT_ONLY, WEIGHT_ONLY_ON_CPU, Target
+from quoit_export.precisions.int8 import INTEGER_PRODUCT
+from quoit_export.precisions.table import PRECISIONS, PrecisionSpec
 from quoit_export.quantize.quant_search import Plan
 from quoit_export.quantize.scaling import Scaled
 
@@ -67,7 +68,7 @@ class Partial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def made(self, precision: Precision) -> Quantization | Scaling | None:
         """How a variant was made."""
-        return self.scaling if precision == "fp16" else self.quantizations.get(precision)
+        return self.scaling if PRECISIONS[precision].scaled else self.quantizations.get(precision)
 
 
 def bare_manifest(checkpoint: Checkpoint) -> Manifest:
@@ -106,7 +107,7 @@ def variant_model(
         target: what the graph is for; by default the CPU.
     """
     read, score = checkpoint.tensor, None if checkpoint.score_tensor is None else checkpoint.score_weight
-    encoding, tensors = ENCODINGS[precision], Tensors(read, score)
+    encoding, tensors = PRECISIONS[precision].encoding, Tensors(read, score)
     if isinstance(recipe, Scaled):
         tensors = Tensors(recipe.reader(read), score, stream_scale=recipe.stream_scale)
     elif recipe is not None:
@@ -119,16 +120,15 @@ def variant_model(
     return author_graph(checkpoint.architecture, checkpoint.max_tokens, encoding, tensors, target)
 
 
-def other_targets(model: ir.Model, encoding: Encoding) -> dict[GraphName, Target]:
+def other_targets(model: ir.Model, spec: PrecisionSpec) -> dict[GraphName, Target]:
     """What a variant has graphs for besides the one that CPUs run."""
-    if encoding.dtype in HALVES:
-        return {"cuda": CUDA}
-    targets: dict[GraphName, Target] = {}
-    if isinstance(encoding, Int4Encoding):
-        targets = {"cuda": WEIGHT_ONLY, "emulated": WEIGHT_ONLY_ON_CPU}
-    if any(node.op_type == INTEGER_PRODUCT for node in model.graph):
-        targets["saturating"] = SATURATING
-    return targets
+    targets: dict[GraphName, Target] = {
+        "cuda": WEIGHT_ONLY if spec.weight_only else CUDA,
+        "emulated": WEIGHT_ONLY_ON_CPU if spec.weight_only else HALF_ON_CPU,
+        "saturating": SATURATING,
+    }
+    saturates = any(node.op_type == INTEGER_PRODUCT for node in model.graph)
+    return {name: targets[name] for name in spec.graphs if saturates or name != "saturating"}
 
 
 def share_tensors(model: ir.Model, written: Path) -> None:
@@ -217,7 +217,7 @@ class Staging:
         model = variant_model(checkpoint, precision, recipe)
         with _writing(folder, folder / TENSORS, num_bytes(model)):
             _save(model, folder / GRAPH, f"writing {precision}")
-            for name, target in other_targets(model, ENCODINGS[precision]).items():
+            for name, target in other_targets(model, PRECISIONS[precision]).items():
                 other = variant_model(checkpoint, precision, recipe, target)
                 share_tensors(other, folder / GRAPH)
                 ir.save(other, folder / GRAPHS[name])
@@ -228,7 +228,7 @@ class Staging:
         """Drop variants, so that the next export writes them anew."""
         rest = {name: files for name, files in self.partial.files.items() if name not in precisions}
         made = {name: one for name, one in self.partial.quantizations.items() if name in rest}
-        scaling = self.partial.scaling if "fp16" in rest else None
+        scaling = self.partial.scaling if any(PRECISIONS[name].scaled for name in rest) else None
         self._record(msgspec.structs.replace(self.partial, files=rest, quantizations=made, scaling=scaling))
 
     def _add(self, precision: Precision, files: tuple[FileRecord, ...], made: Quantization | Scaling | None) -> None:

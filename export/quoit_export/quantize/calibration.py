@@ -24,7 +24,7 @@ from quoit.text.prompts import document_prompt, query_prompt, render, render_pai
 from quoit.text.tokenizer import Ids, TextTokenizer
 from quoit_export.errors import ExportError
 from quoit_export.graph.targets import RESIDUAL
-from quoit_export.precisions.encoders import ReadTensor
+from quoit_export.precisions.encoding import ReadTensor
 from quoit_export.quantize.folding import READERS, Channels, Values, split_name
 from quoit_export.verify.layerwise import run
 

@@ -23,15 +23,12 @@ from quoit.errors import ArtifactError, InputError, ProviderError, brief, shown
 from quoit.ort.cuda import explain_absence, installed, prepare
 from quoit.ort.cuda_graphs import CAPTURE_OPTIONS, Replays, run_options
 from quoit.ort.fork_guard import ForkGuard, never_free_in_forks
+from quoit.precisions import PREFERRED
 
 ProviderRequest = Literal["cpu", "cuda", "auto"]
 Answers = NDArray[np.float32]
 
 ONNX_NAMES: dict[ProviderName, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-PREFERRED: dict[ProviderName, tuple[Precision, ...]] = {
-    "cpu": ("int8", "int4", "fp32", "fp16", "bf16"),
-    "cuda": ("fp16", "bf16", "int4"),
-}
 FLASH_ATTENTION, EFFICIENT_ATTENTION, UNFUSED_ATTENTION = 1, 2, 16
 """Bits of the provider's option `sdpa_kernel`; cuDNN's attention is another."""
 CUDA_OPTIONS = {
@@ -97,7 +94,7 @@ def _choose_provider(
     if requested == "cuda":
         raise ArtifactError(
             f"{what} has no graph for CUDA, which runs {', '.join(PREFERRED['cuda'])}; add one with "
-            f"`quoit-export CHECKPOINT {artifact.folder} --precision fp16`, or use provider='cpu'"
+            f"`quoit-export CHECKPOINT {artifact.folder} --precision {PREFERRED['cuda'][0]}`, or use provider='cpu'"
         )
     return "cpu", f"{what} has no graph for CUDA"
 
