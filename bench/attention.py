@@ -24,7 +24,7 @@ from quoit.ort.sessions import open_session
 from quoit_export.graph.attention import Attention
 from quoit_export.graph.decoder import IR_VERSION, OPSET
 from quoit_export.graph.targets import CPU, declare_inputs
-from quoit_export.precisions.encoders import MICROSOFT, Author
+from quoit_export.precisions.encoding import MICROSOFT, Author
 
 RESULT = ROOT / "bench" / "results" / "attention.json"
 NUMBERS = Architecture(

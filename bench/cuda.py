@@ -35,11 +35,11 @@ from bench.workloads import Workload, equal, log_normal
 from quoit import Embedder
 from quoit.artifact import Architecture, Artifact, Precision, ProviderName, read_artifact
 from quoit.engine.pipeline import Pipeline
-from quoit.files.writers import replacing
+from quoit.files.atomic import replacing
 from quoit.machine import cpu_name, resident_bytes, usable_cores
 from quoit.ort.cuda import free_bytes
 from quoit.ort.module import onnxruntime_version
-from quoit.ort.providers import PREFERRED
+from quoit.precisions import PREFERRED
 from quoit_export.checkpoint.checkpoint import linear_shapes
 
 SHAPE = "0.6b"

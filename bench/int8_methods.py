@@ -36,6 +36,7 @@ from quoit import Embedder
 from quoit.artifact import Artifact, Precision, Variant, write_manifest
 from quoit_export.build.staging import Staging, bare_manifest
 from quoit_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
+from quoit_export.precisions.table import PRECISIONS
 from quoit_export.quantize.calibration import Observed, built_in_texts, calibration_rows, observe
 from quoit_export.quantize.folding import input_names
 from quoit_export.quantize.quant_error import input_error
@@ -50,7 +51,7 @@ from quoit_export.quantize.quant_search import (
     choose,
     fold,
 )
-from quoit_export.verify.parity import FLOORS, MEAN_FLOORS, Comparison, compare, held_out, load_variant
+from quoit_export.verify.parity import Comparison, compare, held_out, load_variant
 
 RESULT = ROOT / "bench" / "results" / "int8-methods.json"
 MODEL = ROOT / "models" / "quoit-embedding-9m"
@@ -231,7 +232,10 @@ def measure_genuine(subject: Subject, pairs: dict[str, Pairs], threads: int) -> 
 
 def holds(found: dict[str, float]) -> bool:
     """Whether cosines reach the floors of int8."""
-    return found["mean"] >= MEAN_FLOORS["int8"]["cosine"] and found["least"] >= FLOORS["int8"]["cosine"]
+    return (
+        found["mean"] >= PRECISIONS["int8"].mean_floors["cosine"]
+        and found["least"] >= PRECISIONS["int8"].floors["cosine"]
+    )
 
 
 def measure_adversary(subject: Subject, threads: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quoit.files.writers import replacing
+from quoit.files.atomic import replacing
 
 Round = dict[str, Any]
 Facts = dict[str, dict[str, Any]]

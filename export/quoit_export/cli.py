@@ -10,6 +10,7 @@ from quoit.artifact import Artifact, Measure, Precision, Task
 from quoit.cli.process import guarded, show, version_of
 from quoit_export.checkpoint.checkpoint import open_checkpoint
 from quoit_export.export import Request, publish
+from quoit_export.precisions.table import DEFAULTS, PRECISIONS
 from quoit_export.quantize.calibration import built_in_texts, read_calibration_texts
 
 SAMPLES: dict[Measure, str] = {
@@ -32,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     """The command line's arguments."""
+    calibrated = [name for name, spec in PRECISIONS.items() if spec.calibrated]
     parser = argparse.ArgumentParser(
         prog="quoit-export", description="Export a Qwen3-Embedding or Qwen3-Reranker checkpoint to an ONNX artifact."
     )
@@ -42,8 +44,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--precision",
         nargs="+",
         choices=get_args(Precision),
-        default=["fp32", "int8"],
-        help="variants to write (default: fp32 int8)",
+        default=list(DEFAULTS),
+        help=f"variants to write (default: {' '.join(DEFAULTS)})",
     )
     parser.add_argument(
         "--task", choices=get_args(Task), help="what the checkpoint is for, where its files leave that open"
@@ -57,7 +59,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--calibrate",
         type=Path,
         metavar="FILE",
-        help="texts to make int8, int4 and fp16 with: a file that `quoit embed` reads, or a folder of such",
+        help=f"texts to make {' and '.join(calibrated)} with: a file that `quoit embed` reads, or a folder of such",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the artifact that OUT holds")
     return parser

@@ -23,13 +23,13 @@ from quoit.artifact import (
     read_artifact,
 )
 from quoit.errors import ArtifactError, shown
-from quoit.files.writers import locked, real_file
-from quoit_export.build.staging import TENSORS, Staging, bare_manifest, is_same, restore
-from quoit_export.build.variants import CALIBRATED, Making, is_made_with, passes, with_variants
+from quoit.files.atomic import locked, real_path, restore_folder
+from quoit_export.build.staging import TENSORS, Staging, bare_manifest, is_same
+from quoit_export.build.variants import Making, is_made_with, passes, with_variants
 from quoit_export.checkpoint.checkpoint import Checkpoint
 from quoit_export.errors import ExportError, ParityError
+from quoit_export.precisions.table import PRECISIONS, REFERENCE
 from quoit_export.quantize.calibration import CalibrationTexts, built_in_texts
-from quoit_export.verify.parity import FLOORS
 
 VERIFYING = ("torch", "transformers")
 OWN_FILES = {MANIFEST, TOKENIZER} | {
@@ -48,7 +48,7 @@ class Request:
         verify: compare fp32 with transformers.
         keep_rejected: publish variants below their floor, marked so that the runtime refuses them.
         overwrite: replace the artifact in `out`, even if it is damaged or of another source.
-        calibration: the texts that fp16 and int8 are made with.
+        calibration: the texts that calibrated precisions are made with.
     """
 
     out: Path
@@ -70,7 +70,7 @@ class Request:
                 raise ExportError(
                     f"--verify needs {' and '.join(missing)}; `pip install 'quoit[verify]'`, or leave out --verify"
                 )
-        out = real_file(self.out.absolute())
+        out = real_path(self.out.absolute())
         if Path.cwd().resolve().is_relative_to(out.resolve()):
             raise ExportError(
                 f"{self.out} is the current folder or holds it, and would be replaced; name another folder"
@@ -109,7 +109,7 @@ def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
         ExportError: the folder holds something else, another export writes it, or the disk is too small.
         ParityError: a variant is below its floor, and `keep_rejected` was not asked for.
     """
-    out = real_file(request.out.absolute())
+    out = real_path(request.out.absolute())
     if checkpoint.folder.resolve().is_relative_to(out.resolve()):
         raise ExportError(f"{out} holds the checkpoint itself; name another folder")
     request.check()
@@ -119,14 +119,14 @@ def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
         raise ExportError(f"{out.parent} cannot be made a folder: {error.strerror}; name another folder") from error
     bare = bare_manifest(checkpoint)
     with locked(out, ExportError):
-        restore(out)
+        restore_folder(out)
         present = _present_variants(bare, request)
         kept = {name: variant for name, variant in present.items() if not _is_redone(name, variant, request)}
-        wanted = [name for name in FLOORS if name in request.precisions or name in present]
+        wanted = [name for name in PRECISIONS if name in request.precisions or name in present]
         missing = [name for name in wanted if name not in kept]
         if not missing:
             return read_artifact(out)
-        staging = Staging.open(out.with_name(f".{out.name}.partial"), checkpoint, bare)
+        staging = Staging.open(Staging.place(out), checkpoint, bare)
         staging.adopt(out, kept)
         measured = Making(checkpoint, staging, request.calibration).make(missing, verify=request.verify)
         failed = [name for name, parity in measured.items() if not passes(parity)]
@@ -186,7 +186,7 @@ def _present_variants(bare: Manifest, request: Request) -> dict[Precision, Varia
 
 def _is_redone(name: Precision, variant: Variant, request: Request) -> bool:
     """Whether a variant that is there is written again: to be verified, since it was rejected, or made otherwise."""
-    verify = request.verify and name == "fp32" and not variant.parity
-    other = name in CALIBRATED and not is_made_with(variant.made, request.calibration)
+    verify = request.verify and name == REFERENCE and not variant.parity
+    other = PRECISIONS[name].calibrated and not is_made_with(variant.made, request.calibration)
     rejected = not variant.accepted and not request.keep_rejected
     return verify or (name in request.precisions and (other or rejected))

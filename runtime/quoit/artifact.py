@@ -408,11 +408,6 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digest(*parts: object) -> str:
-    """The SHA-256 of some values, in hexadecimal; they must have a repr that says all of them."""
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
 def record_file(folder: Path, path: Path) -> FileRecord:
     """The manifest's record of a file in `folder`."""
     return FileRecord(path.relative_to(folder).as_posix(), path.stat().st_size, hash_file(path))

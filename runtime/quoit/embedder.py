@@ -10,12 +10,13 @@ import numpy as np
 from tqdm import tqdm
 
 from quoit.arguments import flag, refuse_unknown
-from quoit.artifact import Artifact, EmbeddingContract, Precision, digest, open_artifact
+from quoit.artifact import Artifact, EmbeddingContract, Precision, open_artifact
 from quoit.engine.options import Options
 from quoit.engine.pipeline import Advance, Pipeline, ignore
 from quoit.engine.pooling import DtypeLike, Output, Ranges, Vectors, finish
 from quoit.engine.prefix_cache import DEFAULT_TOKENS
 from quoit.engine.profile import Goal
+from quoit.fingerprint import digest
 from quoit.ort.providers import ProviderRequest
 from quoit.text.containers import each_text, list_texts
 from quoit.text.prompts import Prompt, check_texts, document_prompt, plain_prompt, query_prompt
@@ -262,11 +263,15 @@ class Embedder:
         return self._windows(Prompt(prompt), texts, Output(dim, normalize, dtype, ranges), advance)
 
     def fingerprint(self, prompt: str) -> str:
-        """A hash of all that decides a text's vector, but the text itself and the output's options."""
+        """The hash of all that decides a text's vector, except the text itself and the output's options.
+
+        The graph is part of it: int8 runs with 8-bit activations or with 7-bit ones, as the CPU can.
+        """
         pipeline = self.pipeline
         manifest, choice = pipeline.artifact.manifest, pipeline.session.choice
         files = (manifest.tokenizer, *manifest.variants[choice.precision].files)
-        return digest([file.sha256 for file in files], choice.provider, prompt, pipeline.tokenizer.max_tokens)
+        graph, max_tokens = pipeline.session.graph, pipeline.tokenizer.max_tokens
+        return digest([file.sha256 for file in files], choice.provider, graph, prompt, max_tokens)
 
     def _encode(self, prompt: Prompt, texts: str | Iterable[str], show_progress: bool, output: Output) -> Vectors:
         output = output.check(min_dim=self.contract.min_dim, hidden_size=self.dim)

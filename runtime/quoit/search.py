@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from platformdirs import user_cache_path
 
-from quoit.artifact import digest
 from quoit.embedder import Embedder
 from quoit.engine.pooling import Float32
 from quoit.engine.scoring import best_first
 from quoit.errors import InputError
-from quoit.files.writers import replacing
+from quoit.files.atomic import replacing
+from quoit.fingerprint import digest
 from quoit.reranker import Reranker
 from quoit.text.prompts import document_prompt
 from quoit.text.text_hash import TextHash

@@ -19,10 +19,11 @@ from quoit.text.tokenizer import TextTokenizer
 from quoit_export.build.staging import Staging, bare_manifest
 from quoit_export.checkpoint.checkpoint import open_checkpoint
 from quoit_export.export import Request, publish
+from quoit_export.precisions.table import PRECISIONS
 from quoit_export.quantize.calibration import observe
 from quoit_export.quantize.folding import input_names
 from quoit_export.quantize.quant_search import Method, Plan, fold
-from quoit_export.verify.parity import FLOORS, MEAN_FLOORS, Comparison, compare, held_out, load_variant
+from quoit_export.verify.parity import Comparison, compare, held_out, load_variant
 
 MODEL = Path(__file__).parents[2] / "models" / "quoit-embedding-9m"
 RESCALED = [name for name in ADVERSARIES if " " in name]
@@ -97,7 +98,7 @@ def cosines(artifact: Artifact) -> dict[str, Parity]:
 
 
 def test_the_floors_of_int8_are_these() -> None:
-    assert (MEAN_FLOORS["int8"]["cosine"], FLOORS["int8"]["cosine"]) == (MEAN, LEAST)
+    assert (PRECISIONS["int8"].mean_floors["cosine"], PRECISIONS["int8"].floors["cosine"]) == (MEAN, LEAST)
 
 
 def test_the_genuine_model_is_far_above_its_floor(genuine: Artifact) -> None:

@@ -13,7 +13,7 @@ import pytest
 from oracle import make_model, make_reranker, save_checkpoint, save_rerank_checkpoint
 from quoit.artifact import read_artifact
 from quoit_export.cli import main, make_parser
-from quoit_export.verify.parity import FLOORS
+from quoit_export.precisions.table import PRECISIONS
 from support import byte_tokenizer, edit_json, without_modules
 
 Run = Callable[..., tuple[int, str, str]]
@@ -112,7 +112,7 @@ def test_a_precision_said_twice_is_written_once(run: Run, tmp_path: Path, small_
 def test_a_kept_rejection_is_marked(
     run: Run, tmp_path: Path, small_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(FLOORS["int8"], "cosine", 1.1)
+    monkeypatch.setitem(PRECISIONS["int8"].floors, "cosine", 1.1)
     assert_refused(run(small_folder, tmp_path / "out"), "nothing was published, int8: .*--keep-rejected")
     assert not (tmp_path / "out").exists()
     code, out, _ = run(small_folder, tmp_path / "out", "--keep-rejected")
@@ -249,7 +249,7 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert caught.value.code == 0
     out = capsys.readouterr().out
-    assert "texts to make int8, int4 and fp16 with" in " ".join(out.split())
+    assert "texts to make fp16 and int8 and int4 with" in " ".join(out.split())
     for option in ("--precision", "--task", "--revision", "--verify", "--keep-rejected", "--overwrite"):
         assert option in out
 

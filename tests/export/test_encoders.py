@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from quoit.artifact import Artifact, Precision
-from quoit_export.precisions.encoders import INT8_MAX, MICROSOFT, quantize_columns
+from quoit_export.precisions.encoding import MICROSOFT
+from quoit_export.precisions.int8 import INT8_MAX, quantize_columns
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 PADDING_OPS = {"Pad", "Where", "NonZero", "Compress", "Trilu", "Range", "ScatterND", "ScatterElements", "CumSum"}

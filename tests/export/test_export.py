@@ -36,9 +36,10 @@ from quoit_export.build.variants import SPARE_BYTES
 from quoit_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from quoit_export.errors import ExportError, ParityError
 from quoit_export.export import Request, publish
+from quoit_export.precisions.table import PRECISIONS
 from quoit_export.quantize.calibration import CalibrationTexts
 from quoit_export.quantize.quant_search import NEARLY
-from quoit_export.verify.parity import FLOORS, MEAN_FLOORS, held_out
+from quoit_export.verify.parity import held_out
 from random_checkpoint import PROMPTS
 from support import edit_json, without_modules
 
@@ -349,7 +350,7 @@ def test_int8_alone_is_measured_against_fp32_and_published_without_it(tmp_path: 
     parity = found.manifest.variants["int8"].parity[0]
     assert (parity.measure, parity.reference, parity.texts) == ("cosine", "fp32", "held-out")
     assert parity.samples >= 60
-    assert FLOORS["int8"]["cosine"] <= parity.least <= parity.mean < 1
+    assert PRECISIONS["int8"].floors["cosine"] <= parity.least <= parity.mean < 1
     assert Embedder(found.folder, provider="cpu").encode("text").shape == (32,)
 
 
@@ -365,7 +366,7 @@ def test_a_reference_that_fails_verification_fails_the_export(
     tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Int8 that is close to a wrong fp32 is wrong too, even where fp32 itself is not published."""
-    monkeypatch.setitem(FLOORS["fp32"], "cosine", IMPOSSIBLE)
+    monkeypatch.setitem(PRECISIONS["fp32"].floors, "cosine", IMPOSSIBLE)
     with pytest.raises(ParityError, match="transformers"):
         publish(small, Request(tmp_path / "out", ("int8",), verify=True))
     assert not (tmp_path / "out").exists()
@@ -407,7 +408,7 @@ def test_the_same_weights_in_another_configuration_are_another_source(
 def test_an_interrupted_export_of_another_configuration_is_not_taken_up(
     tmp_path: Path, small: Checkpoint, changed: Callable[..., Checkpoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(FLOORS["int8"], "cosine", IMPOSSIBLE)
+    monkeypatch.setitem(PRECISIONS["int8"].floors, "cosine", IMPOSSIBLE)
     with pytest.raises(ParityError):
         publish(small, Request(tmp_path / "out", ("fp32", "int8")))
     other = changed(rope_parameters={"rope_type": "default", "rope_theta": 10_000.0})
@@ -541,7 +542,7 @@ def test_an_artifact_that_lost_a_file_is_not_passed_over(
 def test_a_variant_below_its_floor_is_not_published(
     tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(FLOORS["int8"], "cosine", IMPOSSIBLE)
+    monkeypatch.setitem(PRECISIONS["int8"].floors, "cosine", IMPOSSIBLE)
     with pytest.raises(
         ParityError, match=r"nothing was published, int8: cosine to fp32 on held-out texts is 0\.99\d* .*floor is 1\.1"
     ):
@@ -556,7 +557,7 @@ def test_a_rejected_addition_leaves_the_artifact_as_it_was(
     small: Checkpoint, published: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(published.folder)
-    monkeypatch.setitem(FLOORS["int8"], "cosine", IMPOSSIBLE)
+    monkeypatch.setitem(PRECISIONS["int8"].floors, "cosine", IMPOSSIBLE)
     with pytest.raises(ParityError):
         publish(small, Request(published.folder, ("fp32", "int8")))
     assert contents(published.folder) == before
@@ -565,7 +566,7 @@ def test_a_rejected_addition_leaves_the_artifact_as_it_was(
 def test_a_rejected_variant_that_is_kept_does_not_run(
     tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(FLOORS["int8"], "cosine", IMPOSSIBLE)
+    monkeypatch.setitem(PRECISIONS["int8"].floors, "cosine", IMPOSSIBLE)
     found = publish(small, Request(tmp_path / "out", ("fp32", "int8"), keep_rejected=True))
     assert set(contents(found.folder)) == expected_files("fp32", "int8")
     assert found.accepted() == ["fp32"]
@@ -580,7 +581,7 @@ def test_a_rejected_variant_that_is_kept_does_not_run(
 def test_fp32_that_fails_verification_is_not_published(
     tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(FLOORS["fp32"], "cosine", IMPOSSIBLE)
+    monkeypatch.setitem(PRECISIONS["fp32"].floors, "cosine", IMPOSSIBLE)
     with pytest.raises(ParityError, match="fp32: cosine to transformers fp32"):
         publish(small, Request(tmp_path / "out", ("fp32",), verify=True))
     assert not (tmp_path / "out").exists()
@@ -656,7 +657,7 @@ def test_an_unfinished_variant_that_is_no_longer_wanted_is_not_published(
     tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An export killed while it wrote fp16, then run again for fp32 alone."""
-    monkeypatch.setitem(FLOORS["int8"], "cosine", IMPOSSIBLE)
+    monkeypatch.setitem(PRECISIONS["int8"].floors, "cosine", IMPOSSIBLE)
     with pytest.raises(ParityError):
         publish(small, Request(tmp_path / "out", ("fp32", "int8")))
     unfinished = tmp_path / ".out.partial" / "fp16"
@@ -771,7 +772,7 @@ def test_a_reranker_below_either_floor_is_not_published(
     tmp_path: Path, plain_tokenizer_file: Path, monkeypatch: pytest.MonkeyPatch, measure: Measure
 ) -> None:
     folder = save_rerank_checkpoint(tmp_path / "checkpoint", plain_tokenizer_file, make_reranker(**TINY))
-    monkeypatch.setitem(FLOORS["int8"], measure, IMPOSSIBLE)
+    monkeypatch.setitem(PRECISIONS["int8"].floors, measure, IMPOSSIBLE)
     with pytest.raises(
         ParityError,
         match=rf"nothing was published, int8: {measure} to fp32 on held-out texts is 0\.\d* .*floor is 1\.1",
@@ -843,7 +844,7 @@ def test_what_is_below_its_floor_is_made_again_with_its_worst_layers_in_more_bit
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The small real model's int4 has 0.9966 by itself; here that is not enough."""
-    monkeypatch.setitem(MEAN_FLOORS["int4"], "cosine", 0.9968)
+    monkeypatch.setitem(PRECISIONS["int4"].mean_floors, "cosine", 0.9968)
     checkpoint = open_checkpoint(str(SMALL_REAL))
     variant = publish(checkpoint, Request(tmp_path / "out", ("int4",))).variant("int4")
     assert variant.accepted

@@ -12,7 +12,7 @@ from transformers import Qwen3Config, Qwen3Model
 from quoit.artifact import Architecture
 from quoit_export.checkpoint.checkpoint import tensor_shapes
 from quoit_export.checkpoint.weights import EMBEDDINGS
-from quoit_export.precisions.encoders import quantize_columns
+from quoit_export.precisions.int8 import quantize_columns
 from quoit_export.quantize.calibration import Activations
 from quoit_export.quantize.folding import (
     Folding,

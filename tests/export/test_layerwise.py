@@ -19,13 +19,13 @@ from quoit.text.tokenizer import TextTokenizer
 from quoit_export.build.staging import Staging, bare_manifest, variant_model
 from quoit_export.checkpoint.checkpoint import open_checkpoint, tensor_shapes
 from quoit_export.graph.decoder import Tensors, author_graph
-from quoit_export.precisions.encoders import ENCODINGS
+from quoit_export.precisions.table import PRECISIONS
 from quoit_export.verify import layerwise
 from quoit_export.verify.layerwise import answers, choose_cuts, find_boundaries, run
 from quoit_export.verify.parity import held_out, variant_answers
 from support import Embedders, Rerankers
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+COMPARED: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 STATUS = Path("/proc/self/status")
 
 
@@ -37,14 +37,14 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_pieces")
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", COMPARED)
 def test_vectors_are_those_of_the_runtime(artifact: Artifact, embedders: Embedders, precision: Precision) -> None:
     (found,) = variant_answers(artifact, precision, [held_out()])
     np.testing.assert_array_equal(found, embedders(precision).encode(held_out().texts))
 
 
 @pytest.mark.usefixtures("small_pieces")
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", COMPARED)
 def test_scores_are_those_of_the_runtime(rerank_artifact: Artifact, rerankers: Rerankers, precision: Precision) -> None:
     (found,) = variant_answers(rerank_artifact, precision, [held_out()])
     expected = rerankers(precision).predict(held_out().pairs, activation="logit")
@@ -91,7 +91,7 @@ def authored(layers: int) -> ir.Model:
         values = np.random.default_rng(len(name)).standard_normal(shapes[name], dtype=np.float32)
         return values * np.float32(0.05) + np.float32(len(shapes[name]) == 1)
 
-    return author_graph(numbers, 1024, ENCODINGS["fp32"], Tensors(read))
+    return author_graph(numbers, 1024, PRECISIONS["fp32"].encoding, Tensors(read))
 
 
 def test_cuts_leave_pieces_of_the_size_asked_for_and_as_few_as_can_be() -> None:

@@ -17,7 +17,7 @@ from quoit.engine.layouts.packed import make_inputs
 from quoit.engine.limits import CPU_LIMITS
 from quoit.engine.planner import plan_batches
 from quoit.ort.probe import int8_is_exact
-from quoit_export.precisions.encoders import INTEGER_PRODUCT
+from quoit_export.precisions.int8 import INTEGER_PRODUCT
 from quoit_export.verify.layerwise import run
 from quoit_export.verify.parity import held_out, load_variant, parity_rows
 

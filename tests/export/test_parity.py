@@ -14,10 +14,9 @@ from quoit.artifact import Artifact, Measure, Parity, Precision, Variant, read_a
 from quoit.ort.session import Answers
 from quoit_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from quoit_export.errors import ParityError
+from quoit_export.precisions.table import PRECISIONS
 from quoit_export.verify.parity import (
     DOCUMENTS,
-    FLOORS,
-    MEAN_FLOORS,
     QUERIES,
     Comparison,
     Sample,
@@ -33,7 +32,7 @@ from quoit_export.verify.parity import (
 )
 from support import Embedders, Rerankers, Vectors
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+COMPARED: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 RERANK_MEASURES: tuple[Measure, ...] = ("agreement", "spearman")
 
 
@@ -103,13 +102,15 @@ def test_the_texts_are_of_many_lengths(embedders: Embedders) -> None:
 
 
 def test_every_precision_has_a_floor_for_each_measure() -> None:
-    assert tuple(FLOORS) == get_args(Precision)
+    assert tuple(PRECISIONS) == get_args(Precision)
     for measure, least in {"cosine": 0.94, "agreement": 0.75, "spearman": 0.65}.items():
-        floors = [FLOORS[precision][cast("Measure", measure)] for precision in FLOORS]
+        floors = [PRECISIONS[precision].floors[cast("Measure", measure)] for precision in PRECISIONS]
         assert floors == sorted(floors, reverse=True)
         assert all(least < floor < 1 for floor in floors)
-    assert all(set(floors) == {"cosine", *RERANK_MEASURES} for floors in FLOORS.values())
-    assert (MEAN_FLOORS["int4"]["cosine"], FLOORS["int4"]["cosine"]) == (0.98, 0.95), "as the README says"
+    assert all(set(spec.floors) == {"cosine", *RERANK_MEASURES} for spec in PRECISIONS.values())
+    assert (PRECISIONS["int4"].mean_floors["cosine"], PRECISIONS["int4"].floors["cosine"]) == (0.98, 0.95), (
+        "as the README says"
+    )
 
 
 def test_the_pairs_are_every_query_with_every_document() -> None:
@@ -143,7 +144,7 @@ def test_cosine_is_that_of_each_row() -> None:
     reference = np.tile(np.array([[1, 0]], np.float32), (4, 1))
     parity, *_ = compare(vectors, reference, Comparison("int8", "embedding", "somewhere"))
     assert (parity.measure, parity.reference, parity.samples) == ("cosine", "somewhere", 4)
-    assert parity.floor == FLOORS["int8"]["cosine"]
+    assert parity.floor == PRECISIONS["int8"].floors["cosine"]
     assert parity.least == pytest.approx(0, abs=1e-6)
     assert parity.mean == pytest.approx(np.cos(angles).mean(), abs=1e-6)
 
@@ -164,7 +165,10 @@ def test_what_happens_to_neighbours_is_recorded_and_the_mean_cosine_has_a_floor(
     noisy = reference + np.float32(0.01) * np.random.default_rng(0).standard_normal(reference.shape).astype(np.float32)
     noisy /= np.linalg.norm(noisy, axis=1, keepdims=True)
     cosine, top10, ranking = compare(noisy, reference, Comparison("int8", "embedding", texts="some"))
-    assert (cosine.floor, cosine.mean_floor) == (FLOORS["int8"]["cosine"], MEAN_FLOORS["int8"]["cosine"])
+    assert (cosine.floor, cosine.mean_floor) == (
+        PRECISIONS["int8"].floors["cosine"],
+        PRECISIONS["int8"].mean_floors["cosine"],
+    )
     assert [one.measure for one in (top10, ranking)] == ["top10", "ranking"]
     assert {one.texts for one in (cosine, top10, ranking)} == {"some"}
     for one in (top10, ranking):
@@ -200,11 +204,11 @@ def test_agreement_is_that_of_probabilities_and_spearman_that_of_ranks() -> None
     expected = 1 - np.abs(1 / (1 + np.exp(-found.astype(float))) - 1 / (1 + np.exp(-reference.astype(float))))
     assert agreement.least == pytest.approx(expected.min(), abs=1e-6)
     assert agreement.mean == pytest.approx(expected.mean(), abs=1e-6)
-    assert agreement.floor == FLOORS["fp16"]["agreement"]
+    assert agreement.floor == PRECISIONS["fp16"].floors["agreement"]
     assert (spearman.measure, spearman.reference, spearman.samples) == ("spearman", "somewhere", 2)
     assert spearman.least == pytest.approx(1 - 6 * 2 / (4 * 15)), "two neighbours of four have changed places"
     assert spearman.mean == pytest.approx((spearman.least + 1) / 2)
-    assert spearman.floor == FLOORS["fp16"]["spearman"]
+    assert spearman.floor == PRECISIONS["fp16"].floors["spearman"]
 
 
 def test_equal_answers_are_one(reference: Vectors, logits: Answers) -> None:

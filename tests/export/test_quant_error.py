@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from quoit.artifact import Artifact
 from quoit_export.checkpoint.checkpoint import Checkpoint
 from quoit_export.graph.decoder import IR_VERSION, OPSET
-from quoit_export.precisions.encoders import MICROSOFT, Author, Encoding, Int4Encoding, Int8Encoding, ReadTensor, Rows
+from quoit_export.precisions.encoding import MICROSOFT, Author, Encoding, ReadTensor, Rows
+from quoit_export.precisions.int4 import Int4Encoding
+from quoit_export.precisions.int8 import Int8Encoding
 from quoit_export.quantize.calibration import Activations, built_in_texts, calibration_rows, observe
 from quoit_export.quantize.folding import Values, input_names
 from quoit_export.quantize.quant_error import (

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from quoit.artifact import Artifact, Calibration
 from quoit_export.checkpoint.checkpoint import Checkpoint
 from quoit_export.checkpoint.weights import EMBEDDINGS
-from quoit_export.precisions.encoders import Int4Encoding, Int8Encoding, ReadTensor
+from quoit_export.precisions.encoding import ReadTensor
+from quoit_export.precisions.int4 import Int4Encoding
+from quoit_export.precisions.int8 import Int8Encoding
 from quoit_export.quantize.calibration import Activations, Observed, built_in_texts, calibration_rows, observe
 from quoit_export.quantize.folding import NORMS, Folding, input_names, make_rotation, split_name
 from quoit_export.quantize.quant_error import (

@@ -24,11 +24,12 @@ from quoit.text.tokenizer import Ids
 from quoit_export.build.staging import GRAPH, Staging, bare_manifest, variant_model
 from quoit_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from quoit_export.export import Request, publish
+from quoit_export.precisions.table import PRECISIONS
 from quoit_export.quantize.calibration import CalibrationTexts, Observed, built_in_texts, calibration_rows, observe
 from quoit_export.quantize.scaling import FLOAT16_MAX, HEADROOM, Scaled, choose_scaling, exponent
 from quoit_export.verify import layerwise
 from quoit_export.verify.overflow import first_nonfinite
-from quoit_export.verify.parity import FLOORS, held_out, load_variant, parity_rows
+from quoit_export.verify.parity import held_out, load_variant, parity_rows
 
 MODEL = Path(__file__).parents[2] / "models" / "quoit-embedding-9m"
 CALIBRATION = Calibration("none", "0" * 64, 1, 1)
@@ -122,7 +123,7 @@ def test_plain_fp16_is_not_finite_and_scaled_fp16_is_as_close_as_ever(
     for precision in ("fp16", "bf16"):
         variant = artifact.manifest.variants[precision]
         assert variant.accepted
-        assert variant.parity[0].least >= FLOORS[precision]["cosine"]
+        assert variant.parity[0].least >= PRECISIONS[precision].floors["cosine"]
     record = artifact.manifest.variants["fp16"].scaling
     assert record is not None
     assert bool(record.stream) == (name == "towering")

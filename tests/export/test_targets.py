@@ -25,7 +25,7 @@ from quoit_export.build.staging import variant_model
 from quoit_export.checkpoint.checkpoint import open_checkpoint
 from quoit_export.graph.attention import Attention, packing
 from quoit_export.graph.targets import CUDA, declare_inputs
-from quoit_export.precisions.encoders import MICROSOFT, Author
+from quoit_export.precisions.encoding import MICROSOFT, Author
 
 FLOAT = ir.DataType.FLOAT
 HALVES: tuple[Precision, ...] = ("fp16", "bf16")

@@ -12,7 +12,10 @@ from quoit.ort.module import onnxruntime
 from quoit.ort.sessions import ONNX_NAMES
 from quoit_export.graph.emulation import emulate
 from quoit_export.precisions.blocks import BLOCK
-from quoit_export.precisions.encoders import ENCODINGS, Author, Int4Encoding, Int8Encoding, Rows
+from quoit_export.precisions.encoding import Author, Rows
+from quoit_export.precisions.int4 import Int4Encoding
+from quoit_export.precisions.int8 import Int8Encoding
+from quoit_export.precisions.table import PRECISIONS
 from quoit_export.precisions.weight_only import WeightOnlyEncoding, weight_only
 
 ROWS, INPUTS, OUTPUTS = 5, 3 * BLOCK, 48
@@ -58,9 +61,9 @@ def test_a_product_errs_by_its_weights_alone(stored: str) -> None:
 
 
 def test_others_have_no_such_form() -> None:
-    assert weight_only(ENCODINGS["fp16"]) is ENCODINGS["fp16"]
-    assert weight_only(ENCODINGS["int8"]) is ENCODINGS["int8"]
-    assert isinstance(weight_only(ENCODINGS["int4"]), WeightOnlyEncoding)
+    assert weight_only(PRECISIONS["fp16"].encoding) is PRECISIONS["fp16"].encoding
+    assert weight_only(PRECISIONS["int8"].encoding) is PRECISIONS["int8"].encoding
+    assert isinstance(weight_only(PRECISIONS["int4"].encoding), WeightOnlyEncoding)
 
 
 def test_its_parity_is_measured_and_held_to_the_floors(half_artifact: Artifact) -> None:

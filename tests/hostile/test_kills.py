@@ -262,6 +262,42 @@ def test_an_export_that_was_stopped_leaves_nothing_half_and_goes_on(
         assert [file.name for file in out.parent.iterdir()] == ["out"]
 
 
+DIE = """
+import os
+
+def die(event, arguments):
+    if event == {event!r} and {place!r} == str(arguments[{index}]):
+        os._exit(9)
+
+sys.addaudithook(die)
+"""
+MOMENTS = {
+    "between the renames": ("os.rename", "out", 1),
+    "before the old one is removed": ("shutil.rmtree", ".out.old", 0),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_an_export_that_was_killed_while_it_replaced_an_artifact_loses_nothing(
+    tmp_path: Path, byte_checkpoint_folder: Path, exported: tuple[dict[str, str], float], moment: str
+) -> None:
+    """The artifact that was there is whole under a hidden name, or the new one is whole under its own."""
+    event, name, index = MOMENTS[moment]
+    out = tmp_path / "out"
+    timed(EXPORT, byte_checkpoint_folder, out, "--precision", "fp32")
+    killed = start(
+        f"{DIE.format(event=event, place=str(tmp_path / name), index=index)}\n{EXPORT}", byte_checkpoint_folder, out
+    )
+    assert finish(killed) == (9, "")
+    names = {file.name for file in tmp_path.iterdir() if not file.name.endswith(".lock")}
+    assert ".out.old" in names
+    check_whole(out if out.exists() else tmp_path / ".out.old")
+    code, err = finish(start(EXPORT, byte_checkpoint_folder, out))
+    assert code == 0, err
+    assert hashes(out) == exported[0]
+    assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
 def test_of_two_exports_to_one_folder_one_wins_and_the_folder_is_whole(
     tmp_path: Path, byte_checkpoint_folder: Path, exported: tuple[dict[str, str], float]
 ) -> None:

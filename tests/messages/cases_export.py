@@ -74,6 +74,11 @@ def export_where_nothing_fits(world: World) -> object:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def export_to_a_long_name(world: World) -> object:
+    """The folder's name is no longer than a file system allows, and that of the hidden folder beside it is."""
+    return publish(open_checkpoint(str(world.sources.checkpoint)), Request(world.folder / ("a" * 248), ("fp32",)))
+
+
 def export_over_a_file(world: World) -> object:
     world.write("out", "mine")
     return world.export("fp32", overwrite=True)
@@ -160,7 +165,14 @@ CASES = [
         "name another folder",
     ),
     Case("a folder below a file", export_below_a_file, ExportError, "/file cannot be made", "name another folder"),
-    Case("no room at all", export_where_nothing_fits, ExportError, "/.out.partial: File too large", "make room, or"),
+    Case(
+        "no room at all",
+        export_where_nothing_fits,
+        ExportError,
+        "/.out.partial: File too large; it needs ",
+        "make room there, and the same command goes on",
+    ),
+    Case("too long a name", export_to_a_long_name, ExportError, ".partial: File name too long", "name another folder"),
     Case("a file for a folder", export_over_a_file, ExportError, "/out is a file", "name another folder"),
     Case("the current folder", export_over_the_current_folder, ExportError, "/out is the current", "name another"),
     Case("no torch", verify_without_torch, ExportError, "--verify needs torch", "pip install 'quoit[verify]'"),
@@ -173,7 +185,13 @@ CASES = [
         "replace it with --overwrite",
     ),
     Case("a disk too small", export_to_a_full_disk, ExportError, "has 12,345 bytes free", "free some, or name"),
-    Case("a disk that fills up", export_to_a_disk_that_fills_up, ExportError, "/fp32: ", "make room"),
+    Case(
+        "a disk that fills up",
+        export_to_a_disk_that_fills_up,
+        ExportError,
+        "/.out.partial/fp32: No space left on device; it needs ",
+        "make room there, and the same command goes on",
+    ),
     Case(
         "values that are not finite",
         lambda world: world.export("fp32", checkpoint=world.sources.overflowing_checkpoint),

@@ -14,6 +14,7 @@ from messages.sources import write_ungated
 from messages.triggers import Document, Tensors, change_tensors, edit_manifest, load, with_manifest
 from quoit import ArtifactError, ComputeError, Embedder, InputError, ProviderError, Reranker
 from quoit.artifact import GRAPHS, TOKENIZER
+from quoit.engine.layouts import find_layout
 from quoit.ort.cuda import free_bytes
 
 
@@ -46,6 +47,12 @@ def graph_of_another_kind(world: World) -> object:
 
     edit_manifest(folder, change)
     return Embedder(folder, precision="fp16", provider="cpu")
+
+
+def encode_after_close(world: World) -> object:
+    with world.embedder() as embedder:
+        pass
+    return embedder.encode("a")
 
 
 def without_onnxruntime(world: World) -> object:
@@ -117,6 +124,8 @@ def run_in_another_process(world: World) -> object:
 
 
 CASES = [
+    Case("a closed model", encode_after_close, InputError, "the model was closed", "load it again"),
+    Case("an unknown layout", lambda _: find_layout("ragged"), ArtifactError, "the layout 'ragged'", "upgrade quoit"),
     Case("an unknown precision", load(precision="fp8"), InputError, "'fp8'", "choose one of fp32, fp16, bf16, int8"),
     Case("an unknown provider", load(provider="tpu"), InputError, "'tpu'", "choose one of cpu, cuda, auto"),
     Case("CUDA that is not offered", cuda_that_is_not_offered, ProviderError, "'cuda'", "pip install 'quoit[cuda]'"),

@@ -21,7 +21,6 @@ from quoit.artifact import (
     FileRecord,
     Parity,
     RerankContract,
-    digest,
     hash_file,
     open_artifact,
     read_artifact,
@@ -226,13 +225,6 @@ def test_a_contract_of_another_task_names_the_class_to_use(artifact: Artifact) -
 def test_an_artifact_is_opened_by_its_folder_or_as_it_is(artifact: Artifact) -> None:
     assert open_artifact(artifact) is artifact
     assert open_artifact(artifact.folder) == open_artifact(str(artifact.folder)) == artifact
-
-
-def test_a_digest_tells_values_and_their_grouping_apart() -> None:
-    assert digest("a", 1) == digest("a", 1)
-    assert re.fullmatch("[0-9a-f]{64}", digest())
-    values: list[tuple[object, ...]] = [("a", 1), ("a", "1"), ("a1",), (("a", 1),), (1, "a"), ("a", 1, None)]
-    assert len({digest(*parts) for parts in values}) == len(values)
 
 
 def test_a_field_of_an_inner_record_that_is_missing_is_named(copy: Artifact) -> None:

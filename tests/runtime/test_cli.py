@@ -423,6 +423,39 @@ def test_a_run_is_not_resumed_with_another_option(quoit: Quoit, model: list[str]
     assert not (tmp_path / "vectors.npy").exists()
 
 
+def test_a_run_is_not_resumed_with_another_graph(
+    quoit: Quoit, artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on another machine, whose sums of int8 products saturate."""
+    options = ["-m", str(artifact.folder), "--precision", "int8", "--provider", "cpu"]
+    monkeypatch.setattr("quoit.ort.session.int8_is_exact", lambda: True)
+    file = begin(quoit, tmp_path, *options)
+    monkeypatch.setattr("quoit.ort.session.int8_is_exact", lambda: False)
+    code, _, report = quoit("embed", file, "-o", tmp_path / "vectors.npy", "--resume", *options)
+    assert code == 2
+    assert re.search(r"has 2 texts of a run with another model or other options .*; use --restart to start", report)
+    monkeypatch.setattr("quoit.ort.session.int8_is_exact", lambda: True)
+    assert quoit("embed", file, "-o", tmp_path / "vectors.npy", "--resume", *options)[0] == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float16])
+def test_a_run_is_resumed_with_the_same_ranges_in_another_type(
+    quoit: Quoit, model: list[str], tmp_path: Path, dtype: type
+) -> None:
+    """They are read as float32."""
+    dim = 96
+    ranges = np.stack([-np.arange(1, dim + 1), np.arange(1, dim + 1)]).astype(np.float32) / 128
+    np.save(tmp_path / "ranges.npy", ranges)
+    options = ["--dtype", "int8", "--ranges", tmp_path / "ranges.npy", *model]
+    file = begin(quoit, tmp_path, *options)
+    np.save(tmp_path / "ranges.npy", ranges.astype(dtype))
+    assert quoit("embed", file, "-o", tmp_path / "vectors.npy", "--resume", *options)[0] == 0
+    file = begin(quoit, tmp_path, "--restart", *options)
+    ranges[1, dim // 2] += 1 / 128
+    np.save(tmp_path / "ranges.npy", ranges.astype(dtype))
+    assert quoit("embed", file, "-o", tmp_path / "vectors.npy", "--resume", *options)[0] == 2
+
+
 def test_a_run_is_not_resumed_with_other_ranges(
     quoit: Quoit, model: list[str], embedder: Embedder, tmp_path: Path
 ) -> None:

@@ -23,16 +23,21 @@ from quoit.ort.cuda import (
     token_bytes,
 )
 from quoit.ort.module import onnxruntime_version
-from quoit.ort.providers import PREFERRED
 from quoit.ort.session import CUDA_OPTIONS
 from quoit.ort.sessions import ONNX_NAMES
-from quoit_export.verify.parity import FLOORS, Questions, answer, held_out, parity_texts
+from quoit.precisions import PREFERRED
+from quoit_export.precisions.table import PRECISIONS
+from quoit_export.verify.parity import Questions, answer, held_out, parity_texts
 from random_checkpoint import SHAPES
 
 HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 GIB = 1 << 30
 
-ROUNDING = {"fp16": FLOORS["fp16"]["cosine"], "bf16": FLOORS["bf16"]["cosine"], "int4": FLOORS["bf16"]["cosine"]}
+ROUNDING = {
+    "fp16": PRECISIONS["fp16"].floors["cosine"],
+    "bf16": PRECISIONS["bf16"].floors["cosine"],
+    "int4": PRECISIONS["bf16"].floors["cosine"],
+}
 """Cosine to the same variant's vectors by other kernels; int4's values are bfloat16 there."""
 SMALLEST, LARGEST = SHAPES["0.6b"], SHAPES["8b"]
 
@@ -136,7 +141,7 @@ class TestOnCuda:
         texts = [*parity_texts(), "", " ".join(parity_texts())[:2000]]
         exact = Embedder(half_artifact.folder, precision="fp32", provider="cpu")
         cosines = (self.embedder(half_artifact, precision).encode(texts) * exact.encode(texts)).sum(axis=1)
-        assert cosines.min() >= FLOORS[precision]["cosine"]
+        assert cosines.min() >= PRECISIONS[precision].floors["cosine"]
 
     def test_cuda_agrees_with_what_was_measured_for_it_on_a_cpu(
         self, half_artifact: Artifact, precision: Precision
@@ -206,6 +211,6 @@ def test_a_reranker_on_cuda_agrees_with_fp32(rerank_artifact: Artifact) -> None:
     on_cuda = Reranker(rerank_artifact.folder, precision="fp16", provider="cuda")
     pairs = [("a query", text) for text in parity_texts()[:40]]
     expected = exact.predict(pairs)
-    np.testing.assert_allclose(on_cuda.predict(pairs), expected, atol=1 - FLOORS["fp16"]["agreement"])
+    np.testing.assert_allclose(on_cuda.predict(pairs), expected, atol=1 - PRECISIONS["fp16"].floors["agreement"])
     alone = np.concatenate([on_cuda.predict([pair]) for pair in pairs])
-    np.testing.assert_allclose(alone, expected, atol=1 - FLOORS["fp16"]["agreement"])
+    np.testing.assert_allclose(alone, expected, atol=1 - PRECISIONS["fp16"].floors["agreement"])

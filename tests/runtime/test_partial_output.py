@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from quoit import InputError
+from quoit.files.atomic import replacing
 from quoit.files.partial_output import PROGRESS, ROWS, SUFFIXES, Draft, Progress, drafting, is_finished
-from quoit.files.writers import replacing
 from quoit.text.tokenizer import Truncation
 
 Array = NDArray[Any]

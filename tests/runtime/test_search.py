@@ -127,6 +127,24 @@ def test_whatever_decides_a_vector_is_part_of_the_key(
         np.testing.assert_array_equal(found, other.encode_document(TEXTS))
 
 
+def test_another_graph_of_the_same_variant_has_another_key(
+    cache: VectorCache, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a CPU whose sums saturate, which runs the graph with 7-bit activations: its vectors are others."""
+    found: dict[str, Vectors] = {}
+    keys = set()
+    for exact in (True, False, True):
+        monkeypatch.setattr("quoit.ort.session.int8_is_exact", lambda exact=exact: exact)
+        embedder = Embedder(artifact.folder, precision="int8", provider="cpu")
+        graph = embedder.pipeline.session.graph
+        assert graph == ("cpu" if exact else "saturating")
+        keys.add(cache_key(embedder, TEXTS))
+        vectors = cache.documents(embedder, TEXTS)
+        np.testing.assert_array_equal(vectors, found.setdefault(graph, embedder.encode_document(TEXTS)))
+    assert len(keys) == len(files_of(cache)) == 2
+    assert not np.array_equal(found["cpu"], found["saturating"])
+
+
 def test_other_weights_have_another_key(embedder: Embedder) -> None:
     """A model of the same shape and tokenizer, whose files have other hashes."""
     pipeline = embedder.pipeline

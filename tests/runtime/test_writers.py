@@ -9,8 +9,9 @@ import pytest
 from pyarrow import parquet
 
 from quoit import InputError
+from quoit.files.atomic import replacing
 from quoit.files.partial_output import SUFFIXES
-from quoit.files.writers import RECORD_SUFFIXES, check_destination, replacing, write_records
+from quoit.files.writers import RECORD_SUFFIXES, check_destination, write_records
 
 RECORDS = [{"rank": 1, "text": "日本語 \u2028 a\nb", "score": 0.5}, {"rank": 2, "text": "", "score": 0.25}]
 COLUMNS = {"rank": int, "text": str, "score": float}

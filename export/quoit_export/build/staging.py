@@ -1,11 +1,13 @@
 """The hidden folder in which an artifact grows, until it is whole and takes its name.
 
-Variants are recorded one by one in `partial.json`; an interrupted export that is run again goes on after the
-last recorded one. This module does not know which variants are good enough.
+Variants are recorded one by one in `partial.json`; an interrupted export that is run again goes on after the last
+recorded variant. This module does not know which variants are good enough.
 """
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +19,7 @@ from tqdm import tqdm
 from quoit.artifact import (
     FORMAT,
     GRAPHS,
+    MANIFEST,
     TOKENIZER,
     FileRecord,
     GraphName,
@@ -29,20 +32,25 @@ from quoit.artifact import (
     record_file,
     write_manifest,
 )
+from quoit.files.atomic import explain_full_disk, hidden_path, new_folder, remove, replace_folder, replacing
 from quoit_export.checkpoint.checkpoint import Checkpoint
-from quoit_export.quantize.quant_search import Plan
 from quoit_export.errors import ExportError
 from quoit_export.graph.decoder import Tensors, author_graph
-from quoit_export.precisions.encoders import ENCODINGS, INTEGER_PRODUCT, Encoding, Int4Encoding
+from quoit_export.graph.targets import CUDA, HALF_ON_CPU, SATURATING, WEIGHT_ONLY, WEIGHT_ONLY_ON_CPU, Target
+from quoit_export.precisions.int8 import INTEGER_PRODUCT
+from quoit_export.precisions.table import PRECISIONS, PrecisionSpec
+from quoit_export.quantize.quant_search import Plan
 from quoit_export.quantize.scaling import Scaled
-from quoit_export.graph.targets import CUDA, HALVES, SATURATING, WEIGHT_ONLY, WEIGHT_ONLY_ON_CPU, Target
 
 GRAPH = GRAPHS["cpu"]
 TENSORS = f"{GRAPH}.data"
 """The file of a variant's tensors."""
 Recipe = Plan | Scaled
 """What calibration decided about a variant: int8's folds, or fp16's powers of two."""
+KIND = "partial"
+"""Suffix of the hidden folder."""
 PARTIAL = "partial.json"
+GOES_ON = "make room there, and the same command goes on"
 PAGE = 4096
 """Tensors of at least a page start at a page, so that they can be mapped where they lie."""
 
@@ -60,7 +68,7 @@ class Partial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def made(self, precision: Precision) -> Quantization | Scaling | None:
         """How a variant was made."""
-        return self.scaling if precision == "fp16" else self.quantizations.get(precision)
+        return self.scaling if PRECISIONS[precision].scaled else self.quantizations.get(precision)
 
 
 def bare_manifest(checkpoint: Checkpoint) -> Manifest:
@@ -99,7 +107,7 @@ def variant_model(
         target: what the graph is for; by default the CPU.
     """
     read, score = checkpoint.tensor, None if checkpoint.score_tensor is None else checkpoint.score_weight
-    encoding, tensors = ENCODINGS[precision], Tensors(read, score)
+    encoding, tensors = PRECISIONS[precision].encoding, Tensors(read, score)
     if isinstance(recipe, Scaled):
         tensors = Tensors(recipe.reader(read), score, stream_scale=recipe.stream_scale)
     elif recipe is not None:
@@ -112,16 +120,15 @@ def variant_model(
     return author_graph(checkpoint.architecture, checkpoint.max_tokens, encoding, tensors, target)
 
 
-def other_targets(model: ir.Model, encoding: Encoding) -> dict[GraphName, Target]:
+def other_targets(model: ir.Model, spec: PrecisionSpec) -> dict[GraphName, Target]:
     """What a variant has graphs for besides the one that CPUs run."""
-    if encoding.dtype in HALVES:
-        return {"cuda": CUDA}
-    targets: dict[GraphName, Target] = {}
-    if isinstance(encoding, Int4Encoding):
-        targets = {"cuda": WEIGHT_ONLY, "emulated": WEIGHT_ONLY_ON_CPU}
-    if any(node.op_type == INTEGER_PRODUCT for node in model.graph):
-        targets["saturating"] = SATURATING
-    return targets
+    targets: dict[GraphName, Target] = {
+        "cuda": WEIGHT_ONLY if spec.weight_only else CUDA,
+        "emulated": WEIGHT_ONLY_ON_CPU if spec.weight_only else HALF_ON_CPU,
+        "saturating": SATURATING,
+    }
+    saturates = any(node.op_type == INTEGER_PRODUCT for node in model.graph)
+    return {name: targets[name] for name in spec.graphs if saturates or name != "saturating"}
 
 
 def share_tensors(model: ir.Model, written: Path) -> None:
@@ -132,22 +139,23 @@ def share_tensors(model: ir.Model, written: Path) -> None:
             value.const_value = stored[name].const_value
 
 
-def _old(out: Path) -> Path:
-    """Where the artifact that is being replaced waits until the new one has its name."""
-    return out.with_name(f".{out.name}.old")
+@contextmanager
+def _writing(folder: Path, draft: Path, needed: int | None = None) -> Iterator[None]:
+    """Turn the system's errors of a write into one that names the folder.
 
+    Args:
+        folder: the folder that is written into.
+        draft: the largest of the files that are written.
+        needed: bytes of that file, where they are known.
 
-def restore(out: Path) -> None:
-    """Undoes a replacement that was killed between its two renames."""
-    if not out.exists() and _old(out).exists():
-        _old(out).rename(out)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    Raises:
+        ExportError: the disk is full, or the folder cannot be written.
+    """
+    try:
+        with explain_full_disk(folder, draft, needed, refusal=ExportError, step=GOES_ON):
+            yield
+    except OSError as error:
+        raise ExportError(f"cannot write {folder}: {error.strerror or error}; name another folder") from error
 
 
 @dataclass
@@ -157,34 +165,35 @@ class Staging:
     folder: Path
     partial: Partial
 
+    @staticmethod
+    def place(out: Path) -> Path:
+        """The hidden folder of an artifact folder."""
+        return hidden_path(out, KIND)
+
     @classmethod
     def open(cls, folder: Path, checkpoint: Checkpoint, bare: Manifest) -> "Staging":
-        """Takes up the folder that an interrupted export of the same artifact left, or makes a new one.
+        """Take up the folder that an interrupted export of the same artifact left, or make a new one.
 
         Raises:
-            ExportError: it cannot be written.
+            ExportError: the folder cannot be written, or the disk is full.
         """
         try:
             found = msgspec.json.decode((folder / PARTIAL).read_bytes(), type=Partial)
         except (OSError, msgspec.MsgspecError):
             found = None
-        begins = found is None or not is_same(found.bare, bare)
-        try:
-            if begins or found is None:
-                shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir(parents=True)
-                shutil.copyfile(checkpoint.tokenizer_file, folder / TOKENIZER)
-                found = Partial(bare, {})
+        if found is not None and is_same(found.bare, bare):
             staging = cls(folder, found)
             staging._record(msgspec.structs.replace(found, bare=bare))
-        except OSError as error:
-            if begins:
-                shutil.rmtree(folder, ignore_errors=True)
-            raise ExportError(f"cannot write {folder}: {error.strerror}; make room, or name another folder") from error
+            return staging
+        with _writing(folder, folder), new_folder(folder):
+            with _writing(folder, folder / TOKENIZER, bare.tokenizer.bytes):
+                shutil.copyfile(checkpoint.tokenizer_file, folder / TOKENIZER)
+            staging = cls(folder, Partial(bare, {}))
+            staging._record(staging.partial)
         return staging
 
     def adopt(self, out: Path, kept: dict[Precision, Variant]) -> None:
-        """Takes the variants that stay from the published folder, without copying them."""
+        """Take the variants that stay from the published folder, without copying them."""
         for name, variant in kept.items():
             shutil.rmtree(self.folder / name, ignore_errors=True)
             (self.folder / name).mkdir()
@@ -193,9 +202,12 @@ class Staging:
             self._add(name, variant.files, variant.made)
 
     def write_variant(self, checkpoint: Checkpoint, precision: Precision, recipe: Recipe | None = None) -> None:
-        """Writes one variant, tensor by tensor, unless an earlier run finished it.
+        """Write one variant, tensor by tensor, unless an earlier run finished it.
 
         A variant that is there stays, whatever the recipe: one that was made otherwise has to be forgotten first.
+
+        Raises:
+            ExportError: the folder cannot be written, or the disk is full.
         """
         if precision in self.partial.files:
             return
@@ -203,40 +215,24 @@ class Staging:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         model = variant_model(checkpoint, precision, recipe)
-        with tqdm(desc=f"writing {precision}", unit=" tensors", disable=None) as bar:
-
-            def advance(_: ir.TensorProtocol, info: ir.external_data.CallbackInfo) -> None:
-                bar.total = info.total
-                bar.update()
-
-            try:
-                ir.save(
-                    model,
-                    folder / GRAPH,
-                    external_data=TENSORS,
-                    callback=advance,
-                    max_workers=1,
-                    alignment=PAGE,
-                    align_threshold=PAGE,
-                )
-            except OSError as error:
-                raise ExportError(f"cannot write {folder}: {error}; make room, and the same command goes on") from error
-        for name, target in other_targets(model, ENCODINGS[precision]).items():
-            other = variant_model(checkpoint, precision, recipe, target)
-            share_tensors(other, folder / GRAPH)
-            ir.save(other, folder / GRAPHS[name])
+        with _writing(folder, folder / TENSORS, num_bytes(model)):
+            _save(model, folder / GRAPH, f"writing {precision}")
+            for name, target in other_targets(model, PRECISIONS[precision]).items():
+                other = variant_model(checkpoint, precision, recipe, target)
+                share_tensors(other, folder / GRAPH)
+                ir.save(other, folder / GRAPHS[name])
         records = tuple(record_file(self.folder, file) for file in sorted(folder.iterdir()))
         self._add(precision, records, None if recipe is None else recipe.record)
 
     def forget(self, precisions: list[Precision]) -> None:
-        """Drops variants, so that the next export writes them anew."""
+        """Drop variants, so that the next export writes them anew."""
         rest = {name: files for name, files in self.partial.files.items() if name not in precisions}
         made = {name: one for name, one in self.partial.quantizations.items() if name in rest}
-        scaling = self.partial.scaling if "fp16" in rest else None
+        scaling = self.partial.scaling if any(PRECISIONS[name].scaled for name in rest) else None
         self._record(msgspec.structs.replace(self.partial, files=rest, quantizations=made, scaling=scaling))
 
     def _add(self, precision: Precision, files: tuple[FileRecord, ...], made: Quantization | Scaling | None) -> None:
-        """Records a finished variant, with how it was made in the same step."""
+        """Record a finished variant and how it was made, in one step."""
         partial = msgspec.structs.replace(self.partial, files={**self.partial.files, precision: files})
         if isinstance(made, Quantization):
             partial = msgspec.structs.replace(partial, quantizations={**partial.quantizations, precision: made})
@@ -245,20 +241,47 @@ class Staging:
         self._record(partial)
 
     def publish(self, manifest: Manifest, out: Path) -> None:
-        """Writes the manifest, drops what it does not name, and gives the folder its final name."""
+        """Write the manifest, drop what it does not name, and give the folder its final name.
+
+        Raises:
+            ExportError: the disk is full, and nothing was published.
+        """
         for entry in self.folder.iterdir():
             if entry.name not in {TOKENIZER, *manifest.variants}:
-                _remove(entry)
-        write_manifest(self.folder, manifest)
-        if out.exists():
-            _remove(_old(out))
-            out.rename(_old(out))
-        self.folder.rename(out)
-        _remove(_old(out))
+                remove(entry)
+        with _writing(self.folder, self.folder / MANIFEST):
+            write_manifest(self.folder, manifest)
+        replace_folder(self.folder, out)
 
     def _record(self, partial: Partial) -> None:
-        """Replaces partial.json in one step."""
-        draft = self.folder / f"{PARTIAL}.new"
-        draft.write_bytes(msgspec.json.encode(partial))
-        draft.replace(self.folder / PARTIAL)
+        """Replace partial.json in one step."""
+        content = msgspec.json.encode(partial)
+        file = self.folder / PARTIAL
+        with _writing(self.folder, file), replacing(file, len(content), ExportError) as draft:
+            draft.write_bytes(content)
         self.partial = partial
+
+
+def num_bytes(model: ir.Model) -> int:
+    """Bytes of a graph's tensors."""
+    tensors = (value.const_value for value in model.graph.initializers.values())
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+
+def _save(model: ir.Model, graph: Path, description: str) -> None:
+    """Write a graph, and its tensors one by one into a file beside it, behind a progress bar."""
+    with tqdm(desc=description, unit=" tensors", disable=None) as bar:
+
+        def advance(_: ir.TensorProtocol, info: ir.external_data.CallbackInfo) -> None:
+            bar.total = info.total
+            bar.update()
+
+        ir.save(
+            model,
+            graph,
+            external_data=TENSORS,
+            callback=advance,
+            max_workers=1,
+            alignment=PAGE,
+            align_threshold=PAGE,
+        )

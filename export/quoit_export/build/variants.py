@@ -17,11 +17,15 @@ from quoit.engine.planner import Batch
 from quoit.errors import ComputeError
 from quoit.ort.session import Answers
 from quoit.text.tokenizer import Ids
-from quoit_export.quantize.calibration import CalibrationTexts, Observed, calibration_rows, observe
+from quoit_export.build.staging import Recipe, Staging, num_bytes, variant_model
 from quoit_export.checkpoint.checkpoint import Checkpoint
-from quoit_export.quantize.quant_search import BY_NAME, INT4_BITS, INT8_BITS, UNROTATED, Bits, Plan, choose, examine
-from quoit_export.verify.overflow import first_nonfinite
 from quoit_export.errors import ExportError, ParityError
+from quoit_export.precisions.table import PRECISIONS, REFERENCE
+from quoit_export.quantize.calibration import CalibrationTexts, Observed, calibration_rows, observe
+from quoit_export.quantize.quant_search import BY_NAME, UNROTATED, Bits, Plan, choose, examine
+from quoit_export.quantize.scaling import Scaled, choose_scaling
+from quoit_export.verify.layerwise import answers
+from quoit_export.verify.overflow import first_nonfinite
 from quoit_export.verify.parity import (
     Comparison,
     Questions,
@@ -34,14 +38,7 @@ from quoit_export.verify.parity import (
     load_variant,
     transformers_answers,
 )
-from quoit_export.verify.layerwise import answers
-from quoit_export.quantize.scaling import Scaled, choose_scaling
-from quoit_export.build.staging import Recipe, Staging, variant_model
 
-QUANTIZED: dict[Precision, Bits] = {"int8": INT8_BITS, "int4": INT4_BITS}
-"""Variants of integer weights, and their bits."""
-CALIBRATED: tuple[Precision, ...] = ("fp16", *QUANTIZED)
-"""Variants that are made as calibration tells."""
 MEASURED: tuple[GraphName, ...] = ("cpu", "saturating", "emulated")
 """Graphs that a CPU can run."""
 SPARED = (0.25, 0.5)
@@ -72,7 +69,7 @@ def with_variants(staging: Staging, measured: Measured) -> Manifest:
             parity,
             passes(parity),
             partial.quantizations.get(name),
-            partial.scaling if name == "fp16" else None,
+            partial.scaling if PRECISIONS[name].scaled else None,
         )
         for name, parity in measured.items()
     }
@@ -81,7 +78,8 @@ def with_variants(staging: Staging, measured: Measured) -> Manifest:
 
 def plan_of(precision: Precision, observed: Observed) -> Recipe:
     """How a calibrated variant is to be made."""
-    return Scaled(choose_scaling(observed)) if precision == "fp16" else choose(observed, bits=QUANTIZED[precision])
+    bits = PRECISIONS[precision].bits
+    return Scaled(choose_scaling(observed)) if bits is None else choose(observed, bits=bits)
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ class Reference:
     """What fp32 gives.
 
     Attributes:
-        questions: the texts that variants are measured on; all but the first concern int8 and int4 alone.
+        questions: the texts that variants are measured on; all but the first concern quantized variants alone.
         answers: to each of them.
         observed: where a variant is made as calibration tells, what that saw.
     """
@@ -106,7 +104,7 @@ class Making:
     Attributes:
         checkpoint: what they are made of.
         staging: where they grow.
-        texts: what fp16, int8 and int4 are made with.
+        texts: what calibrated variants are made with.
     """
 
     checkpoint: Checkpoint
@@ -116,7 +114,7 @@ class Making:
     def make(self, missing: list[Precision], *, verify: bool = False) -> Measured:
         """Writes variants, as far as they are not there, and measures them.
 
-        Int8 and int4 that turn out worse than was predicted are written again, as `_retreat` says.
+        Quantized variants that turn out worse than was predicted are written again, as `_retreat` says.
 
         Args:
             missing: which.
@@ -129,35 +127,38 @@ class Making:
         staged = self.staging.partial.files
         self._check_disk([variant_model(self.checkpoint, name) for name in missing if name not in staged])
         for name in missing:
-            if name not in CALIBRATED:
+            if not PRECISIONS[name].calibrated:
                 self.staging.write_variant(self.checkpoint, name)
-        unmade = [name for name in missing if name in CALIBRATED and not self._is_made(name)]
+        unmade = [name for name in missing if PRECISIONS[name].calibrated and not self._is_made(name)]
         reference = self._refer(missing, calibrate=bool(unmade))
         if reference.observed is not None:
             for name in unmade:
                 self._write(name, plan_of(name, reference.observed))
         measured = self._measure(reference, missing)
         if verify:
-            measured["fp32"] = self._verify(reference)
-        for name in QUANTIZED:
-            if not passes(measured.get(name, ())):
-                measured[name] = self._retreat(name, reference, measured[name])
+            measured[REFERENCE] = self._verify(reference)
+        for name, spec in PRECISIONS.items():
+            if spec.bits is not None and not passes(measured.get(name, ())):
+                measured[name] = self._retreat(name, spec.bits, reference, measured[name])
         return measured
 
-    def _retreat(self, precision: Precision, reference: Reference, parity: tuple[Parity, ...]) -> tuple[Parity, ...]:
+    def _retreat(
+        self, precision: Precision, bits: Bits, reference: Reference, parity: tuple[Parity, ...]
+    ) -> tuple[Parity, ...]:
         """Writes a variant that is below its floor again until it is not: unrotated, then with more layers spared.
 
         The prediction is made of layers one by one; what all texts err in together shows only in the vectors.
 
         Args:
             precision: which variant.
+            bits: of its weights.
             reference: what fp32 answers.
             parity: what was measured of it.
 
         Returns:
             What was measured of the last that was written.
         """
-        observed, bits = reference.observed or self._observe()[0], QUANTIZED[precision]
+        observed = reference.observed or self._observe()[0]
         made = self.staging.partial.quantizations[precision]
         if BY_NAME[made.method].rotated:
             plan = choose(observed, UNROTATED, bits)
@@ -185,25 +186,25 @@ class Making:
         """One pass of fp32: over what variants are measured on, and if asked for over what they are made with."""
         artifact = self._artifact()
         samples = [held_out()]
-        if not QUANTIZED.keys().isdisjoint(missing):
+        if any(PRECISIONS[name].bits is not None for name in missing):
             samples.append(Sample("calibration", self.texts.texts[:MOST_MEASURED]))
         questions = [Questions.plan(artifact, sample) for sample in samples]
         observed = None
         if calibrate:
             observed, found = self._observe(batches_of(questions))
         else:
-            found = answers(self._model("fp32"), batches_of(questions), "running fp32")
+            found = answers(self._model(REFERENCE), batches_of(questions), f"running {REFERENCE}")
         try:
             return Reference(questions, collect(questions, found, artifact.manifest.task), observed)
         except ComputeError as error:
-            raise self._overflow("fp32", [row for one in questions for row in one.rows]) from error
+            raise self._overflow(REFERENCE, [row for one in questions for row in one.rows]) from error
 
     def _observe(self, others: Sequence[Batch] = ()) -> tuple[Observed, list[Answers]]:
         """What calibration sees of fp32, and fp32's answers to other batches."""
         rows = calibration_rows(self._artifact(), self.texts)
-        activations, found = observe(self._model("fp32"), rows, others)
+        activations, found = observe(self._model(REFERENCE), rows, others)
         if not activations.finite:
-            raise self._overflow("fp32", rows)
+            raise self._overflow(REFERENCE, rows)
         record = self.texts.record(rows)
         return Observed(self.checkpoint.tensor, self.checkpoint.architecture, activations, record), found
 
@@ -215,8 +216,7 @@ class Making:
 
     def _check_disk(self, models: list[ir.Model]) -> None:
         folder = self.staging.folder.parent
-        tensors = (value.const_value for model in models for value in model.graph.initializers.values())
-        needed = sum(tensor.nbytes for tensor in tensors if tensor is not None) + SPARE_BYTES
+        needed = sum(map(num_bytes, models)) + SPARE_BYTES
         free = shutil.disk_usage(folder).free
         if needed > free:
             raise ExportError(
@@ -229,10 +229,10 @@ class Making:
         measured: Measured = dict.fromkeys(missing, ())
         task = self.staging.partial.bare.task
         for precision in missing:
-            if precision == "fp32":
+            if precision == REFERENCE:
                 continue
             for graph in self._graphs(precision):
-                every = precision in QUANTIZED and graph == "cpu"
+                every = PRECISIONS[precision].bits is not None and graph == "cpu"
                 questions = reference.questions if every else reference.questions[:1]
                 given = self._answers(precision, questions, graph)
                 for asked, found, expected in zip(questions, given, reference.answers, strict=False):
@@ -249,7 +249,7 @@ class Making:
         """The parity of fp32 to transformers."""
         oracle = transformers_answers(self.checkpoint, self._artifact(), reference.questions[0].sample)
         task = self.staging.partial.bare.task
-        return compare(reference.answers[0], oracle, Comparison("fp32", task, "transformers fp32"))
+        return compare(reference.answers[0], oracle, Comparison(REFERENCE, task, f"transformers {REFERENCE}"))
 
     def _answers(self, precision: Precision, questions: list[Questions], graph: GraphName) -> list[Answers]:
         """A variant's answers; where one is not finite, the error names the layer."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from quoit.artifact import Architecture
 from quoit_export.graph.targets import GraphInputs, PrefixInputs, Target
-from quoit_export.precisions.encoders import MICROSOFT, Author, ReadTensor
+from quoit_export.precisions.encoding import MICROSOFT, Author, ReadTensor
 
 QKV = "qkv_proj"
 """What the packed product is called, beside `q_proj` and the others of a checkpoint."""

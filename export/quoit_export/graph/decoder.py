@@ -41,7 +41,8 @@ from quoit_export.checkpoint.checkpoint import linear_shapes
 from quoit_export.graph.attention import PARTS, QKV, Attention, packing
 from quoit_export.graph.emulation import emulate
 from quoit_export.graph.targets import RESIDUAL, GraphInputs, Target, cpu_target, declare_inputs
-from quoit_export.precisions.encoders import MICROSOFT, Author, Encoding, ReadTensor, Rows, cast
+from quoit_export.precisions.encoding import MICROSOFT, Author, Encoding, ReadTensor, Rows
+from quoit_export.precisions.floats import cast
 from quoit_export.precisions.weight_only import weight_only
 
 ReadVector = Callable[[], NDArray[np.float32]]
@@ -128,7 +129,7 @@ class Decoder:
         """All layers and the final norm; -> the last tokens' states [N, hidden]."""
         numbers, inputs = self.numbers, self.inputs
         table = (numbers.vocab_size, numbers.hidden_size)
-        residual = self.encoding.embed(self.author, inputs["input_ids"], table)
+        residual = self.encoding.embed(self.author, inputs["input_ids"], "embed_tokens.weight", table)
         self.name_residual(residual, "embed_tokens")
         normed = self.norm(residual, "layers.0.input_layernorm")
         for layer in range(numbers.num_hidden_layers):

@@ -14,17 +14,18 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from quoit.artifact import Architecture, Artifact, Calibration, EmbeddingContract, digest
+from quoit.artifact import Architecture, Artifact, Calibration, EmbeddingContract
 from quoit.engine.layouts.packed import make_inputs
 from quoit.engine.limits import row_limits
 from quoit.engine.planner import Batch, plan_batches
 from quoit.files.readers import Skipped, read_texts
+from quoit.fingerprint import digest
 from quoit.ort.session import Answers
 from quoit.text.prompts import document_prompt, query_prompt, render_pairs
 from quoit.text.tokenizer import Ids, TextTokenizer
 from quoit_export.errors import ExportError
 from quoit_export.graph.targets import RESIDUAL
-from quoit_export.precisions.encoders import ReadTensor
+from quoit_export.precisions.encoding import ReadTensor
 from quoit_export.quantize.folding import READERS, Channels, Values, split_name
 from quoit_export.verify.layerwise import run
 

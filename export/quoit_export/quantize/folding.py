@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from quoit.artifact import Architecture
 from quoit_export.precisions.chunks import row_chunks
-from quoit_export.precisions.encoders import ReadTensor
+from quoit_export.precisions.encoding import ReadTensor
 
 Values = NDArray[np.float32]
 Channels = NDArray[np.float64]

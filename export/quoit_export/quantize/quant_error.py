@@ -11,7 +11,8 @@ from functools import partial, reduce
 import numpy as np
 
 from quoit_export.precisions.blocks import BLOCK, CANDIDATES, restore_blocks
-from quoit_export.precisions.encoders import INT8_MAX, SMALLEST_ROW_MAXIMUM, ReadTensor, quantize_outputs
+from quoit_export.precisions.encoding import ReadTensor
+from quoit_export.precisions.int8 import INT8_MAX, SMALLEST_ROW_MAXIMUM, quantize_outputs
 from quoit_export.quantize.calibration import Activations
 from quoit_export.quantize.folding import NORMS, READERS, Folding, Values, split_name
 

@@ -18,7 +18,9 @@ from tqdm import tqdm
 
 from quoit.artifact import Architecture, Quantization
 from quoit_export.checkpoint.checkpoint import linear_shapes
-from quoit_export.precisions.encoders import INT8_MAX, Int4Encoding, Int8Encoding, ReadTensor
+from quoit_export.precisions.encoding import ReadTensor
+from quoit_export.precisions.int4 import Int4Encoding
+from quoit_export.precisions.int8 import INT8_MAX, Int8Encoding
 from quoit_export.quantize.calibration import Activations, Observed
 from quoit_export.quantize.folding import (
     NORMS,

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from quoit.artifact import Scaling
 from quoit_export.checkpoint.weights import EMBEDDINGS
 from quoit_export.graph.targets import RESIDUAL
-from quoit_export.precisions.encoders import ReadTensor
+from quoit_export.precisions.encoding import ReadTensor
 from quoit_export.quantize.calibration import Observed
 from quoit_export.quantize.folding import STREAM_WRITERS, split_name
 

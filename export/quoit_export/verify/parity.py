@@ -28,24 +28,8 @@ from quoit.text.prompts import Pair, render_pairs
 from quoit.text.tokenizer import Ids, TextTokenizer
 from quoit_export.checkpoint.checkpoint import Checkpoint
 from quoit_export.errors import ParityError
+from quoit_export.precisions.table import PRECISIONS, REFERENCE
 from quoit_export.verify.layerwise import answers
-
-FLOORS: dict[Precision, dict[Measure, float]] = {
-    "fp32": {"cosine": 0.99999, "agreement": 1 - 1e-5, "spearman": 0.9999},
-    "fp16": {"cosine": 0.9995, "agreement": 0.99, "spearman": 0.99},
-    "bf16": {"cosine": 0.995, "agreement": 0.9, "spearman": 0.8},
-    "int8": {"cosine": 0.985, "agreement": 0.9, "spearman": 0.8},
-    "int4": {"cosine": 0.95, "agreement": 0.8, "spearman": 0.7},
-}
-"""The least that any sample may have, by what is measured; see `quoit.artifact.Parity`."""
-MEAN_FLOORS: dict[Precision, dict[Measure, float]] = {
-    "fp32": {},
-    "fp16": {},
-    "bf16": {},
-    "int8": {"cosine": 0.995},
-    "int4": {"cosine": 0.98},
-}
-"""The least that the mean may be, where that says more than the worst sample."""
 
 DIGITS = 7
 QUERIES = 4
@@ -221,13 +205,14 @@ class Comparison:
 
     precision: Precision
     task: Task
-    reference: str = "fp32"
+    reference: str = REFERENCE
     texts: str = HELD_OUT
     graph: GraphName = "cpu"
 
 
 def compare(found: Answers, reference: Answers, what: Comparison) -> tuple[Parity, ...]:
     """What answers have in common with the reference's; see `Parity` for the measures."""
+    spec = PRECISIONS[what.precision]
     pairs: dict[Measure, NDArray[np.float64]]
     left, right = found.astype(np.float64), reference.astype(np.float64)
     recorded: tuple[Measure, ...] = ()
@@ -250,8 +235,8 @@ def compare(found: Answers, reference: Answers, what: Comparison) -> tuple[Parit
             mean=round(float(values.mean()), DIGITS),
             p1=round(float(np.percentile(values, 1)), DIGITS),
             least=round(float(values.min()), DIGITS),
-            floor=None if measure in recorded else FLOORS[what.precision][measure],
-            mean_floor=MEAN_FLOORS[what.precision].get(measure),
+            floor=None if measure in recorded else spec.floors[measure],
+            mean_floor=spec.mean_floors.get(measure),
             graph=what.graph,
         )
         for measure, values in pairs.items()

@@ -16,7 +16,8 @@ from quoit.cli.options import add_input
 from quoit.cli.process import show, tell
 from quoit.engine.profile import Setting, tuning_folder
 from quoit.errors import InputError
-from quoit.files.writers import check_destination, replacing
+from quoit.files.atomic import replacing
+from quoit.files.writers import check_destination
 from quoit.ort.providers import ProviderRequest
 from quoit.text.prompts import document_prompt, join_pairs, query_prompt, rerank_prompt
 from quoit.tuning.autotune import FEWEST_TEXTS, Measured, Texts, tune

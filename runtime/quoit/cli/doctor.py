@@ -20,6 +20,7 @@ from quoit.machine import cpu_features, cpu_name, resident_bytes, usable_cores
 from quoit.ort.module import onnxruntime_version
 from quoit.ort.probe import int8_is_exact
 from quoit.ort.providers import ProviderRequest, choose
+from quoit.precisions import PRECISIONS
 from quoit.reranker import Reranker
 from quoit.text.prompts import NO_PROMPT
 
@@ -32,9 +33,6 @@ GOLDEN_DOCUMENTS = (
 )
 GOLDEN_SCORES = ((0.7646, 0.1414), (0.1355, 0.6000))
 """Cosine scores of queries by documents in the model card of Qwen/Qwen3-Embedding-0.6B."""
-
-GOLDEN_TOLERANCE: dict[Precision, float] = {"fp32": 0.01, "fp16": 0.01, "bf16": 0.02, "int8": 0.05, "int4": 0.1}
-"""The card's scores come from reduced precision themselves, hence one hundredth for fp32."""
 
 Answer = Callable[[list[str]], Vectors]
 
@@ -132,7 +130,7 @@ def _check_golden(embedder: Embedder) -> Finding:
         return Finding("golden scores", True, f"none known for {source}")
     queries, documents = embedder.encode_query(GOLDEN_QUERIES), embedder.encode_document(GOLDEN_DOCUMENTS)
     distance = float(np.abs(queries @ documents.T - np.array(GOLDEN_SCORES)).max())
-    tolerance = GOLDEN_TOLERANCE[pipeline.session.choice.precision]
+    tolerance = PRECISIONS[pipeline.session.choice.precision].golden_tolerance
     holds = distance <= tolerance
     detail = f"within {distance:.4f} of the model card (tolerance {tolerance})"
     return Finding("golden scores", holds, detail if holds else f"not {detail}; export the artifact again")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 from tqdm import tqdm
 
-from quoit.artifact import digest
 from quoit.cli.inputs import report_skipped, stream
 from quoit.cli.options import MODEL_VARIABLE, add_input, add_model, check_argument, model_of, run_options
 from quoit.cli.process import tell
@@ -20,6 +19,7 @@ from quoit.errors import InputError
 from quoit.files.partial_output import NPY, SUFFIXES, Draft, drafting, is_finished
 from quoit.files.readers import STANDARD_INPUT, Skipped
 from quoit.files.writers import check_destination
+from quoit.fingerprint import digest
 from quoit.machine import usable_cores
 from quoit.text.prompts import NO_PROMPT, Prompt, document_prompt, query_prompt
 
@@ -100,8 +100,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _job(embedder: Embedder, prompt: Prompt, output: OutputOptions, like: Vectors) -> str:
-    """A hash of all that decides the vectors but the texts; `like` is [0, dim]."""
-    ranges = None if output["ranges"] is None else output["ranges"].tolist()
+    """The hash of all that decides the vectors, except the texts; `like` is [0, dim]."""
+    ranges = None if output["ranges"] is None else np.asarray(output["ranges"], np.float32).tolist()
     return digest(embedder.fingerprint(prompt.text), {**output, "ranges": ranges}, like.shape)
 
 

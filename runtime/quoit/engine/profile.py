@@ -12,8 +12,9 @@ from typing import Annotated, Literal, get_args
 import msgspec
 from platformdirs import user_cache_path
 
-from quoit.artifact import Artifact, Digest, Positive, Precision, ProviderName, digest, is_file
+from quoit.artifact import Artifact, Digest, Positive, Precision, ProviderName, is_file
 from quoit.errors import InputError, brief, shown
+from quoit.fingerprint import digest
 from quoit.machine import cpu_name, usable_cores
 from quoit.ort.module import onnxruntime_version
 from quoit.ort.providers import Choice

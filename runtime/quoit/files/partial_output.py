@@ -1,33 +1,36 @@
-"""The vectors of a bulk run while it lasts: in a hidden folder beside the output, so that the run can go on later.
+"""The vectors of an unfinished `quoit embed`, in a hidden folder beside the output, so that the run can go on later.
 
     .OUT.partial/rows.npy        the vectors so far
-    .OUT.partial/progress.json   how many of them count, and which texts and which job they belong to
+    .OUT.partial/progress.json   number of rows that count, and the texts and the job that they belong to
 
 Rows are on disk before progress.json counts them, so a process that is killed at any moment leaves a draft that
-another can take up. The output appears under its name in one step, at the end. No draft with vectors is removed
-unless the caller says so. This module does not know how texts become vectors.
+another process can take up. The output appears under its name in one step, at the end. No draft with vectors is
+removed unless the caller says so. This module does not know how texts become vectors.
 """
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import IO, Annotated
+from typing import Annotated
 
 import msgspec
 import numpy as np
 
 from quoit.engine.pooling import Vectors
 from quoit.errors import InputError, brief
-from quoit.files.writers import VECTOR_WRITERS, check_destination, locked, naming_a_full_disk, real_file, replacing
+from quoit.files.atomic import explain_full_disk, hidden_path, locked, new_folder, real_path, replacing
+from quoit.files.npy_rows import NpyRows
+from quoit.files.writers import VECTOR_WRITERS, check_destination
 from quoit.text.text_hash import TextHash
 from quoit.text.tokenizer import Truncation
 
 NPY = ".npy"
 SUFFIXES = (NPY, *VECTOR_WRITERS)
+KIND = "partial"
+"""Suffix of the hidden folder."""
 ROWS = "rows.npy"
 PROGRESS = "progress.json"
 ANEW = "use --restart to start anew"
@@ -37,11 +40,11 @@ class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """progress.json.
 
     Attributes:
-        job: names all that decides the vectors but the texts.
-        rows: how many texts have their vectors in the draft.
-        texts_sha256: of those texts.
-        tokens: how many tokens they were.
-        truncation: what was cut of them.
+        job: hash of all that decides the vectors, except the texts.
+        rows: number of texts whose vectors are in the draft.
+        texts_sha256: hash of those texts.
+        tokens: number of their tokens.
+        truncation: how many of those texts were cut, and by how much.
     """
 
     job: str
@@ -55,39 +58,40 @@ class Draft:
     """The vectors of an unfinished run; made by `drafting`.
 
     Attributes:
-        progress: what counts so far.
-        resumed: what counted when this run began.
-        fits: False if this run's texts differ from the draft's.
+        progress: the rows that count so far.
+        resumed: the rows that counted when this run began.
+        left_out: row numbers without a vector (skipped texts), ascending.
+        fits: False if the texts of this run differ from those of the draft.
     """
 
     def __init__(self, folder: Path, progress: Progress, like: Vectors) -> None:
-        """Opens the rows file and drops what progress.json does not count.
+        """Open the rows file and cut the rows that progress.json does not count.
 
         Args:
             folder: the hidden folder, which exists.
-            progress: what counts.
+            progress: the rows that count.
             like: [0, dim], the type and width of the vectors.
+
+        Raises:
+            InputError: rows that count are missing.
+            OSError: the disk is full, or cannot be written.
         """
         self.folder = folder
         self.progress = progress
-        self.like = like
         self.hash = TextHash()
         self.resumed = progress
-        self.left_out: Sequence[int] = ()  # row numbers without a vector (skipped texts), ascending
+        self.left_out: Sequence[int] = ()
         self.fits = True
-        self.row_bytes = like.shape[1] * like.dtype.itemsize
-        self.file: IO[bytes] = (folder / ROWS).open("r+b" if progress.rows else "w+b")
-        try:
-            self._drop_uncounted()
-        except BaseException:
-            self.close()
-            raise
+        self.rows = NpyRows(folder / ROWS, like, progress.rows)
+        if not self.rows.is_whole:
+            self.rows.close()
+            raise InputError(f"{folder} is damaged: {ROWS} is too short; {ANEW}")
 
     def remaining(self, texts: Iterable[str]) -> Iterator[str]:
-        """The texts that have no vector yet, after a check that the others are those of the draft.
+        """The texts that have no vector yet, after a check that the texts before them are those of the draft.
 
         Raises:
-            InputError: the texts do not begin with those that the draft has vectors of.
+            InputError: the first texts are not those that the draft has vectors of.
         """
         stream = self.hash.follow(texts)
         passed = sum(1 for _ in islice(stream, self.progress.rows))
@@ -99,17 +103,14 @@ class Draft:
         yield from stream
 
     def write(self, vectors: Vectors, tokens: int, truncation: Truncation) -> None:
-        """Appends the vectors [n, dim] of the texts taken from `remaining` since the last call.
+        """Append the vectors [n, dim] of the texts taken from `remaining` since the last call.
 
         Raises:
             InputError: the disk is full; the draft stays as it was.
         """
-        before, rows = self.progress, self.folder / ROWS
-        needed = self.header_bytes + (before.rows + len(vectors)) * self.row_bytes
-        with naming_a_full_disk(rows, rows, needed):
-            self.file.write(np.ascontiguousarray(vectors).data)
-            self.file.flush()
-            os.fsync(self.file.fileno())
+        before, rows = self.progress, self.rows
+        with explain_full_disk(rows.path, rows.path, rows.size_of(before.rows + len(vectors))):
+            rows.append(vectors)
         progress = Progress(
             before.job,
             before.rows + len(vectors),
@@ -122,73 +123,41 @@ class Draft:
             draft.write_bytes(content)
         self.progress = progress
 
-    def close(self) -> None:
-        """Closes the rows file, whose last bytes a full disk may not take."""
-        with suppress(OSError):
-            self.file.close()
-
     def publish(self, destination: Path) -> None:
-        """Gives the vectors their final form and name, and removes the draft.
+        """Give the vectors their final format and name, and remove the draft.
 
         Raises:
             InputError: the disk is full; the draft stays as it was.
         """
-        rows, real = self.folder / ROWS, real_file(destination)
-        with naming_a_full_disk(destination, rows):
-            self._write_header()
-            self.file.close()
-        if destination.suffix == NPY:
-            rows.replace(real)
-        else:
-            self._convert(rows, destination).replace(real)
+        rows = self.rows.path
+        with explain_full_disk(destination, rows):
+            self.rows.finish(self.progress.rows)
+        whole = rows if destination.suffix == NPY else self._convert(destination)
+        whole.replace(real_path(destination))
         shutil.rmtree(self.folder)
 
-    def _convert(self, rows: Path, destination: Path) -> Path:
+    def _convert(self, destination: Path) -> Path:
         """A file in the draft's folder with the rows in the destination's format."""
         whole = self.folder / f"whole{destination.suffix}"
         ids = np.delete(np.arange(self.progress.rows + len(self.left_out), dtype=np.int64), self.left_out)
         try:
-            with naming_a_full_disk(destination, whole, self.progress.rows * self.row_bytes):
-                VECTOR_WRITERS[destination.suffix](whole, np.load(rows, mmap_mode="r"), ids)
+            with explain_full_disk(destination, whole, self.progress.rows * self.rows.row_bytes):
+                VECTOR_WRITERS[destination.suffix](whole, np.load(self.rows.path, mmap_mode="r"), ids)
         except BaseException:
             whole.unlink(missing_ok=True)
             raise
         return whole
-
-    def _drop_uncounted(self) -> None:
-        """Writes the header, and cuts the rows that progress.json does not count.
-
-        Raises:
-            InputError: rows that it counts are missing.
-        """
-        self._write_header()
-        self.file.seek(0, os.SEEK_END)
-        end = self.header_bytes + self.progress.rows * self.row_bytes
-        if self.file.tell() < end:
-            raise InputError(f"{self.folder} is damaged: {ROWS} is too short; {ANEW}")
-        self.file.truncate(end)
-        self.file.seek(end)
-
-    def _write_header(self) -> None:
-        """The .npy header with the row count so far.
-
-        numpy pads it so that the first dimension can grow in place (`numpy.lib.format`, GROWTH_AXIS_MAX_DIGITS).
-        """
-        self.file.seek(0)
-        header = np.lib.format.header_data_from_array_1_0(self.like)
-        np.lib.format.write_array_header_1_0(self.file, header | {"shape": (self.progress.rows, self.like.shape[1])})
-        self.header_bytes = self.file.tell()
 
 
 @contextmanager
 def drafting(
     destination: Path, job: str, like: Vectors, *, resume: bool = False, restart: bool = False
 ) -> Iterator[Draft]:
-    """The draft of a run. Leaving the context normally publishes it, and leaving it by an error keeps what it has.
+    """The draft of a run: published when the context ends, and kept with its vectors when it ends by an error.
 
     Args:
         destination: a file that ends in one of SUFFIXES, or a symbolic link to one.
-        job: names all that decides the vectors but the texts; a draft of another job is not taken up.
+        job: hash of all that decides the vectors, except the texts; a draft of another job is not taken up.
         like: [0, dim], the type and width of the vectors.
         resume: take up the draft that is there, if any.
         restart: replace the draft that is there, if any.
@@ -198,8 +167,8 @@ def drafting(
             neither taken up nor replaced.
     """
     check_destination(destination, SUFFIXES)
-    folder = _folder(destination)
-    with locked(real_file(destination), InputError):
+    folder = hidden_path(destination, KIND)
+    with locked(real_path(destination), InputError):
         found = None if restart else _take_up(folder, job, resume)
         draft = _open(destination, folder, found or Progress(job), like)
         try:
@@ -217,18 +186,12 @@ def is_finished(destination: Path) -> bool:
         InputError: another process writes the output, or the draft is damaged.
     """
     check_destination(destination, SUFFIXES)
-    folder, real = _folder(destination), real_file(destination)
+    folder, real = hidden_path(destination, KIND), real_path(destination)
     with locked(real, InputError):
         if not real.exists() or _read_progress(folder) is not None:
             return False
         shutil.rmtree(folder, ignore_errors=True)
         return True
-
-
-def _folder(destination: Path) -> Path:
-    """Where the draft of an output lies: on the disk that the output is on."""
-    real = real_file(destination)
-    return real.with_name(f".{real.name}.partial")
 
 
 def _open(destination: Path, folder: Path, progress: Progress, like: Vectors) -> Draft:
@@ -237,17 +200,9 @@ def _open(destination: Path, folder: Path, progress: Progress, like: Vectors) ->
     Raises:
         InputError: the disk is full, and a folder without vectors is removed; or the draft is damaged.
     """
-    try:
-        if not progress.rows:
-            shutil.rmtree(folder, ignore_errors=True)
-            with naming_a_full_disk(destination, folder):
-                folder.mkdir()
-        with naming_a_full_disk(destination, folder / ROWS):
-            return Draft(folder, progress, like)
-    except BaseException:
-        if not progress.rows:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
+    fresh = nullcontext() if progress.rows else new_folder(folder)
+    with explain_full_disk(destination, folder), fresh, explain_full_disk(destination, folder / ROWS):
+        return Draft(folder, progress, like)
 
 
 def _close(draft: Draft, error: BaseException) -> None:
@@ -255,7 +210,7 @@ def _close(draft: Draft, error: BaseException) -> None:
 
     What it has is read from the disk: Ctrl-C may arrive after progress.json got its name and before `draft` knows.
     """
-    draft.close()
+    draft.rows.close()
     progress = _read_progress(draft.folder)
     if progress is None:
         shutil.rmtree(draft.folder, ignore_errors=True)

@@ -8,13 +8,9 @@ from quoit.errors import ArtifactError, InputError, ProviderError, shown
 from quoit.ort.cuda import explain_absence, installed
 from quoit.ort.module import onnxruntime
 from quoit.ort.sessions import ONNX_NAMES
+from quoit.precisions import PREFERRED
 
 ProviderRequest = Literal["cpu", "cuda", "auto"]
-
-PREFERRED: dict[ProviderName, tuple[Precision, ...]] = {
-    "cpu": ("int8", "int4", "fp32", "fp16", "bf16"),
-    "cuda": ("fp16", "bf16", "int4"),
-}
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ def _choose_provider(
     if requested == "cuda":
         raise ArtifactError(
             f"{what} has no graph for CUDA, which runs {', '.join(PREFERRED['cuda'])}; add one with "
-            f"`quoit-export CHECKPOINT {artifact.folder} --precision fp16`, or use provider='cpu'"
+            f"`quoit-export CHECKPOINT {artifact.folder} --precision {PREFERRED['cuda'][0]}`, or use provider='cpu'"
         )
     return "cpu", f"{what} has no graph for CUDA"
 

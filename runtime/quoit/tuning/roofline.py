@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from quoit.artifact import Architecture, Precision
 from quoit.engine.planner import Batch
 from quoit.ort.sessions import open_session
+from quoit.precisions import PRECISIONS
 
 ROWS = 256
 """Of activations in a product that is timed; kernels do not get faster beyond."""
@@ -26,10 +27,6 @@ STREAM_VALUES = 16 << 20
 """Of four bytes, read by each thread to time the memory; far more than any cache has."""
 
 FLOAT, UINT8, INT8, INT32 = 1, 2, 3, 6
-WEIGHT_BYTES: dict[Precision, float] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "int4": 0.625}
-"""Of one weight with its share of the scales; int4's blocks of 32 have one of four bytes each."""
-INTEGERS: tuple[Precision, ...] = ("int8", "int4")
-"""What multiplies whole numbers."""
 
 
 class Ceilings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,9 +82,10 @@ def count(numbers: Architecture, batches: Iterable[Batch]) -> Work:
 
 def least_seconds(work: Work, ceilings: Ceilings, precision: Precision) -> float:
     """The seconds that work takes on a CPU at least: attention computes in float32, as do products of floats."""
-    rate = ceilings.int8 if precision in INTEGERS else ceilings.fp32
+    spec = PRECISIONS[precision]
+    rate = ceilings.int8 if spec.integer_products else ceilings.fp32
     arithmetic = work.linear / rate + work.attention / ceilings.fp32
-    traffic = work.weights * WEIGHT_BYTES[precision] / ceilings.bandwidth
+    traffic = work.weights * spec.weight_bytes / ceilings.bandwidth
     return max(arithmetic, traffic) / 1e9
 
 

@@ -1,0 +1,77 @@
+"""Int4: MatMulNBits with 4-bit weights in blocks of 32; linear layers that lose too much are stored as in int8.
+
+MatMulNBits rounds activations by itself, block by block; it spares memory, not time. The token table and the values
+between the linear layers are those of int8. CUDA multiplies the same tensors otherwise, see `weight_only`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import onnx_ir as ir
+
+from quoit_export.precisions.blocks import BITS, BLOCK, block_count, pack_blocks
+from quoit_export.precisions.encoding import MICROSOFT, Author, Quantized, Rows
+from quoit_export.precisions.int8 import Int8Encoding
+
+INT8_ARITHMETIC = 4
+"""MatMulNBits' `accuracy_level` that rounds activations to int8, in the blocks of the weights."""
+
+
+@dataclass(frozen=True)
+class Int4Encoding:
+    """Four-bit weights in blocks, but for linear layers that are stored as in int8 or float32.
+
+    Attributes:
+        others: what stores those, and the token table.
+        eights: which are in int8; those that read one input are so together, and as in `others.floats`.
+    """
+
+    others: Int8Encoding = field(default_factory=Int8Encoding)
+    eights: frozenset[str] = frozenset()
+
+    def narrowed(self) -> "Int4Encoding":
+        """See `Encoding`."""
+        return replace(self, others=self.others.narrowed())
+
+    @property
+    def dtype(self) -> ir.DataType:
+        """See `Encoding`."""
+        return self.others.dtype
+
+    @property
+    def stored_dtype(self) -> ir.DataType:
+        """See `Encoding`."""
+        return self.others.stored_dtype
+
+    def embed(self, author: Author, ids: ir.Value, name: str, shape: tuple[int, int]) -> ir.Value:
+        """See `Encoding`."""
+        return self.others.embed(author, ids, name, shape)
+
+    def prepare(self, author: Author, x: Rows, tokens: ir.Value, names: Sequence[str]) -> Rows:
+        """See `Encoding`."""
+        return self.others.prepare(author, x, tokens, names) if self.eights.issuperset(names) else x
+
+    def linear(self, author: Author, x: Rows, name: str, shape: tuple[int, int]) -> Rows:
+        """See `Encoding`."""
+        if name in self.eights | self.others.floats:
+            return self.others.linear(author, x, name, shape)
+        weight, scale = self.blocks(author, name, shape)
+        return Rows(self.product(author, x.values, weight, scale, shape, accuracy_level=INT8_ARITHMETIC), x.scale)
+
+    def blocks(self, author: Author, name: str, shape: tuple[int, int]) -> tuple[ir.Value, ir.Value]:
+        """A linear layer's weight of four bits, as MatMulNBits packs it, and its scales, [out, blocks]."""
+        outputs, inputs = shape
+        blocks = block_count(inputs)
+        once = Quantized(lambda: author.read(f"{name}.weight"), pack_blocks)
+        weight = author.weight(
+            f"{name}.weight_int4", ir.DataType.UINT8, (outputs, blocks, BLOCK * BITS // 8), once.integers
+        )
+        return weight, author.weight(f"{name}.weight_scale", ir.DataType.FLOAT, (outputs, blocks), once.scale)
+
+    @staticmethod
+    def product(
+        author: Author, x: ir.Value, weight: ir.Value, scale: ir.Value, shape: tuple[int, int], **attributes: int
+    ) -> ir.Value:
+        """Values [T, in] times what `blocks` gives, [T, out]."""
+        numbers = {"N": shape[0], "K": shape[1], "bits": BITS, "block_size": BLOCK, **attributes}
+        return author.op("MatMulNBits", x, weight, scale, domain=MICROSOFT, **numbers)

@@ -1,0 +1,92 @@
+"""Every precision, and how export makes it: one entry and one encoding a precision.
+
+| precision | linear layers                                              | token table            | between them |
+|-----------|------------------------------------------------------------|------------------------|--------------|
+| fp32      | MatMul, float32                                            | float32                | float32      |
+| fp16      | MatMul, float16                                            | float16                | float16      |
+| bf16      | MatMul, bfloat16                                           | bfloat16               | bfloat16     |
+| int8      | uint8 activations x int8 weights per output column         | int8 per row, float16  | float32      |
+| int4      | MatMulNBits, 4 bits in blocks of 32, or as in int8         | int8 per row, float16  | float32      |
+
+The names are those of `quoit.artifact.Precision`; the runtime's table is `quoit.precisions`. A floor is the least that
+any sample may have, or the mean where that says more than the worst sample; see `quoit.artifact.Parity`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import onnx_ir as ir
+
+from quoit.artifact import GraphName, Measure, Precision
+from quoit_export.precisions.encoding import Encoding
+from quoit_export.precisions.floats import FloatEncoding
+from quoit_export.precisions.int4 import Int4Encoding
+from quoit_export.precisions.int8 import Int8Encoding
+
+REFERENCE: Precision = "fp32"
+"""The precision that the others are compared with and calibrated on."""
+DEFAULTS: tuple[Precision, ...] = (REFERENCE, "int8")
+"""The precisions that `quoit-export` writes unless it is told otherwise."""
+
+
+@dataclass(frozen=True)
+class PrecisionSpec:
+    """How a precision is made and measured.
+
+    Attributes:
+        encoding: stores the tensors where calibration decides nothing.
+        floors: by measure, the least that any sample may have.
+        mean_floors: by measure, the least that the mean may be.
+        graphs: graphs besides the one that CPUs run. The saturating one is left out of a variant without integer
+            products.
+        weight_only: True if CUDA multiplies the stored weights by values that are not rounded to integers.
+        scaled: True if calibration chooses powers of two that keep values within range.
+        bits: of the weights that calibration chooses folds for; None for a precision that is not quantized.
+    """
+
+    encoding: Encoding
+    floors: dict[Measure, float]
+    mean_floors: dict[Measure, float] = field(default_factory=dict)
+    graphs: tuple[GraphName, ...] = ()
+    weight_only: bool = False
+    scaled: bool = False
+    bits: Literal[8, 4] | None = None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether calibration texts decide how a variant is made."""
+        return self.scaled or self.bits is not None
+
+
+PRECISIONS: dict[Precision, PrecisionSpec] = {
+    "fp32": PrecisionSpec(
+        FloatEncoding(ir.DataType.FLOAT),
+        floors={"cosine": 0.99999, "agreement": 1 - 1e-5, "spearman": 0.9999},
+    ),
+    "fp16": PrecisionSpec(
+        FloatEncoding(ir.DataType.FLOAT16),
+        floors={"cosine": 0.9995, "agreement": 0.99, "spearman": 0.99},
+        graphs=("cuda",),
+        scaled=True,
+    ),
+    "bf16": PrecisionSpec(
+        FloatEncoding(ir.DataType.BFLOAT16),
+        floors={"cosine": 0.995, "agreement": 0.9, "spearman": 0.8},
+        graphs=("cuda",),
+    ),
+    "int8": PrecisionSpec(
+        Int8Encoding(),
+        floors={"cosine": 0.985, "agreement": 0.9, "spearman": 0.8},
+        mean_floors={"cosine": 0.995},
+        graphs=("saturating",),
+        bits=8,
+    ),
+    "int4": PrecisionSpec(
+        Int4Encoding(),
+        floors={"cosine": 0.95, "agreement": 0.8, "spearman": 0.7},
+        mean_floors={"cosine": 0.98},
+        graphs=("cuda", "emulated", "saturating"),
+        weight_only=True,
+        bits=4,
+    ),
+}
