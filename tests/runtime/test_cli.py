@@ -428,13 +428,13 @@ def test_a_run_is_not_resumed_with_another_graph(
 ) -> None:
     """As on another machine, whose sums of int8 products saturate."""
     options = ["-m", str(artifact.folder), "--precision", "int8", "--provider", "cpu"]
-    monkeypatch.setattr("quoit.ort.session.int8_is_exact", lambda: True)
+    monkeypatch.setattr("quoit.ort.probe.int8_is_exact", lambda: True)
     file = begin(quoit, tmp_path, *options)
-    monkeypatch.setattr("quoit.ort.session.int8_is_exact", lambda: False)
+    monkeypatch.setattr("quoit.ort.probe.int8_is_exact", lambda: False)
     code, _, report = quoit("embed", file, "-o", tmp_path / "vectors.npy", "--resume", *options)
     assert code == 2
     assert re.search(r"has 2 texts of a run with another model or other options .*; use --restart to start", report)
-    monkeypatch.setattr("quoit.ort.session.int8_is_exact", lambda: True)
+    monkeypatch.setattr("quoit.ort.probe.int8_is_exact", lambda: True)
     assert quoit("embed", file, "-o", tmp_path / "vectors.npy", "--resume", *options)[0] == 0
 
 

@@ -134,7 +134,7 @@ def test_another_graph_of_the_same_variant_has_another_key(
     found: dict[str, Vectors] = {}
     keys = set()
     for exact in (True, False, True):
-        monkeypatch.setattr("quoit.ort.session.int8_is_exact", lambda exact=exact: exact)
+        monkeypatch.setattr("quoit.ort.probe.int8_is_exact", lambda exact=exact: exact)
         embedder = Embedder(artifact.folder, precision="int8", provider="cpu")
         graph = embedder.pipeline.session.graph
         assert graph == ("cpu" if exact else "saturating")

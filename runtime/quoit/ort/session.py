@@ -193,11 +193,14 @@ def check_inputs(session: Any, contract: InputContract, path: Path) -> None:
     taken = {value.name: (value.type, len(value.shape)) for value in session.get_inputs()}
     given = {one.name: (ONNX_TYPES[one.dtype], len(one.shape)) for one in contract.required}
     if taken != given:
+        names_differ = taken.keys() != given.keys()
+        told = [", ".join(sorted(some) if names_differ else map(_describe, some.items())) for some in (taken, given)]
         raise ArtifactError(
-            f"{path} takes {_describe(taken)}, where {_describe(given)} are given; export the artifact again with this "
-            "version"
+            f"{path} takes {told[0]}, where {told[1]} are given; export the artifact again with this version"
         )
 
 
-def _describe(inputs: dict[str, tuple[str, int]]) -> str:
-    return ", ".join(f"{name} {kind[len('tensor') :]}" for name, (kind, _) in sorted(inputs.items()))
+def _describe(one: tuple[str, tuple[str, int]]) -> str:
+    """An input's name, type and number of axes."""
+    name, (kind, axes) = one
+    return f"{name} {kind} of {axes} axes"

@@ -27,6 +27,38 @@ RERANK_SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 Separator = Literal["\n", "\n\n"]
 Pair = tuple[str, str]
 PAIR = 2
+MISSING_TYPES = ("NAType", "NaTType", "MaskedConstant")
+"""The names of the types of pandas.NA, pandas.NaT and numpy.ma.masked."""
+
+
+def check_text(text: object, name: str) -> str:
+    """The text as a plain str, when it is a string that UTF-8 can represent, or an Arrow scalar that holds one.
+
+    Raises:
+        TypeError: it is no string; a missing value is told from a wrong one.
+        InputError: it has a lone surrogate.
+    """
+    held = text
+    if not isinstance(text, str) and hasattr(type(text), "as_py"):
+        held = text.as_py()  # type: ignore[attr-defined]
+    if not isinstance(held, str):
+        step = "leave out missing values, or replace them by ''" if is_missing(held) else "convert it to a string first"
+        raise TypeError(f"{name} is {type(text).__name__} {shown(text)}, not str; {step}")
+    try:
+        held.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{name} has the lone surrogate {held[error.start]!a} at position {error.start}; read it with "
+            'errors="replace"'
+        ) from error
+    return str.__str__(held)  # numpy.str_ and other subclasses too
+
+
+def is_missing(value: object) -> bool:
+    """Whether something stands for a value that is absent: None, NaN, or what pandas and numpy.ma have for it."""
+    if isinstance(value, (float, np.floating)):
+        return bool(np.isnan(value))
+    return value is None or type(value).__name__ in MISSING_TYPES
 
 
 @dataclass(frozen=True)
@@ -131,37 +163,3 @@ def check_pair(pair: object, index: int) -> Pair:
         raise TypeError(f"pair {index} is {type(pair).__name__} {shown(pair)}; make it (query, document)")
     query, document = pair
     return check_text(query, f"the query of pair {index}"), check_text(document, f"the document of pair {index}")
-
-
-def check_text(text: object, name: str) -> str:
-    """The text as a plain str, when it is a string that UTF-8 can represent, or an Arrow scalar that holds one.
-
-    Raises:
-        TypeError: it is no string; a missing value is told from a wrong one.
-        InputError: it has a lone surrogate.
-    """
-    held = text
-    if not isinstance(text, str) and hasattr(type(text), "as_py"):
-        held = text.as_py()  # type: ignore[attr-defined]
-    if not isinstance(held, str):
-        step = "leave out missing values, or replace them by ''" if is_missing(held) else "convert it to a string first"
-        raise TypeError(f"{name} is {type(text).__name__} {shown(text)}, not str; {step}")
-    try:
-        held.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"{name} has the lone surrogate {held[error.start]!a} at position {error.start}; read it with "
-            'errors="replace"'
-        ) from error
-    return str.__str__(held)  # numpy.str_ and other subclasses too
-
-
-def is_missing(value: object) -> bool:
-    """Whether something stands for a value that is absent: None, NaN, or what pandas and numpy.ma have for it."""
-    if isinstance(value, (float, np.floating)):
-        return bool(np.isnan(value))
-    return value is None or type(value).__name__ in MISSING_TYPES
-
-
-MISSING_TYPES = ("NAType", "NaTType", "MaskedConstant")
-"""The names of the types of pandas.NA, pandas.NaT and numpy.ma.masked."""
