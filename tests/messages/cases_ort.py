@@ -177,8 +177,16 @@ CASES = [
         "a graph with other inputs",
         graph_of_another_kind,
         ArtifactError,
-        "/fp16/model.onnx takes input_ids, last_row, longest_row, rectangle, row_lengths, where attention_index, ",
+        "/fp16/model.onnx takes input_ids (int64), last_row (int64), longest_row (int32), rectangle (int64), "
+        "row_lengths (int32), where attention_index (int64), ",
         "export the artifact again with this version",
+    ),
+    Case(
+        "an unknown layout",
+        lambda _: find_layout("triangular"),
+        ArtifactError,
+        "the layout 'triangular' is unknown",
+        "upgrade quoit, or export the artifact again",
     ),
     Case("a graph that is no model", no_model, ArtifactError, "/fp32/model.onnx", "export the artifact again"),
     Case(
