@@ -49,7 +49,7 @@ def profile(artifact: Artifact, precision: Precision, texts: list[str], threads:
     batches = list(plan_batches(tokenizer.encode(texts).ids, CPU_LIMITS))
     with tempfile.TemporaryDirectory() as place:
         options.profile_file_prefix = f"{place}/profile"
-        session = module.InferenceSession(str(artifact.path(graph)), options, providers=[ONNX_NAMES["cpu"]])
+        session = module.InferenceSession(str(artifact.path(graph.file)), options, providers=[ONNX_NAMES["cpu"]])
         answer = session.get_outputs()[0].name
         for _ in range(1 + RUNS):
             for batch in batches:

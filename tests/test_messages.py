@@ -40,17 +40,17 @@ import quoit_export
 import quoit_export.cli
 from quoit import ArtifactError, ComputeError, Embedder, InputError, ProviderError, Reranker, calibration_ranges
 from quoit.artifact import (
-    GRAPHS,
+    FORMAT,
     MANIFEST,
     MAX_MANIFEST_BYTES,
     TOKENIZER,
     Manifest,
     Precision,
     Task,
-    Variant,
     read_artifact,
     write_manifest,
 )
+from quoit.artifact.manifest import SEAL, sealed
 from quoit.engine.profile import TUNING_FORMAT, Place, Setting, Tuning
 from quoit.files.partial_output import PROGRESS, ROWS, Draft, drafting
 from quoit.files.readers import Skipped, present, read_records, read_texts
@@ -58,7 +58,7 @@ from quoit.files.writers import write_records
 from quoit.ort.cuda import free_bytes
 from quoit.ort.session import choose
 from quoit.text.tokenizer import TextTokenizer, Truncation
-from quoit_export.build.staging import Staging, bare_manifest
+from quoit_export.build.staging import GRAPHS, Staging, bare_manifest
 from quoit_export.checkpoint.checkpoint import open_checkpoint
 from quoit_export.errors import CheckpointError, ExportError, ParityError
 from quoit_export.export import Request, publish
@@ -547,9 +547,15 @@ def reject(document: Document, *names: str) -> None:
         document["variants"][name].update(accepted=False, parity=[parity])
 
 
+def add_a_field_of_the_future(file: Path) -> None:
+    """A field that this quoit does not know, with the seal that a newer one computes."""
+    document = json.loads(file.read_text()) | {"rows_in_two_passes": True}
+    file.write_text(json.dumps(document | {SEAL: sealed(document)}))
+
+
 def claim_a_graph(document: Document) -> None:
-    """A variant whose files are the tokenizer alone."""
-    document["variants"]["fp32"]["files"] = [document["tokenizer"]]
+    """A variant whose only file is the tokenizer."""
+    document["variants"]["fp32"].update(graphs={}, data=[document["tokenizer"]])
 
 
 def no_model(world: World) -> object:
@@ -558,7 +564,7 @@ def no_model(world: World) -> object:
     shutil.copyfile(folder / TOKENIZER, folder / "fp32/model.onnx")
 
     def change(document: Document) -> None:
-        graph = next(file for file in document["variants"]["fp32"]["files"] if file["path"].endswith(".onnx"))
+        graph = document["variants"]["fp32"]["graphs"]["cpu"]["file"]
         graph.update(document["tokenizer"] | {"path": graph["path"]})
 
     edit_manifest(folder, change)
@@ -571,8 +577,8 @@ def graph_of_another_kind(world: World) -> object:
     shutil.copyfile(folder / "fp16" / GRAPHS["cuda"], folder / "fp16" / GRAPHS["cpu"])
 
     def change(document: Document) -> None:
-        files = {Path(file["path"]).name: file for file in document["variants"]["fp16"]["files"]}
-        files[GRAPHS["cpu"]].update(files[GRAPHS["cuda"]] | {"path": files[GRAPHS["cpu"]]["path"]})
+        cpu, cuda = (document["variants"]["fp16"]["graphs"][name]["file"] for name in ("cpu", "cuda"))
+        cpu.update(cuda | {"path": cpu["path"]})
 
     edit_manifest(folder, change)
     return Embedder(folder, precision="fp16", provider="cpu")
@@ -971,7 +977,7 @@ TOKENS = [
     ),
     Case(
         "the tokenizer has more ids than the model",
-        with_manifest(lambda found: found["architecture"].update(vocab_size=256)),
+        with_manifest(lambda found: found.update(vocab_size=256)),
         ArtifactError,
         "ids up to 256",
         "export the artifact again",
@@ -1496,7 +1502,21 @@ ARTIFACTS = [
         with_fields(format=1),
         ArtifactError,
         "format 1, ",
-        "export the artifact again, or install the quoit that wrote it",
+        "export the artifact again with `quoit-export CHECKPOINT /",
+    ),
+    Case(
+        "a newer format",
+        with_fields(format=FORMAT + 1),
+        ArtifactError,
+        f"format {FORMAT + 1}, ",
+        "upgrade with `pip install --upgrade quoit`",
+    ),
+    Case(
+        "a field of a newer quoit",
+        with_file(MANIFEST, add_a_field_of_the_future),
+        ArtifactError,
+        "says what this quoit does not know: Object contains unknown field `rows_in_two_passes`",
+        "upgrade with `pip install --upgrade quoit`",
     ),
     Case(
         "a format that is a long text",
@@ -1580,7 +1600,7 @@ RUNNING = [
         "a variant without a graph",
         with_manifest(claim_a_graph),
         ArtifactError,
-        "has no model.onnx, which provider 'cpu' runs",
+        "has no cpu graph, which provider 'cpu' runs",
         "export the artifact again",
     ),
     Case(
@@ -2192,7 +2212,7 @@ def write_ungated(checkpoint_folder: Path, folder: Path) -> Path:
     staging = Staging.open(folder, checkpoint, bare_manifest(checkpoint))
     staging.write_variant(checkpoint, "fp32")
     manifest = bare_manifest(checkpoint)
-    manifest.variants["fp32"] = Variant(staging.partial.files["fp32"], (), accepted=True)
+    manifest.variants["fp32"] = msgspec.structs.replace(staging.partial.variants["fp32"], accepted=True)
     write_manifest(folder, manifest)
     return folder
 

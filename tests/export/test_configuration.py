@@ -9,13 +9,14 @@ from tokenizers import Tokenizer, processors
 
 from quoit.artifact import TOKENIZER, Task
 from quoit.text.prompts import DEFAULT_TASK
-from quoit_export.checkpoint.configuration import is_classifier, read_architecture, read_position_limit
+from quoit_export.checkpoint.configuration import is_classifier, read_position_limit
 from quoit_export.checkpoint.contracts import CheckpointFiles, recognise_task
 from quoit_export.checkpoint.json_files import read_json
 from quoit_export.checkpoint.modules import read_modules
 from quoit_export.checkpoint.templates import read_template
 from quoit_export.checkpoint.tokenizer_files import read_answer_id, read_end_token_id, read_tokenizer
 from quoit_export.errors import CheckpointError
+from quoit_export.families import read_architecture
 from qwen3_tokenizer import END_TOKEN
 from random_checkpoint import PROMPTS, write_rerank_template, write_sentence_transformers_files
 from support import SMALL, byte_tokenizer, edit_json
@@ -53,9 +54,8 @@ def test_both_styles_of_config_give_the_same_architecture(config: dict[str, Any]
     assert "rope_theta" in config["rope_parameters"]
     assert "rope_theta" not in config
     assert newer == read_architecture(_as_older(config), FOLDER)
-    assert {name: getattr(newer, name) for name in newer.__struct_fields__} == {
-        name: value for name, value in SMALL.items() if name in newer.__struct_fields__
-    }
+    assert newer.family.config == {name: value for name, value in SMALL.items() if name in newer.family.config}
+    assert newer.family.name == "qwen3"
 
 
 def _as_older(config: dict[str, Any]) -> dict[str, Any]:
@@ -65,20 +65,20 @@ def _as_older(config: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_whole_number_is_as_good_a_theta_as_a_fraction(older_config: dict[str, Any]) -> None:
     assert older_config["rope_theta"] == 1_000_000
-    found = read_architecture(older_config, FOLDER).rope_theta
+    found = read_architecture(older_config, FOLDER).attention.rope_theta
     assert found == 1e6
     assert type(found) is float
 
 
 def test_another_theta_is_read_in_both_styles(config: dict[str, Any], older_config: dict[str, Any]) -> None:
     newer = read_architecture(older_config | {"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}, FOLDER)
-    assert newer.rope_theta == 5e5
-    assert read_architecture(older_config | {"rope_theta": 10_000.0}, FOLDER).rope_theta == 1e4
+    assert newer.attention.rope_theta == 5e5
+    assert read_architecture(older_config | {"rope_theta": 10_000.0}, FOLDER).attention.rope_theta == 1e4
 
 
 @pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
 def test_default_rope_scaling_is_no_scaling(older_config: dict[str, Any], key: str) -> None:
-    assert read_architecture(older_config | {key: {"rope_type": "default"}}, FOLDER).rope_theta == 1e6
+    assert read_architecture(older_config | {key: {"rope_type": "default"}}, FOLDER).attention.rope_theta == 1e6
 
 
 @pytest.mark.parametrize(

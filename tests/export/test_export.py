@@ -21,7 +21,6 @@ from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassifi
 from quoit import Embedder, Reranker
 from quoit.artifact import (
     FORMAT,
-    GRAPHS,
     Artifact,
     EmbeddingContract,
     FileRecord,
@@ -31,6 +30,7 @@ from quoit.artifact import (
     read_artifact,
 )
 from quoit.errors import ArtifactError, InputError
+from quoit_export.build.staging import GRAPHS
 from quoit_export.build.variants import SPARE_BYTES
 from quoit_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from quoit_export.errors import ExportError, ParityError
@@ -40,6 +40,7 @@ from quoit_export.quantize.quant_search import NEARLY
 from quoit_export.verify.parity import FLOORS, MEAN_FLOORS, held_out
 from random_checkpoint import PROMPTS
 from support import (
+    SMALL,
     edit_json,
     make_classifier,
     make_model,
@@ -159,7 +160,10 @@ def test_the_manifest_says_what_the_checkpoint_is(artifact: Artifact, checkpoint
     assert manifest.format == FORMAT
     assert manifest.created_by.startswith("quoit ")
     assert manifest.task == "embedding"
-    assert manifest.architecture == checkpoint.architecture
+    assert manifest.family == checkpoint.architecture.family
+    assert manifest.costs == checkpoint.architecture.costs
+    assert manifest.pooling == "last"
+    assert (manifest.dimension, manifest.vocab_size) == (SMALL["hidden_size"], SMALL["vocab_size"])
     assert manifest.max_tokens == 32_768
     assert manifest.contract == EmbeddingContract(prompts=PROMPTS, end_token_id=151_643, min_dim=32)
     assert manifest.source == checkpoint.source
@@ -325,7 +329,7 @@ def test_how_a_checkpoint_is_stored_does_not_change_the_artifact(
     write(tmp_path / "model", small_folder, model)
     found = publish(open_checkpoint(str(tmp_path / "model")), Request(tmp_path / "out", ("fp32",)))
     assert hashes(found, "fp32") == hashes(fp32_only, "fp32")
-    assert found.manifest.architecture == fp32_only.manifest.architecture
+    assert found.manifest.family == fp32_only.manifest.family
 
 
 def test_the_same_export_again_changes_nothing(small: Checkpoint, published: Artifact) -> None:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 
+from architectures import architecture_of
 from quoit.artifact import Artifact, GraphName
 from quoit.engine.pipeline import CPU_LIMITS
 from quoit.engine.planner import plan_batches
@@ -90,4 +91,4 @@ def test_both_graphs_share_their_weights(artifact: Artifact) -> None:
             assert isinstance(other, ir.ExternalTensor)
             assert (tensor.offset, tensor.length) == (other.offset, other.length)
             shared += 1
-    assert shared >= 7 * artifact.manifest.architecture.num_hidden_layers
+    assert shared >= 7 * architecture_of(artifact).attention.num_hidden_layers

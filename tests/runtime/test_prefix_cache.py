@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from architectures import config_of
 from quoit import Embedder
 from quoit.artifact import Precision
 from quoit.engine.pipeline import CPU_LIMITS, Pipeline
@@ -148,7 +149,7 @@ def test_what_is_kept_is_bounded(embedders: Embedders) -> None:
 
 def test_a_kept_prompt_has_memory_of_its_own_and_every_layer(embedders: Embedders) -> None:
     pipeline = embedders("int8").pipeline
-    numbers = pipeline.artifact.manifest.architecture
+    numbers = config_of(pipeline.artifact)
     kept = pipeline.session.keep(np.arange(100, 117))
     shape = (17, numbers.num_key_value_heads * numbers.head_dim)
     assert {values.shape for values in kept.past.values()} == {shape}

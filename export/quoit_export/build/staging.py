@@ -16,27 +16,40 @@ from tqdm import tqdm
 
 from quoit.artifact import (
     FORMAT,
-    GRAPHS,
     TOKENIZER,
     FileRecord,
+    Graph,
     GraphName,
     Manifest,
     Precision,
-    Quantization,
-    Scaling,
     Variant,
     hash_file,
     record_file,
     write_manifest,
 )
 from quoit_export.checkpoint.checkpoint import Checkpoint
-from quoit_export.quantize.quant_search import Plan
 from quoit_export.errors import ExportError
-from quoit_export.graph.decoder import Tensors, author_graph
+from quoit_export.graph.model import Tensors, author_graph
+from quoit_export.graph.targets import (
+    CUDA,
+    HALVES,
+    SATURATING,
+    WEIGHT_ONLY,
+    WEIGHT_ONLY_ON_CPU,
+    Target,
+    cpu_target,
+)
 from quoit_export.precisions.encoders import ENCODINGS, INTEGER_PRODUCT, Encoding, Int4Encoding
+from quoit_export.quantize.quant_search import Plan
 from quoit_export.quantize.scaling import Scaled
-from quoit_export.graph.targets import CUDA, HALVES, SATURATING, WEIGHT_ONLY, WEIGHT_ONLY_ON_CPU, Target
 
+GRAPHS: dict[GraphName, str] = {
+    "cpu": "model.onnx",
+    "cuda": "model.cuda.onnx",
+    "emulated": "model.emulated.onnx",
+    "saturating": "model.saturating.onnx",
+}
+"""The files of a variant's graphs."""
 GRAPH = GRAPHS["cpu"]
 TENSORS = f"{GRAPH}.data"
 """The file of a variant's tensors."""
@@ -50,17 +63,13 @@ PAGE = 4096
 class Partial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """partial.json: what an export that has not ended yet has finished, and what it is an export of.
 
-    `quantizations` is how the int8 and int4 variants among the files were made, and `scaling` how the fp16 one was.
+    Attributes:
+        bare: the manifest without its variants.
+        variants: the variants that are written. They are not measured yet, and so not accepted.
     """
 
     bare: Manifest
-    files: dict[Precision, tuple[FileRecord, ...]]
-    quantizations: dict[Precision, Quantization] = {}
-    scaling: Scaling | None = None
-
-    def made(self, precision: Precision) -> Quantization | Scaling | None:
-        """How a variant was made."""
-        return self.scaling if precision == "fp16" else self.quantizations.get(precision)
+    variants: dict[Precision, Variant]
 
 
 def bare_manifest(checkpoint: Checkpoint) -> Manifest:
@@ -68,13 +77,17 @@ def bare_manifest(checkpoint: Checkpoint) -> Manifest:
 
     Two checkpoints with the same one give the same artifact, so it tells whether earlier work can be taken up.
     """
-    file = checkpoint.tokenizer_file
+    file, architecture = checkpoint.tokenizer_file, checkpoint.architecture
     return Manifest(
         format=FORMAT,
         created_by=f"quoit {version('quoit')}",
         contract=checkpoint.contract,
-        architecture=checkpoint.architecture,
+        dimension=architecture.dimension,
+        pooling="last",
         max_tokens=checkpoint.max_tokens,
+        vocab_size=architecture.vocab_size,
+        costs=architecture.costs,
+        family=architecture.family,
         tokenizer=FileRecord(TOKENIZER, file.stat().st_size, hash_file(file)),
         source=checkpoint.source,
         variants={},
@@ -190,20 +203,33 @@ class Staging:
             (self.folder / name).mkdir()
             for record in variant.files:
                 os.link(out / record.path, self.folder / record.path)
-            self._add(name, variant.files, variant.made)
+            self._add(name, msgspec.structs.replace(variant, parity=(), accepted=False))
 
     def write_variant(self, checkpoint: Checkpoint, precision: Precision, recipe: Recipe | None = None) -> None:
         """Writes one variant, tensor by tensor, unless an earlier run finished it.
 
         A variant that is there stays, whatever the recipe: one that was made otherwise has to be forgotten first.
         """
-        if precision in self.partial.files:
+        if precision in self.partial.variants:
             return
         folder = self.folder / precision
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         model = variant_model(checkpoint, precision, recipe)
-        with tqdm(desc=f"writing {precision}", unit=" tensors", disable=None) as bar:
+        self._save(model, folder)
+        encoding = ENCODINGS[precision]
+        others = other_targets(model, encoding)
+        for name, target in others.items():
+            other = variant_model(checkpoint, precision, recipe, target)
+            share_tensors(other, folder / GRAPH)
+            ir.save(other, folder / GRAPHS[name])
+        targets: dict[GraphName, Target] = {"cpu": cpu_target(encoding.dtype), **others}
+        self._add(precision, self._variant(folder, targets, recipe))
+
+    @staticmethod
+    def _save(model: ir.Model, folder: Path) -> None:
+        """Writes the first graph of a variant with the tensors of all of them."""
+        with tqdm(desc=f"writing {folder.name}", unit=" tensors", disable=None) as bar:
 
             def advance(_: ir.TensorProtocol, info: ir.external_data.CallbackInfo) -> None:
                 bar.total = info.total
@@ -221,28 +247,29 @@ class Staging:
                 )
             except OSError as error:
                 raise ExportError(f"cannot write {folder}: {error}; make room, and the same command goes on") from error
-        for name, target in other_targets(model, ENCODINGS[precision]).items():
-            other = variant_model(checkpoint, precision, recipe, target)
-            share_tensors(other, folder / GRAPH)
-            ir.save(other, folder / GRAPHS[name])
-        records = tuple(record_file(self.folder, file) for file in sorted(folder.iterdir()))
-        self._add(precision, records, None if recipe is None else recipe.record)
+
+    def _variant(self, folder: Path, targets: dict[GraphName, Target], recipe: Recipe | None) -> Variant:
+        """The record of a variant that lies in a folder, as far as it is known before it is measured."""
+        return Variant(
+            graphs={
+                name: Graph(record_file(self.folder, folder / GRAPHS[name]), target.layout)
+                for name, target in targets.items()
+            },
+            data=(record_file(self.folder, folder / TENSORS),),
+            parity=(),
+            accepted=False,
+            quantization=recipe.record if isinstance(recipe, Plan) else None,
+            scaling=recipe.record if isinstance(recipe, Scaled) else None,
+        )
 
     def forget(self, precisions: list[Precision]) -> None:
         """Drops variants, so that the next export writes them anew."""
-        rest = {name: files for name, files in self.partial.files.items() if name not in precisions}
-        made = {name: one for name, one in self.partial.quantizations.items() if name in rest}
-        scaling = self.partial.scaling if "fp16" in rest else None
-        self._record(msgspec.structs.replace(self.partial, files=rest, quantizations=made, scaling=scaling))
+        rest = {name: variant for name, variant in self.partial.variants.items() if name not in precisions}
+        self._record(msgspec.structs.replace(self.partial, variants=rest))
 
-    def _add(self, precision: Precision, files: tuple[FileRecord, ...], made: Quantization | Scaling | None) -> None:
-        """Records a finished variant, with how it was made in the same step."""
-        partial = msgspec.structs.replace(self.partial, files={**self.partial.files, precision: files})
-        if isinstance(made, Quantization):
-            partial = msgspec.structs.replace(partial, quantizations={**partial.quantizations, precision: made})
-        elif made is not None:
-            partial = msgspec.structs.replace(partial, scaling=made)
-        self._record(partial)
+    def _add(self, precision: Precision, variant: Variant) -> None:
+        """Records a finished variant."""
+        self._record(msgspec.structs.replace(self.partial, variants={**self.partial.variants, precision: variant}))
 
     def publish(self, manifest: Manifest, out: Path) -> None:
         """Writes the manifest, drops what it does not name, and gives the folder its final name."""

@@ -17,11 +17,14 @@ from quoit.engine.planner import Batch
 from quoit.errors import ComputeError
 from quoit.ort.session import Answers
 from quoit.text.tokenizer import Ids
-from quoit_export.quantize.calibration import CalibrationTexts, Observed, calibration_rows, observe
+from quoit_export.build.staging import Recipe, Staging, variant_model
 from quoit_export.checkpoint.checkpoint import Checkpoint
-from quoit_export.quantize.quant_search import BY_NAME, INT4_BITS, INT8_BITS, UNROTATED, Bits, Plan, choose, examine
-from quoit_export.verify.overflow import first_nonfinite
 from quoit_export.errors import ExportError, ParityError
+from quoit_export.quantize.calibration import CalibrationTexts, Observed, calibration_rows, observe
+from quoit_export.quantize.quant_search import BY_NAME, INT4_BITS, INT8_BITS, UNROTATED, Bits, Plan, choose, examine
+from quoit_export.quantize.scaling import Scaled, choose_scaling
+from quoit_export.verify.layerwise import answers
+from quoit_export.verify.overflow import first_nonfinite
 from quoit_export.verify.parity import (
     Comparison,
     Questions,
@@ -34,9 +37,6 @@ from quoit_export.verify.parity import (
     load_variant,
     transformers_answers,
 )
-from quoit_export.verify.layerwise import answers
-from quoit_export.quantize.scaling import Scaled, choose_scaling
-from quoit_export.build.staging import Recipe, Staging, variant_model
 
 QUANTIZED: dict[Precision, Bits] = {"int8": INT8_BITS, "int4": INT4_BITS}
 """Variants of integer weights, and their bits."""
@@ -67,13 +67,7 @@ def with_variants(staging: Staging, measured: Measured) -> Manifest:
     """The manifest with the variants in `measured`."""
     partial = staging.partial
     variants: dict[Precision, Variant] = {
-        name: Variant(
-            partial.files[name],
-            parity,
-            passes(parity),
-            partial.quantizations.get(name),
-            partial.scaling if name == "fp16" else None,
-        )
+        name: msgspec.structs.replace(partial.variants[name], parity=parity, accepted=passes(parity))
         for name, parity in measured.items()
     }
     return msgspec.structs.replace(partial.bare, variants=variants)
@@ -81,7 +75,9 @@ def with_variants(staging: Staging, measured: Measured) -> Manifest:
 
 def plan_of(precision: Precision, observed: Observed) -> Recipe:
     """How a calibrated variant is to be made."""
-    return Scaled(choose_scaling(observed)) if precision == "fp16" else choose(observed, bits=QUANTIZED[precision])
+    if precision == "fp16":
+        return Scaled(choose_scaling(observed), observed.architecture)
+    return choose(observed, bits=QUANTIZED[precision])
 
 
 @dataclass(frozen=True)
@@ -126,7 +122,7 @@ class Making:
             ExportError: the disk is too small.
             ParityError: a variant gives values that are not finite.
         """
-        staged = self.staging.partial.files
+        staged = self.staging.partial.variants
         self._check_disk([variant_model(self.checkpoint, name) for name in missing if name not in staged])
         for name in missing:
             if name not in CALIBRATED:
@@ -158,7 +154,8 @@ class Making:
             What was measured of the last that was written.
         """
         observed, bits = reference.observed or self._observe()[0], QUANTIZED[precision]
-        made = self.staging.partial.quantizations[precision]
+        made = self.staging.partial.variants[precision].quantization
+        assert made is not None
         if BY_NAME[made.method].rotated:
             plan = choose(observed, UNROTATED, bits)
             rotated, parity = parity, self._attempt(precision, plan, reference)
@@ -179,7 +176,8 @@ class Making:
 
     def _is_made(self, precision: Precision) -> bool:
         """Whether a variant is there that was made with these texts."""
-        return is_made_with(self.staging.partial.made(precision), self.texts)
+        variant = self.staging.partial.variants.get(precision)
+        return variant is not None and is_made_with(variant.made, self.texts)
 
     def _refer(self, missing: list[Precision], *, calibrate: bool) -> Reference:
         """One pass of fp32: over what variants are measured on, and if asked for over what they are made with."""
@@ -201,7 +199,7 @@ class Making:
     def _observe(self, others: Sequence[Batch] = ()) -> tuple[Observed, list[Answers]]:
         """What calibration sees of fp32, and fp32's answers to other batches."""
         rows = calibration_rows(self._artifact(), self.texts)
-        activations, found = observe(self._model("fp32"), rows, others)
+        activations, found = observe(self._model("fp32"), self.checkpoint.architecture, rows, others)
         if not activations.finite:
             raise self._overflow("fp32", rows)
         record = self.texts.record(rows)
@@ -269,10 +267,11 @@ class Making:
 
     def _model(self, precision: Precision) -> ir.Model:
         """A variant's graph: as it was written, or else as it would be."""
-        if precision in self.staging.partial.files:
+        if precision in self.staging.partial.variants:
             return load_variant(self._artifact(), precision)
         return variant_model(self.checkpoint, precision)
 
     def _artifact(self) -> Artifact:
         """The artifact that the staging folder would be if nothing were measured."""
-        return Artifact(self.staging.folder, with_variants(self.staging, dict.fromkeys(self.staging.partial.files, ())))
+        staged = self.staging.partial.variants
+        return Artifact(self.staging.folder, with_variants(self.staging, dict.fromkeys(staged, ())))

@@ -14,8 +14,8 @@ from quoit.artifact import TOKENIZER
 from quoit.errors import shown
 from quoit.text.tokenizer import refusing
 from quoit_export.checkpoint.json_files import read_optional_json
-from quoit_export.checkpoint.known_keys import SPECIAL_TOKENS
 from quoit_export.errors import CheckpointError
+from quoit_export.known_keys import SPECIAL_TOKENS
 
 TOKENIZER_SETTINGS = "tokenizer_config.json"
 SPECIAL_MAP = "special_tokens_map.json"

@@ -114,7 +114,7 @@ def recognise_task(files: CheckpointFiles, asked: Task | None) -> Task:
     )
 
 
-def read_contract(files: CheckpointFiles, task: Task, *, hidden_size: int, max_tokens: int) -> Contract:
+def read_contract(files: CheckpointFiles, task: Task, *, dimension: int, max_tokens: int) -> Contract:
     """What surrounds a text, by the checkpoint's tokenizer, prompts and template.
 
     Raises:
@@ -124,7 +124,7 @@ def read_contract(files: CheckpointFiles, task: Task, *, hidden_size: int, max_t
         contract: Contract = EmbeddingContract(
             prompts=files.modules.prompts,
             end_token_id=read_end_token_id(files.tokenizer, files.modules.transformer),
-            min_dim=min(MIN_MRL_DIM, hidden_size),
+            min_dim=min(MIN_MRL_DIM, dimension),
             default_prompt_name=files.modules.default_prompt_name,
         )
     else:

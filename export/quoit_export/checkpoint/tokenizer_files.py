@@ -15,9 +15,9 @@ from quoit.errors import brief, shown
 from quoit.text.tokenizer import load_tokenizer, refusing
 from quoit_export.checkpoint.added_tokens import TOKENIZER_SETTINGS, check_added_tokens
 from quoit_export.checkpoint.json_files import read_json, read_optional_json
-from quoit_export.checkpoint.known_keys import TOKENIZER_CONFIG, check_keys
 from quoit_export.checkpoint.missing_files import explain_missing_tokenizer
 from quoit_export.errors import CheckpointError
+from quoit_export.known_keys import TOKENIZER_CONFIG, check_keys
 
 REMEDY = "use Qwen3's tokenizer files"
 MODEL_OPTIONS = (

@@ -29,7 +29,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from quoit.artifact import Architecture
+from quoit.artifact import Layout
+from quoit_export.graph.architecture import AttentionConfig
 
 HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 RESIDUAL = "residual."
@@ -60,6 +61,11 @@ class Target:
     emulated: bool
     narrow: bool = False
     weight_only: bool = False
+
+    @property
+    def layout(self) -> Layout:
+        """How the graph takes its tokens."""
+        return "packed" if self.gathers else "padded"
 
 
 CPU = Target(packed=False, fused_norms=False, gathers=True, tiles=True, keeps=True, emulated=False)
@@ -118,7 +124,7 @@ class KeptInputs:
         return [self.kept_row, *(value for pair in self.past for value in pair)]
 
 
-def make_inputs(target: Target, numbers: Architecture) -> Inputs:
+def make_inputs(target: Target, numbers: AttentionConfig) -> Inputs:
     """The inputs of a target's graph as values."""
     return Inputs(
         input_ids=ir.val("input_ids", ir.DataType.INT64, ["T"]),
@@ -133,7 +139,7 @@ def make_inputs(target: Target, numbers: Architecture) -> Inputs:
     )
 
 
-def make_kept_inputs(numbers: Architecture) -> KeptInputs:
+def make_kept_inputs(numbers: AttentionConfig) -> KeptInputs:
     """The inputs of a kept prefix, with an initializer of their own name as their default."""
 
     def empty(name: str, dtype: ir.DataType, shape: list[str | int]) -> ir.Value:

@@ -115,8 +115,8 @@ class Encoding(Protocol):
     def narrowed(self) -> "Encoding":
         """The same tensors for CPUs whose sums of integer products saturate; see `Int8Encoding.narrow`."""
 
-    def embed(self, author: Author, ids: ir.Value, shape: tuple[int, int]) -> ir.Value:
-        """Rows of the token table: [T] int64 -> [T, hidden]."""
+    def embed(self, author: Author, ids: ir.Value, name: str, shape: tuple[int, int]) -> ir.Value:
+        """Rows of the token table, by its name: [T] int64 -> [T, hidden]."""
 
     def prepare(self, author: Author, x: Rows, tokens: ir.Value, names: Sequence[str]) -> Rows:
         """What the linear layers `names` read, made from their input [T, in]; `tokens` is any input of shape [T]."""
@@ -140,9 +140,8 @@ class FloatEncoding:
         """See `Encoding`: there are no integer products."""
         return self
 
-    def embed(self, author: Author, ids: ir.Value, shape: tuple[int, int]) -> ir.Value:
+    def embed(self, author: Author, ids: ir.Value, name: str, shape: tuple[int, int]) -> ir.Value:
         """See `Encoding`."""
-        name = "embed_tokens.weight"
         table = author.weight(name, self.dtype, shape, lambda: self._cast(author, name))
         return author.op("Gather", table, ids)
 
@@ -208,12 +207,12 @@ class Int8Encoding:
         """See `Encoding`."""
         return replace(self, narrow=True)
 
-    def embed(self, author: Author, ids: ir.Value, shape: tuple[int, int]) -> ir.Value:
+    def embed(self, author: Author, ids: ir.Value, name: str, shape: tuple[int, int]) -> ir.Value:
         """See `Encoding`."""
         if not self.int8_table:
-            half = FloatEncoding(ir.DataType.FLOAT16).embed(author, ids, shape)
+            half = FloatEncoding(ir.DataType.FLOAT16).embed(author, ids, name, shape)
             return author.op("Cast", half, to=ir.DataType.FLOAT)
-        table, scale = self._store(author, "embed_tokens.weight", shape, shape[0], quantize_outputs)
+        table, scale = self._store(author, name, shape, shape[0], quantize_outputs)
         return author.op("DequantizeLinear", author.op("Gather", table, ids), author.op("Gather", scale, ids), axis=0)
 
     def prepare(self, author: Author, x: Rows, tokens: ir.Value, names: Sequence[str]) -> Rows:
@@ -301,9 +300,9 @@ class Int4Encoding:
         """See `Encoding`."""
         return self.others.stored_dtype
 
-    def embed(self, author: Author, ids: ir.Value, shape: tuple[int, int]) -> ir.Value:
+    def embed(self, author: Author, ids: ir.Value, name: str, shape: tuple[int, int]) -> ir.Value:
         """See `Encoding`."""
-        return self.others.embed(author, ids, shape)
+        return self.others.embed(author, ids, name, shape)
 
     def prepare(self, author: Author, x: Rows, tokens: ir.Value, names: Sequence[str]) -> Rows:
         """See `Encoding`."""

@@ -39,9 +39,9 @@ class WeightOnlyEncoding:
         """See `Encoding`: no values are rounded to integers."""
         return self
 
-    def embed(self, author: Author, ids: ir.Value, shape: tuple[int, int]) -> ir.Value:
+    def embed(self, author: Author, ids: ir.Value, name: str, shape: tuple[int, int]) -> ir.Value:
         """See `Encoding`."""
-        return author.op("Cast", self.stored.embed(author, ids, shape), to=BFLOAT16)
+        return author.op("Cast", self.stored.embed(author, ids, name, shape), to=BFLOAT16)
 
     def prepare(self, author: Author, x: Rows, tokens: ir.Value, names: Sequence[str]) -> Rows:  # noqa: ARG002
         """See `Encoding`: all linear layers read the values as they are."""

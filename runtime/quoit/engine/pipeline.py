@@ -11,7 +11,7 @@ from typing import Self, SupportsIndex, TypedDict, Unpack
 import numpy as np
 
 from quoit.arguments import check_number, flag
-from quoit.artifact import Architecture, Artifact, Manifest, Precision, Task
+from quoit.artifact import Artifact, Costs, Manifest, Precision, Task
 from quoit.engine.planner import Batch, Limits, Row, plan_batches
 from quoit.engine.prefetch import ahead
 from quoit.engine.prefix_cache import MOST_TOKENS, KeptPrompts
@@ -246,16 +246,16 @@ def default_limits(choice: Choice, manifest: Manifest) -> Limits:
     """What one batch may hold on a provider; on CUDA, as much of a loaded model's batch as fits the free memory."""
     if choice.provider == "cpu":
         return cpu_limits(manifest.task, manifest.max_tokens)
-    return cuda_limits(manifest.architecture, free_bytes())
+    return cuda_limits(manifest.costs, free_bytes())
 
 
-def cuda_limits(numbers: Architecture, free: int) -> Limits:
+def cuda_limits(costs: Costs, free: int) -> Limits:
     """What one batch may hold in so many bytes of device memory.
 
     CUDA's attention needs no tiles. Its graph has padding in every layer, and computes a shared prefix as often as it
     occurs.
     """
-    tokens = stream_tokens(numbers, free)
+    tokens = stream_tokens(costs, free)
     return Limits(tokens, tokens, NEVER, share_prefixes=False, most_padding=MOST_PADDING, padded_tokens=PADDED_TOKENS)
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from quoit.artifact import GRAPHS, Artifact, FileRecord, GraphName, Precision, ProviderName, Variant
+from quoit.artifact import Artifact, FileRecord, GraphName, Precision, ProviderName, Variant
 from quoit.engine.planner import Batch, Ids, Row, batch_of
 from quoit.errors import ArtifactError, InputError, ProviderError, brief, shown
 from quoit.ort.cuda import explain_absence, installed, prepare
@@ -217,11 +217,11 @@ class Session:
         graph = variant.graph(self.graph)
         if graph is None:
             raise ArtifactError(
-                f"the {choice.precision} variant of {artifact.folder} has no {GRAPHS[self.graph]}, which "
+                f"the {choice.precision} variant of {artifact.folder} has no {self.graph} graph, which "
                 f"provider {choice.provider!r} runs; export the artifact again"
             )
-        path = artifact.verify(graph)
-        self._session = self._load_checked(artifact, path, [file for file in variant.files if file is not graph])
+        path = artifact.verify(graph.file)
+        self._session = self._load_checked(artifact, path, [file for file in variant.files if file != graph.file])
         self._check_inputs(path)
         self._answer, *self._presents = (output.name for output in self._session.get_outputs())
         self._turn: AbstractContextManager[object] = nullcontext()

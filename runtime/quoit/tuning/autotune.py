@@ -220,9 +220,9 @@ def bounds(pipeline: Pipeline, texts: Texts, threads: int) -> tuple[Ceilings | N
     choice = pipeline.session.choice
     if choice.provider != "cpu":
         return None, None
-    numbers = pipeline.artifact.manifest.architecture
-    ceilings = measure_ceilings(numbers, threads)
+    costs = pipeline.artifact.manifest.costs
+    ceilings = measure_ceilings(costs, threads)
     kept = pipeline.prompts.meet(texts.many_prompt)
     rows = pipeline.tokenizer.encode(texts.many).ids
-    work = count(numbers, plan_batches(rows, pipeline.limits, () if kept is None else kept.prefix))
+    work = count(costs, plan_batches(rows, pipeline.limits, () if kept is None else kept.prefix))
     return ceilings, least_seconds(work, ceilings, choice.precision)
