@@ -65,7 +65,6 @@ TRANSFORMERS_CONFIG: Table = {
 }
 """config.json of any family: what changes no vector and no score."""
 
-TOKENIZER_CLASSES = ("Qwen2Tokenizer", "Qwen2TokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
 SPECIAL_TOKENS = (
     *("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"),
     *("additional_special_tokens", "extra_special_tokens"),
@@ -73,7 +72,6 @@ SPECIAL_TOKENS = (
 
 TOKENIZER_CONFIG: Table = {
     **any_value("model_max_length", "chat_template", "added_tokens_decoder", *SPECIAL_TOKENS),
-    "tokenizer_class": only(None, *TOKENIZER_CLASSES),
     "truncation_side": only(None, "right"),
     **dict.fromkeys(("add_prefix_space", "do_lower_case", "auto_map"), empty),
     # Of padding, of decoding, or of how transformers finds its files. A special token in a text is plain text to quoit
@@ -92,7 +90,7 @@ TOKENIZER_CONFIG: Table = {
     ),
     **any_value("response_schema", "is_fast"),
 }
-"""tokenizer_config.json."""
+"""tokenizer_config.json, but for `tokenizer_class`, whose values a family names."""
 
 MODULE: Table = any_value("idx", "name", "path", "type", "kwargs")
 """A module of modules.json; `kwargs` names arguments that a caller may pass on."""

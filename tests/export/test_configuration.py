@@ -17,6 +17,7 @@ from quoit_export.checkpoint.templates import read_template
 from quoit_export.checkpoint.tokenizer_files import read_answer_id, read_end_token_id, read_tokenizer
 from quoit_export.errors import CheckpointError
 from quoit_export.families import read_architecture
+from quoit_export.families.qwen3.tokenizer import TOKENIZER_RULES
 from qwen3_tokenizer import END_TOKEN
 from random_checkpoint import PROMPTS, write_rerank_template, write_sentence_transformers_files
 from support import SMALL, byte_tokenizer, edit_json
@@ -298,12 +299,12 @@ def test_the_end_token_is_what_the_tokenizer_appends(checkpoint_folder: Path, to
 
 def test_a_tokenizer_larger_than_the_vocabulary_is_refused(checkpoint_folder: Path) -> None:
     with pytest.raises(CheckpointError, match="token ids up to 151668, but the model has 151668 embeddings"):
-        read_tokenizer(checkpoint_folder, 151_668, {})
+        read_tokenizer(checkpoint_folder, 151_668, {}, TOKENIZER_RULES)
 
 
 def test_a_tokenizer_smaller_than_the_vocabulary_is_accepted(checkpoint_folder: Path) -> None:
     """The official checkpoints pad their table to 151,936 rows."""
-    assert read_tokenizer(checkpoint_folder, 151_936, {}).token_to_id(END_TOKEN) == 151_643
+    assert read_tokenizer(checkpoint_folder, 151_936, {}, TOKENIZER_RULES).token_to_id(END_TOKEN) == 151_643
 
 
 def small_tokenizer(template: str | None) -> Tokenizer:
@@ -363,5 +364,5 @@ def test_a_tokenizer_that_cannot_be_read_is_named(tmp_path: Path, content: str |
     if content is not None:
         (tmp_path / TOKENIZER).write_text(content)
     with pytest.raises(CheckpointError, match=message) as caught:
-        read_tokenizer(tmp_path, 2, {})
+        read_tokenizer(tmp_path, 2, {}, TOKENIZER_RULES)
     assert str(tmp_path / TOKENIZER) in str(caught.value)

@@ -16,6 +16,7 @@ from typing import Any
 from quoit.errors import shown
 from quoit_export.errors import CheckpointError
 from quoit_export.graph.architecture import Architecture
+from quoit_export.tokenizer_rules import TokenizerRules
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,14 @@ class FamilyReader:
     Attributes:
         title: the family in words, for messages, such as `dense Qwen3`.
         model_types: values of config.json's `model_type`.
+        tokenizer: how transformers reads the family's tokenizers.
         read: makes the architecture of config.json, given the folder where it lies; raises CheckpointError where the
             graph cannot represent it.
     """
 
     title: str
     model_types: tuple[str, ...]
+    tokenizer: TokenizerRules
     read: Callable[[dict[str, Any], Path], Architecture]
 
 
@@ -42,22 +45,30 @@ def known_families() -> tuple[FamilyReader, ...]:
     return tuple(families)
 
 
-def read_architecture(config: dict[str, Any], folder: Path) -> Architecture:
-    """The architecture of a checkpoint, read by the family that its `model_type` names.
+def find_family(config: dict[str, Any], folder: Path) -> FamilyReader:
+    """The family that the `model_type` of config.json names.
 
     Args:
         config: config.json.
         folder: where it lies, for messages.
 
     Raises:
-        CheckpointError: no family has this model_type, or the family refuses the configuration.
+        CheckpointError: no family has this model_type.
     """
-    model_type = config.get("model_type")
-    for family in known_families():
+    model_type, families = config.get("model_type"), known_families()
+    for family in families:
         if model_type in family.model_types:
-            return family.read(config, folder)
+            return family
     known = " and ".join(
-        f"{family.title} models (model_type {' or '.join(map(repr, family.model_types))})"
-        for family in known_families()
+        f"{family.title} models (model_type {' or '.join(map(repr, family.model_types))})" for family in families
     )
     raise CheckpointError(f"{folder} has model_type {shown(model_type)}; quoit exports {known}, use one of those")
+
+
+def read_architecture(config: dict[str, Any], folder: Path) -> Architecture:
+    """The architecture of a checkpoint, read by its family; see `find_family` for the arguments.
+
+    Raises:
+        CheckpointError: no family has its model_type, or the family refuses its configuration.
+    """
+    return find_family(config, folder).read(config, folder)

@@ -18,6 +18,7 @@ from quoit_export.families.qwen3.tensors import (
     stream_writers,
     tensor_shapes,
 )
+from quoit_export.families.qwen3.tokenizer import TOKENIZER_RULES
 from quoit_export.graph.architecture import Architecture, AttentionConfig
 
 TITLE = "dense Qwen3"
@@ -54,4 +55,4 @@ def read(config: dict[str, Any], folder: Path) -> Architecture:
     return architecture_of(read_config(config, folder))
 
 
-FAMILY = FamilyReader(title=TITLE, model_types=("qwen3",), read=read)
+FAMILY = FamilyReader(title=TITLE, model_types=("qwen3",), tokenizer=TOKENIZER_RULES, read=read)
