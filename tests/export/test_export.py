@@ -154,6 +154,21 @@ def test_an_artifact_is_exactly_its_files(tmp_path: Path, artifact: Artifact, ch
     assert manifest.tokenizer.sha256 == hash_file(checkpoint.tokenizer_file)
 
 
+def test_every_graph_has_a_name_a_file_and_a_layout(artifact: Artifact) -> None:
+    """CPUs run from the stream without padding, CUDA from padded rows."""
+    layouts = {"cpu": "packed", "saturating": "packed", "emulated": "packed", "cuda": "padded"}
+    for precision, variant in artifact.manifest.variants.items():
+        for name, graph in variant.graphs.items():
+            assert graph.file.path == f"{precision}/{GRAPHS[name]}"
+            assert graph.layout == layouts[name]
+        assert [record.path for record in variant.data] == [f"{precision}/model.onnx.data"]
+    assert {name: list(variant.graphs) for name, variant in artifact.manifest.variants.items()} == {
+        "fp32": ["cpu"],
+        "fp16": ["cpu", "cuda"],
+        "int8": ["cpu", "saturating"],
+    }
+
+
 def test_the_manifest_says_what_the_checkpoint_is(artifact: Artifact, checkpoint: Checkpoint) -> None:
     manifest = read_artifact(artifact.folder).manifest
     assert manifest == artifact.manifest

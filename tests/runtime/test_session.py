@@ -197,6 +197,16 @@ def test_a_graph_that_is_no_model_is_refused_by_its_files_name(copy: Artifact) -
         Embedder(changed, precision="fp32", provider="cpu")
 
 
+def test_a_graph_is_found_by_its_record_and_not_by_its_files_name(copy: Artifact) -> None:
+    expected = Embedder(copy, precision="fp32", provider="cpu").encode("a text")
+    variant = copy.manifest.variants["fp32"]
+    file = (copy.folder / "fp32/model.onnx").rename(copy.folder / "fp32/graph of another name.onnx")
+    graph = replace(variant.graphs["cpu"], file=record_file(copy.folder, file))
+    renamed = with_variants(copy, fp32=replace(variant, graphs={"cpu": graph}))
+    found = Embedder(renamed, precision="fp32", provider="cpu").encode("a text")
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("data", [True, False])
 def test_a_variant_without_a_graph_is_refused(artifact: Artifact, data: bool) -> None:
     variant = artifact.manifest.variants["fp32"]

@@ -57,7 +57,12 @@ def exponent(peak: float) -> int:
 
 @dataclass(frozen=True)
 class Scaled:
-    """Tensors times the powers of two of a scaling, as they are read."""
+    """Tensors times the powers of two of a scaling, as they are read.
+
+    Attributes:
+        record: the scaling.
+        architecture: says which tensors it concerns.
+    """
 
     record: Scaling
     architecture: Architecture
