@@ -18,23 +18,20 @@ import numpy as np
 import onnx_ir as ir
 
 from bench.record import ROOT, describe_run
-from quoit.artifact import Architecture
 from quoit.machine import resident_bytes
 from quoit.ort.sessions import open_session
+from quoit_export.graph.architecture import AttentionConfig
 from quoit_export.graph.attention import Attention
-from quoit_export.graph.decoder import IR_VERSION, OPSET
+from quoit_export.graph.model import IR_VERSION, OPSET
 from quoit_export.graph.targets import CPU, declare_inputs
 from quoit_export.precisions.encoding import MICROSOFT, Author
 
 RESULT = ROOT / "bench" / "results" / "attention.json"
-NUMBERS = Architecture(
-    hidden_size=1024,
-    intermediate_size=3072,
+CONFIG = AttentionConfig(
     num_hidden_layers=1,
     num_attention_heads=16,
     num_key_value_heads=8,
     head_dim=128,
-    vocab_size=1,
     rms_norm_eps=1e-6,
     rope_theta=1e6,
 )
@@ -46,11 +43,11 @@ LEAST_SECONDS = 1.0
 
 def author_node() -> ir.Model:
     """Both kernels behind `tiled_attention`, fed with the rectangle itself."""
-    inputs, author = declare_inputs(CPU, NUMBERS), Author(lambda _: np.empty(0))
-    attention = Attention(author, NUMBERS, ir.DataType.FLOAT, ir.DataType.FLOAT, inputs, max(LENGTHS), CPU)
-    widths = [NUMBERS.num_attention_heads, NUMBERS.num_key_value_heads, NUMBERS.num_key_value_heads]
+    inputs, author = declare_inputs(CPU, CONFIG), Author(lambda _: np.empty(0))
+    attention = Attention(author, CONFIG, ir.DataType.FLOAT, ir.DataType.FLOAT, inputs, max(LENGTHS), CPU)
+    widths = [CONFIG.num_attention_heads, CONFIG.num_key_value_heads, CONFIG.num_key_value_heads]
     rectangle = [
-        ir.val(name, ir.DataType.FLOAT, ["R", "S", heads * NUMBERS.head_dim])
+        ir.val(name, ir.DataType.FLOAT, ["R", "S", heads * CONFIG.head_dim])
         for name, heads in zip(("query", "key", "value"), widths, strict=True)
     ]
     context = attention.over(rectangle)
@@ -71,10 +68,10 @@ def measure(kernel: str, length: int, threads: int) -> None:
     """Prints the median seconds of one run, and how much the process's peak memory grew over it, as JSON."""
     session = open_session(ir.to_proto(author_node()).SerializeToString(), threads=threads)
     generator = np.random.default_rng(0)
-    widths = {"query": NUMBERS.num_attention_heads, "key": NUMBERS.num_key_value_heads}
+    widths = {"query": CONFIG.num_attention_heads, "key": CONFIG.num_key_value_heads}
     widths["value"] = widths["key"]
     feed: dict[str, Any] = {
-        name: generator.standard_normal((1, length, heads * NUMBERS.head_dim), np.float32)
+        name: generator.standard_normal((1, length, heads * CONFIG.head_dim), np.float32)
         for name, heads in widths.items()
     }
     feed["row_lengths"] = np.array([length - 1], np.int32)
@@ -94,7 +91,7 @@ def measure(kernel: str, length: int, threads: int) -> None:
 
 def score_bytes(length: int) -> int:
     """The size of the full score matrix."""
-    return NUMBERS.num_attention_heads * length * length * 4
+    return CONFIG.num_attention_heads * length * length * 4
 
 
 def table(rows: list[dict[str, Any]]) -> str:

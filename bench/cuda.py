@@ -33,14 +33,13 @@ from bench.table import cuda_table
 from bench.torch_rival import TorchModel, device_name, load_model, matmul_ceiling
 from bench.workloads import Workload, equal, log_normal
 from quoit import Embedder
-from quoit.artifact import Architecture, Artifact, Precision, ProviderName, read_artifact
+from quoit.artifact import Artifact, Costs, Precision, ProviderName, read_artifact
 from quoit.engine.pipeline import Pipeline
 from quoit.files.atomic import replacing
 from quoit.machine import cpu_name, resident_bytes, usable_cores
 from quoit.ort.cuda import free_bytes
 from quoit.ort.module import onnxruntime_version
 from quoit.precisions import PREFERRED
-from quoit_export.checkpoint.checkpoint import linear_shapes
 
 SHAPE = "0.6b"
 LENGTHS = (64, 128, 256, 512)
@@ -198,22 +197,20 @@ def latencies(systems: dict[str, Any], queries: int, vocabulary: int) -> dict[st
     }
 
 
-def token_flops(numbers: Architecture, length: int) -> float:
+def token_flops(costs: Costs, length: int) -> float:
     """Of one token in a text of so many: two for each weight, and causal attention over half the text on average."""
-    weights = sum(rows * columns for rows, columns in linear_shapes(numbers).values())
-    attention = 4 * numbers.num_attention_heads * numbers.head_dim * length / 2
-    return numbers.num_hidden_layers * (2 * weights + attention)
+    return 2 * costs.weights + costs.pair_operations * length / 2
 
 
 def summarise(
-    rounds: Sequence[Rates], lengths: dict[str, float], numbers: Architecture, ceiling: float
+    rounds: Sequence[Rates], lengths: dict[str, float], costs: Costs, ceiling: float
 ) -> dict[str, dict[str, Any]]:
     """By workload and system, tokens/s, the fraction of the ceiling, and the ratio to the best rival round by round.
 
     Args:
         rounds: what `interleave` found in each.
         lengths: tokens of a workload's texts on average.
-        numbers: the decoder's.
+        costs: what a batch of the model costs.
         ceiling: FLOP/s of a matrix product.
     """
     table: dict[str, dict[str, Any]] = {}
@@ -226,7 +223,7 @@ def summarise(
             rate = float(np.median(each))
             table[workload][name] = {
                 "tokens_per_second": round(rate, 1),
-                "of_ceiling": round(rate * token_flops(numbers, int(length)) / ceiling, 4),
+                "of_ceiling": round(rate * token_flops(costs, int(length)) / ceiling, 4),
                 "over_best_torch": None if best is None else round(float(np.median(each / best)), 3),
             }
     return table
@@ -244,8 +241,8 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The result after every round, as the JSON has it."""
     checkpoint = options.checkpoint or checkpoint_of(options.shape)
     artifact = export(checkpoint, checkpoint.with_name(f"{checkpoint.name}-cuda-artifact"))
-    numbers = artifact.manifest.architecture
-    workloads = make_workloads(options.tokens, numbers.vocab_size)
+    costs = artifact.manifest.costs
+    workloads = make_workloads(options.tokens, artifact.manifest.vocab_size)
     lengths = {each.name: each.tokens / len(each.rows) for each in workloads}
     systems, memory = make_systems(artifact, checkpoint, options.provider, not options.no_rivals, workloads[-3])
     many = {name: system for name, system in systems.items() if not name.endswith(LAUNCHED)}
@@ -264,15 +261,15 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         "matmul_ceiling_flops": ceilings,
         "memory_bytes": memory,
         "cosine_to_first": cosines(systems, workloads[-2]),
-        "latency_ms": latencies(systems, options.queries, numbers.vocab_size),
+        "latency_ms": latencies(systems, options.queries, artifact.manifest.vocab_size),
     }
     rounds: list[Rates] = []
     # The first round warms up.
     for number in trange(options.rounds + 1, unit=" rounds", disable=None):
-        found = interleave(many, make_workloads(options.tokens, numbers.vocab_size, number), number)
+        found = interleave(many, make_workloads(options.tokens, artifact.manifest.vocab_size, number), number)
         if number:
             rounds.append(found)
-            yield facts | {"rounds": number, "throughput": summarise(rounds, lengths, numbers, ceilings["bf16"])}
+            yield facts | {"rounds": number, "throughput": summarise(rounds, lengths, costs, ceilings["bf16"])}
 
 
 def out_of(options: argparse.Namespace) -> Path | None:

@@ -38,7 +38,6 @@ from quoit_export.build.staging import Staging, bare_manifest
 from quoit_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from quoit_export.precisions.table import PRECISIONS
 from quoit_export.quantize.calibration import Observed, built_in_texts, calibration_rows, observe
-from quoit_export.quantize.folding import input_names
 from quoit_export.quantize.quant_error import input_error
 from quoit_export.quantize.quant_search import (
     INT4_BITS,
@@ -82,7 +81,7 @@ class Subject:
         staging.write_variant(checkpoint, "fp32")
         artifact = ungated(staging)
         rows = calibration_rows(artifact, texts)
-        activations, _ = observe(load_variant(artifact, "fp32"), rows)
+        activations, _ = observe(load_variant(artifact, "fp32"), checkpoint.architecture, rows)
         observed = Observed(checkpoint.tensor, checkpoint.architecture, activations, texts.record(rows))
         return cls(checkpoint, staging, observed)
 
@@ -92,17 +91,16 @@ class Subject:
 
     def plans(self) -> Iterator[tuple[str, Plan]]:
         """Every method with one alpha, one with a layer in float32, and the export's own choice."""
-        chosen, numbers = self.choose(), self.checkpoint.architecture
+        chosen, architecture = self.choose(), self.checkpoint.architecture
+        inputs, read = list(architecture.input), self.checkpoint.tensor
         bare = msgspec.structs.replace(chosen.record, floats=(), steps={}, int8_table=False)
         for method in METHODS:
             if method.alpha in (None, ALPHA):
-                folding = fold(self.checkpoint.tensor, numbers, self.observed.activations, method, input_names(numbers))
+                folding = fold(read, architecture, self.observed.activations, method, inputs)
                 yield method.name, Plan(folding, bare)
                 if method == Method():
-                    names = [name for name in input_names(numbers) if name.endswith("down_proj")]
-                    errors = [
-                        input_error(folding, self.checkpoint.tensor, name, self.observed.activations) for name in names
-                    ]
+                    names = [one.name for one in architecture.gated]
+                    errors = [input_error(folding, read, name, self.observed.activations) for name in names]
                     worst = names[int(np.argmax(errors))]
                     yield MIXED, Plan(folding, msgspec.structs.replace(bare, floats=(worst,)))
         yield CHOSEN, chosen
@@ -118,13 +116,13 @@ class Subject:
 
     def size(self, precision: Precision) -> int:
         """Bytes of the variant that is staged."""
-        return sum(record.bytes for record in self.staging.partial.files[precision])
+        return sum(record.bytes for record in self.staging.partial.variants[precision].files)
 
 
 def ungated(staging: Staging) -> Artifact:
     """The artifact that a staging folder would be if nothing were measured."""
     variants: dict[Precision, Variant] = {
-        name: Variant(files, (), True) for name, files in staging.partial.files.items()
+        name: msgspec.structs.replace(variant, accepted=True) for name, variant in staging.partial.variants.items()
     }
     return Artifact(staging.folder, msgspec.structs.replace(staging.partial.bare, variants=variants))
 

@@ -30,7 +30,7 @@ def works(artifact: Artifact, workload: Workload) -> Work:
     prompt, texts = rendered(artifact, workload)
     rows, prefix = tokenizer.encode(texts).ids, tokenizer.beginning(prompt)
     calls: Sequence[list[Any]] = [[row] for row in rows] if workload.apart else [rows]
-    found = [count(manifest.architecture, plan_batches(call, limits, prefix)) for call in calls]
+    found = [count(manifest.costs, plan_batches(call, limits, prefix)) for call in calls]
     return Work(*(sum(getattr(each, name) for each in found) for name in ("linear", "attention", "weights")))
 
 

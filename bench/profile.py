@@ -45,7 +45,7 @@ def profile(artifact: Artifact, precision: Precision, texts: list[str], threads:
     assert graph is not None
     batches = list(plan_batches(tokenizer.encode(texts).ids, CPU_LIMITS))
     with tempfile.TemporaryDirectory() as place:
-        session = open_session(artifact.path(graph), threads=threads, profile_prefix=f"{place}/profile")
+        session = open_session(artifact.path(graph.file), threads=threads, profile_prefix=f"{place}/profile")
         answer = session.get_outputs()[0].name
         for _ in range(1 + RUNS):
             for batch in batches:

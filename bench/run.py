@@ -122,7 +122,7 @@ def measure_machine(files: Files, store: Store, mix: Workload, threads: int) -> 
     if str(threads) in store.facts("machine"):
         return
     artifact = read_artifact(files.folder / "artifact")
-    ceilings = msgspec.to_builtins(measure_ceilings(artifact.manifest.architecture, threads))
+    ceilings = msgspec.to_builtins(measure_ceilings(artifact.manifest.costs, threads))
     precisions: tuple[Precision, ...] = ("int8", "fp32")
     profiles = {each: profile(artifact, each, mix.texts[:PROFILED_TEXTS], threads) for each in precisions}
     store.learn(str(threads), kind="machine", ceilings=ceilings, profile=profiles)

@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from quoit.artifact import Architecture, Task
+from quoit.artifact import Task
 from quoit.text.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE, RERANK_PREFIX, RERANK_SUFFIX
-from quoit_export.checkpoint.checkpoint import tensor_shapes
+from quoit_export.families.qwen3.config import Config
+from quoit_export.families.qwen3.tensors import tensor_shapes
 from qwen3_tokenizer import build_tokenizer
 
 PROMPTS = {"query": INSTRUCTION_TEMPLATE.format(instruction=DEFAULT_TASK), "document": ""}
@@ -51,7 +52,7 @@ NORM_SPREAD = 0.2
 BLOCK_VALUES = 1 << 24
 """Random numbers are drawn so many at a time; how many does not change them."""
 
-SMALLEST = Architecture(
+SMALLEST = Config(
     hidden_size=1024,
     intermediate_size=3072,
     num_hidden_layers=28,
@@ -65,7 +66,7 @@ SMALLEST = Architecture(
 """The official 0.6B shape; the larger ones differ from it in what is named."""
 LARGE = {"vocab_size": 151_665, "num_hidden_layers": 36, "num_attention_heads": 32}
 SHAPES = {
-    "tiny": Architecture(
+    "tiny": Config(
         hidden_size=64,
         intermediate_size=160,
         num_hidden_layers=3,
@@ -100,13 +101,11 @@ def spread(name: str, shape: tuple[int, ...], layers: int, task: Task) -> float:
     return unit
 
 
-def make_tensors(
-    numbers: Architecture, seed: int, task: Task = "embedding"
-) -> Iterator[tuple[str, NDArray[np.generic]]]:
+def make_tensors(config: Config, seed: int, task: Task = "embedding") -> Iterator[tuple[str, NDArray[np.generic]]]:
     """Every tensor in bfloat16: linear layers around nought, norm weights around one, each with its `spread`."""
     generator = np.random.default_rng(seed)
-    for name, shape in tensor_shapes(numbers).items():
-        deviation = spread(name, shape, numbers.num_hidden_layers, task)
+    for name, shape in tensor_shapes(config).items():
+        deviation = spread(name, shape, config.num_hidden_layers, task)
         centre = 0.0 if len(shape) == 2 else 1.0
         found = np.empty(shape, ml_dtypes.bfloat16)
         flat = found.reshape(-1)
@@ -139,12 +138,12 @@ def write_shards(folder: Path, tensors: Iterator[tuple[str, NDArray[np.generic]]
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
 
 
-def write_checkpoint(folder: Path, numbers: Architecture, task: Task = "embedding", seed: int = 0) -> None:
+def write_checkpoint(folder: Path, config: Config, task: Task = "embedding", seed: int = 0) -> None:
     """Writes a whole checkpoint: configuration, shards, tokenizer, and the task's own files."""
     folder.mkdir(parents=True)
     embedding = task == "embedding"
-    sizes = {name: getattr(numbers, name) for name in numbers.__struct_fields__}
-    config = {
+    sizes = msgspec.structs.asdict(config)
+    document = {
         "architectures": ["Qwen3Model" if embedding else "Qwen3ForCausalLM"],
         "model_type": "qwen3",
         "hidden_act": "silu",
@@ -154,14 +153,14 @@ def write_checkpoint(folder: Path, numbers: Architecture, task: Task = "embeddin
         "tie_word_embeddings": True,
         **sizes,
     }
-    write_json(folder / "config.json", config)
+    write_json(folder / "config.json", document)
     if embedding:
-        write_sentence_transformers_files(folder, numbers.hidden_size)
+        write_sentence_transformers_files(folder, config.hidden_size)
     else:
         write_rerank_template(folder)
-    build_tokenizer(end_token=embedding, size=numbers.vocab_size).save(str(folder / "tokenizer.json"))
+    build_tokenizer(end_token=embedding, size=config.vocab_size).save(str(folder / "tokenizer.json"))
     prefix = "" if embedding else "model."
-    write_shards(folder, ((prefix + name, values) for name, values in make_tensors(numbers, seed, task)))
+    write_shards(folder, ((prefix + name, values) for name, values in make_tensors(config, seed, task)))
 
 
 def write_sentence_transformers_files(folder: Path, hidden_size: int) -> None:

@@ -85,10 +85,7 @@ def run(options: argparse.Namespace) -> int:
 def describe(artifact: Artifact, seconds: float) -> None:
     """Prints the variants of an artifact with their sizes and parity."""
     manifest = artifact.manifest
-    show(
-        f"{artifact.folder}: {manifest.source.id}, {manifest.task}, {manifest.architecture.hidden_size} dimensions, "
-        f"{seconds:.1f} s"
-    )
+    show(f"{artifact.folder}: {manifest.source.id}, {manifest.task}, {manifest.dimension} dimensions, {seconds:.1f} s")
     for name, variant in manifest.variants.items():
         size = sum(record.bytes for record in variant.files) / 1e6
         show(f"  {name:5} {size:9,.1f} MB{'' if variant.accepted else '  REJECTED'}")

@@ -4,7 +4,7 @@ from quoit.errors import QuoitError
 
 
 class CheckpointError(QuoitError):
-    """A checkpoint that is absent, incomplete, or not a dense Qwen3 model quoit knows how to export."""
+    """A checkpoint that is absent, incomplete, or of no family that quoit exports."""
 
 
 class ExportError(QuoitError):

@@ -12,7 +12,6 @@ from typing import get_args
 import msgspec
 
 from quoit.artifact import (
-    GRAPHS,
     MANIFEST,
     TOKENIZER,
     Artifact,
@@ -24,7 +23,7 @@ from quoit.artifact import (
 )
 from quoit.errors import ArtifactError, shown
 from quoit.files.atomic import locked, real_path, restore_folder
-from quoit_export.build.staging import TENSORS, Staging, bare_manifest, is_same
+from quoit_export.build.staging import GRAPHS, TENSORS, Staging, bare_manifest, is_same
 from quoit_export.build.variants import Making, is_made_with, passes, with_variants
 from quoit_export.checkpoint.checkpoint import Checkpoint
 from quoit_export.errors import ExportError, ParityError

@@ -139,7 +139,7 @@ class Embedder:
     @property
     def dim(self) -> int:
         """The full dimension of this model's vectors."""
-        return self.pipeline.artifact.manifest.architecture.hidden_size
+        return self.pipeline.artifact.manifest.dimension
 
     def encode(
         self,

@@ -8,11 +8,12 @@ import numpy as np
 
 from bench.cuda import summarise, token_flops
 from bench.table import cuda_table
+from quoit_export.families.qwen3.tensors import costs_of
 from random_checkpoint import SHAPES
 
 ROOT = Path(__file__).parents[2]
 BRIEF = json.loads((ROOT / "bench" / "results" / "h100-brief.json").read_text())
-NUMBERS = SHAPES["0.6b"]
+COSTS = costs_of(SHAPES["0.6b"])
 OURS, THEIRS = "quoit fp16", "torch sdpa bf16, 128 rows"
 ROUNDS = [{"8x64": {OURS: 300.0, "torch sdpa bf16, 32 rows": 50.0, THEIRS: 100.0 + number}} for number in range(3)]
 
@@ -23,7 +24,7 @@ def result(*, rivals: bool) -> dict[str, Any]:
     models = [OURS, *(["torch sdpa bf16"] if rivals else [])]
     return {
         "device": "a GPU",
-        "throughput": summarise(rounds, {"8x64": 64.0}, NUMBERS, 1000 * token_flops(NUMBERS, 64)),
+        "throughput": summarise(rounds, {"8x64": 64.0}, COSTS, 1000 * token_flops(COSTS, 64)),
         "latency_ms": {name: {"p50": 2.0 if name == OURS else 8.0, "p99": 9.0} for name in rounds[0]["8x64"]},
         "memory_bytes": {model: {"loaded": 10**9, "after_a_pass": 2 * 10**9} for model in models},
     }
@@ -61,7 +62,7 @@ def test_the_readme_has_what_the_h100_showed() -> None:
     ours = [rates[workload][OURS] for workload in lengths]
     times = [ratios[workload] for workload in lengths]
     shares = [
-        100 * rate * token_flops(NUMBERS, length) / BRIEF["matmul_ceiling_flops"]["bf16"]
+        100 * rate * token_flops(COSTS, length) / BRIEF["matmul_ceiling_flops"]["bf16"]
         for rate, length in zip(ours, lengths.values(), strict=True)
     ]
     assert f"{round(min(ours), -3):,.0f} to {round(max(ours), -3):,.0f} tokens/s" in readme

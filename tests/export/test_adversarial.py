@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from architectures import architecture_of
 from bench.adversaries import ADVERSARIES, MASSIVE_WORD, write_adversary
 from quoit import Embedder
 from quoit.artifact import Artifact, Parity
@@ -21,7 +22,6 @@ from quoit_export.checkpoint.checkpoint import open_checkpoint
 from quoit_export.export import Request, publish
 from quoit_export.precisions.table import PRECISIONS
 from quoit_export.quantize.calibration import observe
-from quoit_export.quantize.folding import input_names
 from quoit_export.quantize.quant_search import Method, Plan, fold
 from quoit_export.verify.parity import Comparison, compare, held_out, load_variant
 
@@ -151,7 +151,7 @@ def test_a_massive_activation_is_one(exported: Callable[[str], Artifact]) -> Non
     tokenizer = TextTokenizer.load(artifact.path(manifest.tokenizer), manifest)
     with_word, without = tokenizer.encode([f"a train{MASSIVE_WORD} a boat", "a train and a boat"]).ids
     largest = [
-        observe(load_variant(artifact, "fp32"), [row])[0].largest["layers.0.mlp.down_proj"]
+        observe(load_variant(artifact, "fp32"), architecture_of(artifact), [row])[0].largest["layers.0.mlp.down_proj"]
         for row in (with_word, without)
     ]
     assert largest[0].max() > 2000
@@ -178,9 +178,9 @@ def test_a_token_table_that_rotation_would_drown_is_not_rotated(
     checkpoint = open_checkpoint(str(folder("outlier")))
     bare = bare_manifest(checkpoint)
     rows = TextTokenizer.load(checkpoint.tokenizer_file, bare).encode(held_out().texts).ids
-    activations = observe(load_variant(artifact, "fp32"), rows)[0]
-    numbers = checkpoint.architecture
-    rotated = fold(checkpoint.tensor, numbers, activations, Method(0.5, rotated=True), input_names(numbers))
+    activations = observe(load_variant(artifact, "fp32"), architecture_of(artifact), rows)[0]
+    architecture = checkpoint.architecture
+    rotated = fold(checkpoint.tensor, architecture, activations, Method(0.5, rotated=True), architecture.input)
     staging = Staging.open(tmp_path / "rotated", checkpoint, bare)
     staging.write_variant(checkpoint, "int8", Plan(rotated, record))
     session = onnx_session(tmp_path / "rotated" / "int8" / "model.onnx")

@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from quoit.artifact import Artifact, EmbeddingContract, Variant
+from architectures import architecture_of
+from quoit.artifact import Artifact, EmbeddingContract
 from quoit.errors import InputError
 from quoit.text.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE
 from quoit.text.tokenizer import TextTokenizer
@@ -33,7 +34,6 @@ from quoit_export.quantize.calibration import (
     observe,
     read_calibration_texts,
 )
-from quoit_export.quantize.folding import input_names
 from quoit_export.verify.parity import load_variant, parity_texts
 from support import SMALL
 
@@ -66,14 +66,14 @@ def input_names_of(model: Any) -> list[str]:
 
 @pytest.fixture(scope="module")
 def observed(artifact: Artifact) -> Activations:
-    return observe(load_variant(artifact, "fp32"), calibration_rows(artifact, TEXTS))[0]
+    return observe(load_variant(artifact, "fp32"), architecture_of(artifact), calibration_rows(artifact, TEXTS))[0]
 
 
 def test_maxima_are_those_of_transformers_over_all_tokens(
     artifact: Artifact, observed: Activations, reference_model: Any
 ) -> None:
     expected = hooked(reference_model, calibration_rows(artifact, TEXTS))
-    assert list(observed.largest) == input_names(artifact.manifest.architecture) == list(expected)
+    assert list(observed.largest) == list(architecture_of(artifact).input) == list(expected)
     last = f"layers.{SMALL['num_hidden_layers'] - 1}."
     for name, texts in expected.items():
         # Behind the last attention only the texts' last tokens are computed.
@@ -100,7 +100,7 @@ def test_rows_are_evenly_spaced_tokens_with_the_first_and_the_last(
 def test_observing_leaves_the_variant_as_it_was(artifact: Artifact) -> None:
     folder = artifact.folder / "fp32"
     before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
-    observe(load_variant(artifact, "fp32"), calibration_rows(artifact, TEXTS)[:1])
+    observe(load_variant(artifact, "fp32"), architecture_of(artifact), calibration_rows(artifact, TEXTS)[:1])
     assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == before
 
 
@@ -199,9 +199,8 @@ def test_values_that_are_not_finite_are_seen(
     checkpoint = open_checkpoint(str(tmp_path / "model"))
     staging = Staging.open(tmp_path / "staging", checkpoint, bare_manifest(checkpoint))
     staging.write_variant(checkpoint, "fp32")
-    manifest = msgspec.structs.replace(
-        staging.partial.bare, variants={"fp32": Variant(staging.partial.files["fp32"], (), accepted=True)}
-    )
+    variant = msgspec.structs.replace(staging.partial.variants["fp32"], accepted=True)
+    manifest = msgspec.structs.replace(staging.partial.bare, variants={"fp32": variant})
     artifact = Artifact(staging.folder, manifest)
     rows = calibration_rows(artifact, TEXTS)
-    assert observe(load_variant(artifact, "fp32"), rows)[0].finite is (not large)
+    assert observe(load_variant(artifact, "fp32"), architecture_of(artifact), rows)[0].finite is (not large)

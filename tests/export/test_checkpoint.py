@@ -20,7 +20,7 @@ from hub import COMMIT, serve_repository
 from oracle import make_classifier, make_model, make_reranker, save_checkpoint, save_rerank_checkpoint
 from quoit.artifact import Artifact, EmbeddingContract, RerankContract
 from quoit.text.prompts import DEFAULT_TASK, RERANK_PREFIX, RERANK_SUFFIX
-from quoit_export.checkpoint.checkpoint import Checkpoint, open_checkpoint, tensor_shapes
+from quoit_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from quoit_export.errors import CheckpointError
 from random_checkpoint import PROMPTS
 from support import edit_json, without_modules
@@ -83,7 +83,7 @@ def assert_same_tensors(found: Checkpoint, expected: Checkpoint) -> None:
 def test_every_tensor_is_there_in_its_stored_dtype(whole: Path, model: Any) -> None:
     checkpoint = open_checkpoint(str(whole))
     stored = dict(model.named_parameters())
-    assert set(checkpoint.files) == set(tensor_shapes(checkpoint.architecture)) == set(stored)
+    assert set(checkpoint.files) == set(checkpoint.architecture.tensors) == set(stored)
     for name, parameter in stored.items():
         values = checkpoint.tensor(name)
         assert values.dtype == ml_dtypes.bfloat16

@@ -9,13 +9,15 @@ from tokenizers import Tokenizer, processors
 
 from quoit.artifact import TOKENIZER, Task
 from quoit.text.prompts import DEFAULT_TASK
-from quoit_export.checkpoint.configuration import is_classifier, read_architecture, read_position_limit
+from quoit_export.checkpoint.configuration import is_classifier, read_position_limit
 from quoit_export.checkpoint.contracts import CheckpointFiles, recognise_task
 from quoit_export.checkpoint.json_files import read_json
 from quoit_export.checkpoint.modules import read_modules
 from quoit_export.checkpoint.templates import read_template
 from quoit_export.checkpoint.tokenizer_files import read_answer_id, read_end_token_id, read_tokenizer
 from quoit_export.errors import CheckpointError
+from quoit_export.families import read_architecture
+from quoit_export.families.qwen3.tokenizer import TOKENIZER_RULES
 from qwen3_tokenizer import END_TOKEN
 from random_checkpoint import PROMPTS, write_rerank_template, write_sentence_transformers_files
 from support import SMALL, byte_tokenizer, edit_json
@@ -53,9 +55,8 @@ def test_both_styles_of_config_give_the_same_architecture(config: dict[str, Any]
     assert "rope_theta" in config["rope_parameters"]
     assert "rope_theta" not in config
     assert newer == read_architecture(_as_older(config), FOLDER)
-    assert {name: getattr(newer, name) for name in newer.__struct_fields__} == {
-        name: value for name, value in SMALL.items() if name in newer.__struct_fields__
-    }
+    assert newer.family.config == {name: value for name, value in SMALL.items() if name in newer.family.config}
+    assert newer.family.name == "qwen3"
 
 
 def _as_older(config: dict[str, Any]) -> dict[str, Any]:
@@ -65,20 +66,20 @@ def _as_older(config: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_whole_number_is_as_good_a_theta_as_a_fraction(older_config: dict[str, Any]) -> None:
     assert older_config["rope_theta"] == 1_000_000
-    found = read_architecture(older_config, FOLDER).rope_theta
+    found = read_architecture(older_config, FOLDER).attention.rope_theta
     assert found == 1e6
     assert type(found) is float
 
 
 def test_another_theta_is_read_in_both_styles(config: dict[str, Any], older_config: dict[str, Any]) -> None:
     newer = read_architecture(older_config | {"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}, FOLDER)
-    assert newer.rope_theta == 5e5
-    assert read_architecture(older_config | {"rope_theta": 10_000.0}, FOLDER).rope_theta == 1e4
+    assert newer.attention.rope_theta == 5e5
+    assert read_architecture(older_config | {"rope_theta": 10_000.0}, FOLDER).attention.rope_theta == 1e4
 
 
 @pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters"])
 def test_default_rope_scaling_is_no_scaling(older_config: dict[str, Any], key: str) -> None:
-    assert read_architecture(older_config | {key: {"rope_type": "default"}}, FOLDER).rope_theta == 1e6
+    assert read_architecture(older_config | {key: {"rope_type": "default"}}, FOLDER).attention.rope_theta == 1e6
 
 
 @pytest.mark.parametrize(
@@ -298,12 +299,12 @@ def test_the_end_token_is_what_the_tokenizer_appends(checkpoint_folder: Path, to
 
 def test_a_tokenizer_larger_than_the_vocabulary_is_refused(checkpoint_folder: Path) -> None:
     with pytest.raises(CheckpointError, match="token ids up to 151668, but the model has 151668 embeddings"):
-        read_tokenizer(checkpoint_folder, 151_668, {})
+        read_tokenizer(checkpoint_folder, 151_668, {}, TOKENIZER_RULES)
 
 
 def test_a_tokenizer_smaller_than_the_vocabulary_is_accepted(checkpoint_folder: Path) -> None:
     """The official checkpoints pad their table to 151,936 rows."""
-    assert read_tokenizer(checkpoint_folder, 151_936, {}).token_to_id(END_TOKEN) == 151_643
+    assert read_tokenizer(checkpoint_folder, 151_936, {}, TOKENIZER_RULES).token_to_id(END_TOKEN) == 151_643
 
 
 def small_tokenizer(template: str | None) -> Tokenizer:
@@ -363,5 +364,5 @@ def test_a_tokenizer_that_cannot_be_read_is_named(tmp_path: Path, content: str |
     if content is not None:
         (tmp_path / TOKENIZER).write_text(content)
     with pytest.raises(CheckpointError, match=message) as caught:
-        read_tokenizer(tmp_path, 2, {})
+        read_tokenizer(tmp_path, 2, {}, TOKENIZER_RULES)
     assert str(tmp_path / TOKENIZER) in str(caught.value)

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
+from architectures import architecture_of
 from quoit.artifact import Artifact, Precision
 from quoit_export.precisions.encoding import MICROSOFT
 from quoit_export.precisions.int8 import INT8_MAX, quantize_columns
@@ -134,14 +135,14 @@ def test_nothing_is_padded(artifact: Artifact, precision: Precision) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_float_graphs_multiply_once_per_linear_layer(artifact: Artifact, precision: Precision) -> None:
     counts = count_ops(artifact, precision)
-    layers = artifact.manifest.architecture.num_hidden_layers
+    layers = architecture_of(artifact).attention.num_hidden_layers
     assert counts["MatMul"] == PRODUCTS[precision] * layers
     assert not any("Quantize" in op or "Integer" in op for op in counts)
 
 
 def test_int8_quantizes_once_per_group_and_multiplies_integers_only(artifact: Artifact) -> None:
     counts = count_ops(artifact, "int8")
-    layers = artifact.manifest.architecture.num_hidden_layers
+    layers = architecture_of(artifact).attention.num_hidden_layers
     assert counts["QuantizeLinear"] == QUANTIZED_INPUTS * layers
     assert counts["MatMulIntegerToFloat"] == LINEAR_LAYERS * layers
     record = artifact.manifest.variants["int8"].quantization
@@ -187,11 +188,11 @@ def test_weights_are_stored_as_the_precision_says(
     record = artifact.manifest.variants[precision].quantization
     if record is not None and record.int8_table:
         assert stored["embed_tokens.weight_int8"].data_type == onnx.TensorProto.INT8
-        assert stored["embed_tokens.weight_scale"].dims == [artifact.manifest.architecture.vocab_size]
+        assert stored["embed_tokens.weight_scale"].dims == [artifact.manifest.vocab_size]
     else:
         assert stored["embed_tokens.weight"].data_type == table
     weights = [tensor for name, tensor in stored.items() if "proj.weight" in name and not name.endswith("_scale")]
-    assert len(weights) == PRODUCTS[precision] * artifact.manifest.architecture.num_hidden_layers
+    assert len(weights) == PRODUCTS[precision] * architecture_of(artifact).attention.num_hidden_layers
     assert {tensor.data_type for tensor in weights} == {linear}
 
 

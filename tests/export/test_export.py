@@ -22,7 +22,6 @@ from oracle import make_classifier, make_model, make_reranker, save_checkpoint, 
 from quoit import Embedder, Reranker
 from quoit.artifact import (
     FORMAT,
-    GRAPHS,
     Artifact,
     EmbeddingContract,
     FileRecord,
@@ -32,6 +31,7 @@ from quoit.artifact import (
     read_artifact,
 )
 from quoit.errors import ArtifactError, InputError
+from quoit_export.build.staging import GRAPHS
 from quoit_export.build.variants import SPARE_BYTES
 from quoit_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from quoit_export.errors import ExportError, ParityError
@@ -41,7 +41,7 @@ from quoit_export.quantize.calibration import CalibrationTexts
 from quoit_export.quantize.quant_search import NEARLY
 from quoit_export.verify.parity import held_out
 from random_checkpoint import PROMPTS
-from support import edit_json, without_modules
+from support import SMALL, edit_json, without_modules
 
 SMALL_REAL = Path(__file__).parents[2] / "models" / "quoit-embedding-9m"
 LINEARS = 4 * 7
@@ -147,13 +147,31 @@ def test_an_artifact_is_exactly_its_files(tmp_path: Path, artifact: Artifact, ch
     assert manifest.tokenizer.sha256 == hash_file(checkpoint.tokenizer_file)
 
 
+def test_every_graph_has_a_name_a_file_and_a_layout(artifact: Artifact) -> None:
+    """CPUs run from the stream without padding, CUDA from padded rows."""
+    layouts = {"cpu": "packed", "saturating": "packed", "emulated": "packed", "cuda": "padded"}
+    for precision, variant in artifact.manifest.variants.items():
+        for name, graph in variant.graphs.items():
+            assert graph.file.path == f"{precision}/{GRAPHS[name]}"
+            assert graph.layout == layouts[name]
+        assert [record.path for record in variant.data] == [f"{precision}/model.onnx.data"]
+    assert {name: list(variant.graphs) for name, variant in artifact.manifest.variants.items()} == {
+        "fp32": ["cpu"],
+        "fp16": ["cpu", "cuda"],
+        "int8": ["cpu", "saturating"],
+    }
+
+
 def test_the_manifest_says_what_the_checkpoint_is(artifact: Artifact, checkpoint: Checkpoint) -> None:
     manifest = read_artifact(artifact.folder).manifest
     assert manifest == artifact.manifest
     assert manifest.format == FORMAT
     assert manifest.created_by.startswith("quoit ")
     assert manifest.task == "embedding"
-    assert manifest.architecture == checkpoint.architecture
+    assert manifest.family == checkpoint.architecture.family
+    assert manifest.costs == checkpoint.architecture.costs
+    assert manifest.pooling == "last"
+    assert (manifest.dimension, manifest.vocab_size) == (SMALL["hidden_size"], SMALL["vocab_size"])
     assert manifest.max_tokens == 32_768
     assert manifest.contract == EmbeddingContract(prompts=PROMPTS, end_token_id=151_643, min_dim=32)
     assert manifest.source == checkpoint.source
@@ -319,7 +337,7 @@ def test_how_a_checkpoint_is_stored_does_not_change_the_artifact(
     write(tmp_path / "model", small_folder, model)
     found = publish(open_checkpoint(str(tmp_path / "model")), Request(tmp_path / "out", ("fp32",)))
     assert hashes(found, "fp32") == hashes(fp32_only, "fp32")
-    assert found.manifest.architecture == fp32_only.manifest.architecture
+    assert found.manifest.family == fp32_only.manifest.family
 
 
 def test_the_same_export_again_changes_nothing(small: Checkpoint, published: Artifact) -> None:

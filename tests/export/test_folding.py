@@ -9,25 +9,22 @@ import torch
 from numpy.typing import NDArray
 from transformers import Qwen3Config, Qwen3Model
 
-from quoit.artifact import Architecture
-from quoit_export.checkpoint.checkpoint import tensor_shapes
-from quoit_export.checkpoint.weights import EMBEDDINGS
+from quoit_export.families.qwen3 import architecture_of
+from quoit_export.families.qwen3.config import Config
 from quoit_export.precisions.int8 import quantize_columns
 from quoit_export.quantize.calibration import Activations
 from quoit_export.quantize.folding import (
     Folding,
     Rotation,
-    input_names,
     make_rotation,
     share_among_heads,
     smoothing_scales,
-    split_name,
 )
 from quoit_export.quantize.quant_search import Method, fold
 
 Tensors = dict[str, NDArray[np.float32]]
 
-NUMBERS = Architecture(
+CONFIG = Config(
     hidden_size=48,
     intermediate_size=40,
     num_hidden_layers=2,
@@ -38,6 +35,8 @@ NUMBERS = Architecture(
     rms_norm_eps=1e-12,
     rope_theta=1e4,
 )
+ARCHITECTURE = architecture_of(CONFIG)
+TOKEN_TABLE = ARCHITECTURE.token_table
 METHODS = [
     Method(alpha, rotated, heads)
     for alpha in (None, 0.0, 0.5, 1.0)
@@ -58,7 +57,7 @@ def tensors() -> Tensors:
         name: (generator.standard_normal(shape) * (0.2 if len(shape) > 1 else 0.3) + (len(shape) == 1)).astype(
             np.float32
         )
-        for name, shape in tensor_shapes(NUMBERS).items()
+        for name, shape in ARCHITECTURE.tensors.items()
     }
     found["layers.1.input_layernorm.weight"][3] = 0
     return found
@@ -71,7 +70,7 @@ def activations() -> Activations:
     widths = {"q_proj": 48, "o_proj": 96, "gate_proj": 48, "down_proj": 40}
     rows = {
         name: (generator.standard_normal((20, width)) * 10 ** generator.uniform(-2, 2, width)).astype(np.float32)
-        for name in input_names(NUMBERS)
+        for name in ARCHITECTURE.input
         for width in [widths[name.rpartition(".")[2]]]
     }
     return Activations({name: np.abs(some).max(axis=0).astype(np.float64) for name, some in rows.items()}, rows)
@@ -80,7 +79,7 @@ def activations() -> Activations:
 def states(tensors: Tensors) -> NDArray[np.float64]:
     """transformers' states of a few tokens, in float64."""
     torch.manual_seed(0)
-    sizes: dict[str, Any] = {name: getattr(NUMBERS, name) for name in NUMBERS.__struct_fields__}
+    sizes: dict[str, Any] = {name: getattr(CONFIG, name) for name in CONFIG.__struct_fields__}
     model: Any = Qwen3Model(Qwen3Config(**sizes))
     model.double().eval()
     model.load_state_dict({name: torch.from_numpy(values.astype(np.float64)) for name, values in tensors.items()})
@@ -99,7 +98,7 @@ def folded(folding: Folding, tensors: Tensors) -> Tensors:
 @pytest.mark.parametrize("method", METHODS, ids=name_of)
 def test_a_fold_leaves_the_function_as_it_is(tensors: Tensors, activations: Activations, method: Method) -> None:
     read = tensors.__getitem__
-    folding = fold(read, NUMBERS, activations, method, input_names(NUMBERS))
+    folding = fold(read, ARCHITECTURE, activations, method, ARCHITECTURE.input)
     changed = folded(folding, tensors)
     assert (method == Method()) is all(np.array_equal(changed[name], tensors[name]) for name in tensors)
     expected, found = states(tensors), states(changed)
@@ -113,8 +112,8 @@ def test_a_score_of_folded_states_is_that_of_the_states(
     tensors: Tensors, activations: Activations, method: Method
 ) -> None:
     read = tensors.__getitem__
-    folding = fold(read, NUMBERS, activations, method, input_names(NUMBERS))
-    vector = np.random.default_rng(2).standard_normal(NUMBERS.hidden_size).astype(np.float32)
+    folding = fold(read, ARCHITECTURE, activations, method, ARCHITECTURE.input)
+    vector = np.random.default_rng(2).standard_normal(CONFIG.hidden_size).astype(np.float32)
     found = states(folded(folding, tensors)) @ folding.score(read, vector)
     np.testing.assert_allclose(found, states(tensors) @ vector, atol=2e-3)
 
@@ -125,7 +124,7 @@ def test_a_linear_layer_makes_the_same_of_folded_activations(
 ) -> None:
     """What it reads and its columns fit together, before anything is done to what it writes."""
     read = tensors.__getitem__
-    folding = fold(read, NUMBERS, activations, method, input_names(NUMBERS))
+    folding = fold(read, ARCHITECTURE, activations, method, ARCHITECTURE.input)
     for name, linear in [
         ("layers.0.self_attn.q_proj", "layers.0.self_attn.k_proj"),
         ("layers.0.self_attn.o_proj", "layers.0.self_attn.o_proj"),
@@ -143,18 +142,18 @@ def test_a_linear_layer_makes_the_same_of_folded_activations(
 
 def rescale(tensors: Tensors, activations: Activations, factors: Callable[[int], NDArray[np.float64]]) -> None:
     """Every norm, product and value times c, and what reads them divided by it."""
-    for layer in range(NUMBERS.num_hidden_layers):
+    for layer in range(CONFIG.num_hidden_layers):
         prefix = f"layers.{layer}"
         for norm, name, linears in (
             ("input_layernorm", "self_attn.q_proj", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
             ("post_attention_layernorm", "mlp.gate_proj", ("mlp.gate_proj", "mlp.up_proj")),
         ):
-            factor = factors(NUMBERS.hidden_size)
+            factor = factors(CONFIG.hidden_size)
             tensors[f"{prefix}.{norm}.weight"] *= factor
             for linear in linears:
                 tensors[f"{prefix}.{linear}.weight"] /= factor
             multiply(activations, f"{prefix}.{name}", factor)
-        inner, values = factors(NUMBERS.intermediate_size), factors(NUMBERS.num_key_value_heads * NUMBERS.head_dim)
+        inner, values = factors(CONFIG.intermediate_size), factors(CONFIG.num_key_value_heads * CONFIG.head_dim)
         tensors[f"{prefix}.mlp.up_proj.weight"] *= inner[:, None]
         tensors[f"{prefix}.mlp.down_proj.weight"] /= inner
         multiply(activations, f"{prefix}.mlp.down_proj", inner)
@@ -181,7 +180,7 @@ def any_factors(count: int) -> NDArray[np.float64]:
 
 def quantized(tensors: Tensors, activations: Activations, method: Method) -> dict[str, NDArray[Any]]:
     """The int8 weights and scales of all linear layers, and the norms."""
-    folding = fold(tensors.__getitem__, NUMBERS, activations, method, input_names(NUMBERS))
+    folding = fold(tensors.__getitem__, ARCHITECTURE, activations, method, ARCHITECTURE.input)
     found: dict[str, NDArray[Any]] = {}
     for name, values in folded(folding, tensors).items():
         if "_proj" in name:
@@ -244,7 +243,7 @@ def test_channels_without_anything_are_left_alone() -> None:
 
 def test_query_heads_of_one_value_head_share_their_scales() -> None:
     channels = np.arange(96.0)
-    shared = share_among_heads(channels, NUMBERS).reshape(2, 3, 16)
+    shared = share_among_heads(channels, ARCHITECTURE).reshape(2, 3, 16)
     np.testing.assert_array_equal(shared, np.broadcast_to(channels.reshape(2, 3, 16)[:, 2:], (2, 3, 16)))
 
 
@@ -291,11 +290,6 @@ def test_rows_are_rotated_alike_in_any_number(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_token_table_is_rotated_row_by_row(tensors: Tensors) -> None:
-    rotation = make_rotation(NUMBERS.hidden_size, 0)
-    table = Folding(NUMBERS, stream=rotation).reader(tensors.__getitem__)(EMBEDDINGS)
-    np.testing.assert_allclose(table, tensors[EMBEDDINGS] @ rotation.matrix, atol=1e-5)
-
-
-def test_names_are_split_at_their_layer() -> None:
-    assert split_name("layers.12.mlp.up_proj") == ("layers.12", "mlp.up_proj")
-    assert split_name("embed_tokens") == ("", "embed_tokens")
+    rotation = make_rotation(CONFIG.hidden_size, 0)
+    table = Folding(ARCHITECTURE, stream=rotation).reader(tensors.__getitem__)(TOKEN_TABLE)
+    np.testing.assert_allclose(table, tensors[TOKEN_TABLE] @ rotation.matrix, atol=1e-5)

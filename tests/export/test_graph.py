@@ -1,11 +1,11 @@
 """The decoder's graph: its interface, its position tables, and how many rows each layer computes."""
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import onnx
 import onnxruntime
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from transformers import Qwen3Config
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RotaryEmbedding
 
+from architectures import architecture_of
 from quoit.artifact import Artifact, Precision
 from quoit_export.graph.attention import rope_tables
 from support import SMALL
@@ -84,7 +85,7 @@ def test_rope_tables_are_those_of_transformers(artifact: Artifact, head_dim: int
     Powers of theta may be rounded to either neighbour. Where one is, its angles are off by at most half a unit in
     the last place of their own, which for the few and slow frequencies concerned stays below 1e-6.
     """
-    numbers = msgspec.structs.replace(artifact.manifest.architecture, head_dim=head_dim)
+    numbers = dataclasses.replace(architecture_of(artifact).attention, head_dim=head_dim)
     for found, expected in zip(rope_tables(numbers, POSITIONS), reference_tables(head_dim), strict=True):
         assert found.shape == expected.shape
         assert found.dtype == np.float32
@@ -94,13 +95,13 @@ def test_rope_tables_are_those_of_transformers(artifact: Artifact, head_dim: int
 
 
 def test_position_zero_turns_nothing(artifact: Artifact) -> None:
-    cos, sin = rope_tables(artifact.manifest.architecture, 4)
+    cos, sin = rope_tables(architecture_of(artifact).attention, 4)
     np.testing.assert_array_equal(cos[0], 1)
     np.testing.assert_array_equal(sin[0], 0)
 
 
 def test_longer_tables_begin_like_shorter_ones(artifact: Artifact) -> None:
-    numbers = artifact.manifest.architecture
+    numbers = architecture_of(artifact).attention
     for long, short in zip(rope_tables(numbers, 3000), rope_tables(numbers, 100), strict=True):
         np.testing.assert_array_equal(long[:100], short)
 
@@ -110,7 +111,7 @@ def test_inputs_and_output_are_as_documented(artifact: Artifact, precision: Prec
     graph = load_graph(artifact, precision).graph
     kinds = onnx.TensorProto
     found = {value.name: (value.type.tensor_type.elem_type, input_shape(value)) for value in graph.input}
-    numbers = artifact.manifest.architecture
+    numbers = architecture_of(artifact).attention
     expected: dict[str, tuple[int, list[str | int]]] = {
         "input_ids": (kinds.INT64, ["T"]),
         "attention_index": (kinds.INT64, ["R", "S"]),
@@ -119,7 +120,7 @@ def test_inputs_and_output_are_as_documented(artifact: Artifact, precision: Prec
         "last_row": (kinds.INT64, ["N"]),
         "tiled_attention": (kinds.BOOL, []),
     }
-    outputs: dict[str, tuple[int, list[str | int]]] = {"embedding": (kinds.FLOAT, ["N", numbers.hidden_size])}
+    outputs: dict[str, tuple[int, list[str | int]]] = {"embedding": (kinds.FLOAT, ["N", artifact.manifest.dimension])}
     if precision != "fp16":
         width = numbers.num_key_value_heads * numbers.head_dim
         expected["kept_row"] = (kinds.INT64, ["K"])
@@ -162,7 +163,7 @@ def test_a_rerankers_output_is_a_float32_score_for_each_text(
 def test_a_rerankers_vocabulary_is_stored_once(rerank_artifact: Artifact, precision: Precision) -> None:
     """Of its head only one vector is left, in float32."""
     tensors = {tensor.name: tensor for tensor in load_graph(rerank_artifact, precision).graph.initializer}
-    assert list(tensors["score.weight"].dims) == [rerank_artifact.manifest.architecture.hidden_size]
+    assert list(tensors["score.weight"].dims) == [rerank_artifact.manifest.dimension]
     assert tensors["score.weight"].data_type == onnx.TensorProto.FLOAT
     tables = [name for name, tensor in tensors.items() if SMALL["vocab_size"] in tensor.dims and len(tensor.dims) == 2]
     assert len(tables) == 1
@@ -193,7 +194,7 @@ def test_the_last_tokens_are_gathered_before_the_last_output_projection(
 ) -> None:
     nodes = load_graph(artifact, precision).graph.node
     gathers = [index for index, node in enumerate(nodes) if node.op_type == "Gather" and "last_row" in node.input]
-    last = artifact.manifest.architecture.num_hidden_layers - 1
+    last = architecture_of(artifact).attention.num_hidden_layers - 1
     (projection,) = [
         index
         for index, node in enumerate(nodes)
@@ -212,7 +213,7 @@ def test_after_the_last_attention_only_last_tokens_are_computed(
 ) -> None:
     """T rows everywhere, but N rows in the last layer's output projection and MLP."""
     found = run_nodes(precision, kind, one_text(list(range(100, 112)), [3, 11]))
-    last = artifact.manifest.architecture.num_hidden_layers - 1
+    last = architecture_of(artifact).attention.num_hidden_layers - 1
     assert len(found) == linears * (last + 1)
     for name, values in found.items():
         after = name.startswith((f"layers.{last}.mlp.", f"layers.{last}.self_attn.o_proj."))

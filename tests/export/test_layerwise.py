@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx_ir.tape import Tape
 
-from quoit.artifact import Architecture, Artifact, Precision
+from quoit.artifact import Artifact, Precision
 from quoit.engine.layouts.packed import make_inputs
 from quoit.engine.limits import CPU_LIMITS
 from quoit.engine.planner import plan_batches
@@ -17,8 +17,10 @@ from quoit.ort.module import onnxruntime
 from quoit.ort.sessions import ONNX_NAMES
 from quoit.text.tokenizer import TextTokenizer
 from quoit_export.build.staging import Staging, bare_manifest, variant_model
-from quoit_export.checkpoint.checkpoint import open_checkpoint, tensor_shapes
-from quoit_export.graph.decoder import Tensors, author_graph
+from quoit_export.checkpoint.checkpoint import open_checkpoint
+from quoit_export.families.qwen3 import architecture_of
+from quoit_export.families.qwen3.config import Config
+from quoit_export.graph.model import Tensors, author_graph
 from quoit_export.precisions.table import PRECISIONS
 from quoit_export.verify import layerwise
 from quoit_export.verify.layerwise import answers, choose_cuts, find_boundaries, run
@@ -74,7 +76,7 @@ def test_a_graph_gives_the_same_bits_whole_in_pieces_and_before_it_is_written(
 
 def authored(layers: int) -> ir.Model:
     """A graph of random tensors: 4.5 MB a layer in float32, and a token table of 0.5 MB."""
-    numbers = Architecture(
+    config = Config(
         hidden_size=256,
         intermediate_size=1024,
         num_hidden_layers=layers,
@@ -85,13 +87,14 @@ def authored(layers: int) -> ir.Model:
         rms_norm_eps=1e-6,
         rope_theta=1e6,
     )
-    shapes = tensor_shapes(numbers)
+    architecture = architecture_of(config)
+    shapes = architecture.tensors
 
     def read(name: str) -> NDArray[np.float32]:
         values = np.random.default_rng(len(name)).standard_normal(shapes[name], dtype=np.float32)
         return values * np.float32(0.05) + np.float32(len(shapes[name]) == 1)
 
-    return author_graph(numbers, 1024, PRECISIONS["fp32"].encoding, Tensors(read))
+    return author_graph(architecture, 1024, PRECISIONS["fp32"].encoding, Tensors(read))
 
 
 def test_cuts_leave_pieces_of_the_size_asked_for_and_as_few_as_can_be() -> None:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 
+from architectures import architecture_of
 from quoit.artifact import Artifact, GraphName
 from quoit.engine.layouts.packed import make_inputs
 from quoit.engine.limits import CPU_LIMITS
@@ -91,4 +92,4 @@ def test_both_graphs_share_their_weights(artifact: Artifact) -> None:
             assert isinstance(other, ir.ExternalTensor)
             assert (tensor.offset, tensor.length) == (other.offset, other.length)
             shared += 1
-    assert shared >= 7 * artifact.manifest.architecture.num_hidden_layers
+    assert shared >= 7 * architecture_of(artifact).attention.num_hidden_layers

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
+from architectures import with_records
 from quoit.artifact import Artifact, Measure, Parity, Precision, Variant, read_artifact, record_file, write_manifest
 from quoit.ort.session import Answers
 from quoit_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
@@ -67,8 +68,8 @@ def damage(artifact: Artifact, precision: Precision, tensor: str, target: Path) 
         file.write(np.random.default_rng(0).bytes(int(place["length"])))
     manifest = artifact.manifest
     variant = manifest.variants[precision]
-    files = tuple(record_file(target, target / record.path) for record in variant.files)
-    variants = manifest.variants | {precision: msgspec.structs.replace(variant, files=files)}
+    changed = with_records(variant, lambda record: record_file(target, target / record.path))
+    variants = manifest.variants | {precision: changed}
     write_manifest(target, msgspec.structs.replace(manifest, variants=variants))
     return read_artifact(target)
 

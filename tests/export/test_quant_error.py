@@ -9,21 +9,21 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
+from architectures import architecture_of
 from quoit.artifact import Artifact
 from quoit_export.checkpoint.checkpoint import Checkpoint
-from quoit_export.graph.decoder import IR_VERSION, OPSET
+from quoit_export.graph.model import IR_VERSION, OPSET
 from quoit_export.precisions.encoding import MICROSOFT, Author, Encoding, ReadTensor, Rows
 from quoit_export.precisions.int4 import Int4Encoding
 from quoit_export.precisions.int8 import Int8Encoding
 from quoit_export.quantize.calibration import Activations, built_in_texts, calibration_rows, observe
-from quoit_export.quantize.folding import Values, input_names
+from quoit_export.quantize.folding import Values
 from quoit_export.quantize.quant_error import (
     INT4,
     INT8,
     Arithmetic,
     in_steps,
     input_error,
-    linears_of,
     round_evenly,
     round_row_blocks,
     round_rows,
@@ -32,19 +32,22 @@ from quoit_export.quantize.quant_search import Method, fold
 from quoit_export.verify.parity import load_variant
 
 NAME = "layers.1.mlp.gate_proj"
+LINEARS = (NAME, "layers.1.mlp.up_proj")
 STEP = 0.04
 
 
 @pytest.fixture(scope="module")
 def activations(artifact: Artifact) -> Activations:
-    return observe(load_variant(artifact, "fp32"), calibration_rows(artifact, built_in_texts()))[0]
+    return observe(
+        load_variant(artifact, "fp32"), architecture_of(artifact), calibration_rows(artifact, built_in_texts())
+    )[0]
 
 
 def run_linears(encoding: Encoding, read: ReadTensor, rows: Values) -> list[Values]:
     """What the linear layers that read one input make of rows, in onnxruntime."""
     author = Author(read)
     x, tokens = ir.val("x", ir.DataType.FLOAT, ["T", rows.shape[1]]), ir.val("tokens", ir.DataType.INT64, ["T"])
-    names = linears_of(NAME)
+    names = LINEARS
     prepared = encoding.prepare(author, Rows(x), tokens, names)
     outputs = []
     for name in names:
@@ -69,8 +72,8 @@ def run_linears(encoding: Encoding, read: ReadTensor, rows: Values) -> list[Valu
         (Int8Encoding(), INT8, 1e-6, 1e-3),
         (Int8Encoding(steps={NAME: STEP}), in_steps(STEP), 1e-6, 1e-2),
         (Int4Encoding(), INT4, 1e-3, 5e-2),
-        (Int4Encoding(eights=frozenset(linears_of(NAME))), INT8, 1e-6, 1e-3),
-        (Int4Encoding(Int8Encoding(floats=frozenset(linears_of(NAME)))), None, 0, 1e-10),
+        (Int4Encoding(eights=frozenset(LINEARS)), INT8, 1e-6, 1e-3),
+        (Int4Encoding(Int8Encoding(floats=frozenset(LINEARS))), None, 0, 1e-10),
     ],
 )
 def test_predicted_errors_are_those_of_onnxruntime(
@@ -83,11 +86,11 @@ def test_predicted_errors_are_those_of_onnxruntime(
     most: float,
 ) -> None:
     read = checkpoint.tensor
-    folding = fold(read, checkpoint.architecture, activations, method, input_names(checkpoint.architecture))
+    folding = fold(read, checkpoint.architecture, activations, method, checkpoint.architecture.input)
     rows = folding.activations(read, NAME, activations.rows[NAME])
     folded = folding.reader(read)
     errors = []
-    for linear, found in zip(linears_of(NAME), run_linears(encoding, folded, rows), strict=True):
+    for linear, found in zip(LINEARS, run_linears(encoding, folded, rows), strict=True):
         exact = rows.astype(np.float64) @ folded(f"{linear}.weight").T
         errors.append(np.mean(np.sum((found - exact) ** 2, axis=1) / np.sum(exact**2, axis=1)))
     assert least <= np.mean(errors) < most

@@ -5,14 +5,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from architectures import architecture_of
 from quoit.artifact import Artifact, Calibration
 from quoit_export.checkpoint.checkpoint import Checkpoint
 from quoit_export.checkpoint.weights import EMBEDDINGS
+from quoit_export.families.qwen3 import architecture_of as qwen3_architecture
 from quoit_export.precisions.encoding import ReadTensor
 from quoit_export.precisions.int4 import Int4Encoding
 from quoit_export.precisions.int8 import Int8Encoding
 from quoit_export.quantize.calibration import Activations, Observed, built_in_texts, calibration_rows, observe
-from quoit_export.quantize.folding import NORMS, Folding, input_names, make_rotation, split_name
+from quoit_export.quantize.folding import Folding, make_rotation
 from quoit_export.quantize.quant_error import (
     INT4,
     INT8,
@@ -20,7 +22,6 @@ from quoit_export.quantize.quant_error import (
     as_int8,
     in_steps,
     input_error,
-    linears_of,
     table_error,
 )
 from quoit_export.quantize.quant_search import (
@@ -43,14 +44,16 @@ RECORD = Calibration("built-in", "0" * 64, 64, 1000)
 
 @pytest.fixture(scope="module")
 def activations(artifact: Artifact) -> Activations:
-    return observe(load_variant(artifact, "fp32"), calibration_rows(artifact, built_in_texts()))[0]
+    return observe(
+        load_variant(artifact, "fp32"), architecture_of(artifact), calibration_rows(artifact, built_in_texts())
+    )[0]
 
 
 def test_fewer_layers_are_compared_where_they_are_large() -> None:
     """The first and the last are always among them."""
-    compared = {shape: _spaced(numbers) for shape, numbers in SHAPES.items()}
+    compared = {shape: _spaced(qwen3_architecture(config)) for shape, config in SHAPES.items()}
     assert {shape: len(layers) for shape, layers in compared.items()} == {"tiny": 3, "0.6b": 8, "4b": 5, "8b": 3}
-    assert compared["8b"] == {"layers.0", "layers.18", "layers.35"}
+    assert compared["8b"] == {0, 18, 35}
 
 
 def with_changes(checkpoint: Checkpoint, **changes: NDArray[np.float32]) -> ReadTensor:
@@ -62,11 +65,11 @@ def test_steps_are_fixed_behind_the_norms_of_a_rotated_stream_alone(
     checkpoint: Checkpoint, activations: Activations
 ) -> None:
     """Where the error that they lead to is small, and wide enough for every observed row."""
-    read, numbers = checkpoint.tensor, checkpoint.architecture
-    unrotated = choose(Observed(read, numbers, activations, RECORD), [Method(0.5)])
+    read, architecture = checkpoint.tensor, checkpoint.architecture
+    unrotated = choose(Observed(read, architecture, activations, RECORD), [Method(0.5)])
     assert unrotated.record.steps == {}
-    plan = choose(Observed(read, numbers, activations, RECORD), [Method(0.5, rotated=True)])
-    normed = [name for name in input_names(numbers) if split_name(name)[1] in NORMS]
+    plan = choose(Observed(read, architecture, activations, RECORD), [Method(0.5, rotated=True)])
+    normed = [one.name for one in architecture.inputs if one.norm is not None]
     assert plan.record.steps
     for name in normed:
         rows = plan.folding.activations(read, name, activations.rows[name])
@@ -142,7 +145,7 @@ def test_a_towering_channel_of_the_token_table_speaks_against_rotation(
     checkpoint: Checkpoint, activations: Activations
 ) -> None:
     """Norms hold it back; spread over all channels, it would take float16's digits from them."""
-    numbers = checkpoint.architecture
+    architecture = checkpoint.architecture
     table = checkpoint.tensor(EMBEDDINGS).astype(np.float32)
     table[:, 5] = 2000 * table.std()
     changes = {EMBEDDINGS: table}
@@ -153,22 +156,22 @@ def test_a_towering_channel_of_the_token_table_speaks_against_rotation(
         changes[name] = checkpoint.tensor(name).astype(np.float32)
         changes[name][5] = 0
     read = with_changes(checkpoint, **changes)
-    inputs = input_names(numbers)
-    rotated = Folding(numbers, stream=make_rotation(numbers.hidden_size, SEED))
+    inputs = list(architecture.input)
+    rotated = Folding(architecture, stream=make_rotation(architecture.dimension, SEED))
     assert table_error(rotated, checkpoint.tensor, inputs, as_float16) < 1e-6
     assert table_error(rotated, read, inputs, as_float16) > 1e-3
-    assert table_error(Folding(numbers), read, inputs, as_float16) < 1e-6
-    plan = choose(Observed(read, numbers, activations, RECORD))
+    assert table_error(Folding(architecture), read, inputs, as_float16) < 1e-6
+    plan = choose(Observed(read, architecture, activations, RECORD))
     assert plan.folding.stream is None
     assert not plan.record.int8_table, "int8 rows would drown in it too"
-    assert table_error(Folding(numbers), read, inputs, as_int8) > 1e-3
+    assert table_error(Folding(architecture), read, inputs, as_int8) > 1e-3
 
 
 def test_a_table_beyond_float16_has_no_finite_error(checkpoint: Checkpoint) -> None:
-    numbers = checkpoint.architecture
+    architecture = checkpoint.architecture
     read = with_changes(checkpoint, **{EMBEDDINGS: checkpoint.tensor(EMBEDDINGS).astype(np.float32) * 1e7})
-    for stream in (None, make_rotation(numbers.hidden_size, SEED)):
-        assert table_error(Folding(numbers, stream=stream), read, input_names(numbers), as_float16) == np.inf
+    for stream in (None, make_rotation(architecture.dimension, SEED)):
+        assert table_error(Folding(architecture, stream=stream), read, list(architecture.input), as_float16) == np.inf
 
 
 def test_int4_stores_in_int8_what_errs_most(checkpoint: Checkpoint, activations: Activations) -> None:
@@ -182,31 +185,31 @@ def test_int4_stores_in_int8_what_errs_most(checkpoint: Checkpoint, activations:
     read = with_changes(checkpoint, **{f"{name}.weight": weight})
     plan = choose(Observed(read, checkpoint.architecture, changed, RECORD), [Method()], bits=4)
     assert name in plan.record.eights
-    others = [linear for other in input_names(checkpoint.architecture) for linear in linears_of(other)]
+    others = [linear for one in checkpoint.architecture.inputs for linear in one.linears]
     assert len(plan.record.eights) < len(others) / 2
     assert plan.record.floats == ()
     assert f", {len(plan.record.eights)} in int8: predicted" in plan.record.describe()
     assert isinstance(plan.encoding, Int4Encoding)
     assert plan.encoding.eights == frozenset(plan.record.eights)
-    for other in input_names(checkpoint.architecture):
+    for other in checkpoint.architecture.input:
         error = input_error(plan.folding, read, other, changed, INT4)
-        assert (error > MOST_ERROR[4]) is (linears_of(other)[0] in plan.record.eights)
+        assert (error > MOST_ERROR[4]) is (other in plan.record.eights)
 
 
 @pytest.mark.parametrize("bits", [8, 4])
 def test_the_worst_inputs_are_spared(checkpoint: Checkpoint, activations: Activations, bits: Bits) -> None:
-    numbers = checkpoint.architecture
-    observed = Observed(checkpoint.tensor, numbers, activations, RECORD)
-    inputs = input_names(numbers)
+    architecture = checkpoint.architecture
+    observed = Observed(checkpoint.tensor, architecture, activations, RECORD)
+    inputs = list(architecture.input)
     arithmetic = INT8 if bits == 8 else INT4
     examined = examine(observed, Method(), {"plain": 1.0}, bits)
     plan = examined.plan(spared=0.25)
     errors = {name: input_error(plan.folding, checkpoint.tensor, name, activations, arithmetic) for name in inputs}
     worst = sorted(inputs, key=errors.__getitem__)[-3:]
-    expected = [linear for name in inputs if name in worst for linear in linears_of(name)]
+    expected = [linear for name in inputs if name in worst for linear in architecture.input[name].linears]
     assert len(inputs) == 12
     assert list(plan.record.floats if bits == 8 else plan.record.eights) == expected
     assert (plan.record.eights if bits == 8 else plan.record.floats) == ()
     assert examined.plan(spared=1.0).record.floats == (
-        tuple(linear for name in inputs for linear in linears_of(name)) if bits == 8 else ()
+        tuple(linear for name in inputs for linear in architecture.input[name].linears) if bits == 8 else ()
     )

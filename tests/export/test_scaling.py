@@ -12,6 +12,7 @@ import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 
+from architectures import architecture_of
 from bench.adversaries import OVERFLOWING, write_adversary
 from quoit import Embedder
 from quoit.artifact import Artifact, Calibration, Scaling
@@ -70,13 +71,14 @@ def test_float32_gives_the_same_bits_whatever_the_exponents(
 ) -> None:
     checkpoint = open_checkpoint(str(byte_checkpoint_folder))
     rows = [np.array(ids, np.uint32) for ids in ([5], [1, 2, 3, 200], list(range(250)))]
-    scaled = Scaled(Scaling(stream, products, 1.0, 1.0, CALIBRATION))
+    scaled = Scaled(Scaling(stream, products, 1.0, 1.0, CALIBRATION), checkpoint.architecture)
     np.testing.assert_array_equal(states(checkpoint, rows, scaled), states(checkpoint, rows))
 
 
 def test_tensors_are_multiplied_by_powers_of_two_and_no_others_are_touched(byte_checkpoint_folder: Path) -> None:
-    read = open_checkpoint(str(byte_checkpoint_folder)).tensor
-    scaled = Scaled(Scaling(3, (2, 5), 1.0, 1.0, CALIBRATION)).reader(read)
+    checkpoint = open_checkpoint(str(byte_checkpoint_folder))
+    read = checkpoint.tensor
+    scaled = Scaled(Scaling(3, (2, 5), 1.0, 1.0, CALIBRATION), checkpoint.architecture).reader(read)
     for name, power in {
         "embed_tokens.weight": -3,
         "layers.0.self_attn.o_proj.weight": -3,
@@ -165,11 +167,11 @@ def test_the_stream_and_the_products_are_what_calibration_saw(
     """Peaks cover the token table, every sum, and every linear layer's own result, in however many layerwise."""
     checkpoint = open_checkpoint(str(byte_checkpoint_folder))
     rows = calibration_rows(byte_artifact, built_in_texts())[:4]
-    whole, _ = observe(load_variant(byte_artifact, "fp32"), rows)
+    whole, _ = observe(load_variant(byte_artifact, "fp32"), checkpoint.architecture, rows)
     monkeypatch.setattr(layerwise, "PIECE_BYTES", 1)
-    found, _ = observe(load_variant(byte_artifact, "fp32"), rows)
+    found, _ = observe(load_variant(byte_artifact, "fp32"), checkpoint.architecture, rows)
     assert found.outputs == whole.outputs
-    layers = range(byte_artifact.manifest.architecture.num_hidden_layers)
+    layers = range(architecture_of(byte_artifact).attention.num_hidden_layers)
     names = {f"residual.layers.{layer}.{block}" for layer in layers for block in ("self_attn", "mlp")}
     assert names <= set(found.outputs)
     largest = {name: peak * 1e5 for name, peak in found.outputs.items()}

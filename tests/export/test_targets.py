@@ -16,12 +16,13 @@ import pytest
 from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
 
-from quoit.artifact import GRAPHS, Artifact, GraphName, Precision
+from architectures import architecture_of
+from quoit.artifact import Artifact, GraphName, Precision
 from quoit.engine.layouts import find_layout, padded
 from quoit.engine.planner import Batch, Limits, plan_batches
 from quoit.ort.module import onnxruntime
 from quoit.ort.sessions import ONNX_NAMES
-from quoit_export.build.staging import variant_model
+from quoit_export.build.staging import GRAPHS, variant_model
 from quoit_export.checkpoint.checkpoint import open_checkpoint
 from quoit_export.graph.attention import Attention, packing
 from quoit_export.graph.targets import CUDA, declare_inputs
@@ -87,7 +88,7 @@ def test_attention_is_one_node_of_packed_rows_with_norms_and_positions(
 ) -> None:
     graph = cuda_graph(artifact, precision).graph
     nodes = [node for node in graph.node if node.op_type == "GroupQueryAttention"]
-    assert len(nodes) == artifact.manifest.architecture.num_hidden_layers
+    assert len(nodes) == architecture_of(artifact).attention.num_hidden_layers
     kind = {"fp16": "float16", "bf16": "bfloat16"}[precision]
     for layer, node in enumerate(nodes):
         named = list(node.input)
@@ -98,7 +99,7 @@ def test_attention_is_one_node_of_packed_rows_with_norms_and_positions(
         assert len(node.output) == 3, "the kernel writes present keys and values"
         attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
         assert attributes["do_rotary"] == 1
-        assert attributes["qk_norm_epsilon"] == np.float32(artifact.manifest.architecture.rms_norm_eps)
+        assert attributes["qk_norm_epsilon"] == np.float32(architecture_of(artifact).attention.rms_norm_eps)
 
 
 @pytest.mark.parametrize("precision", ON_CUDA)
@@ -179,20 +180,21 @@ def test_both_graphs_have_the_same_tensors(artifact: Artifact, precision: Precis
     large = [name for name, place in cpu.items() if isinstance(place, dict)]
     assert set(large) <= set(cuda)
     packed = [name for name in cuda if name.endswith("qkv_proj.weight")]
-    assert len(packed) == (0 if precision == "int4" else artifact.manifest.architecture.num_hidden_layers)
+    assert len(packed) == (0 if precision == "int4" else architecture_of(artifact).attention.num_hidden_layers)
 
 
 def test_packed_rows_are_those_of_q_k_and_v(byte_checkpoint_folder: Path) -> None:
-    read = open_checkpoint(str(byte_checkpoint_folder)).tensor
-    found = packing(read)("layers.1.self_attn.qkv_proj.weight")
+    checkpoint = open_checkpoint(str(byte_checkpoint_folder))
+    read, packed = checkpoint.tensor, checkpoint.architecture.packed
+    found = packing(read, packed)("layers.1.self_attn.qkv_proj.weight")
     parts = [read(f"layers.1.self_attn.{part}_proj.weight") for part in "qkv"]
     np.testing.assert_array_equal(found, np.concatenate(parts))
-    np.testing.assert_array_equal(packing(read)("norm.weight"), read("norm.weight"))
+    np.testing.assert_array_equal(packing(read, packed)("norm.weight"), read("norm.weight"))
 
 
 def take_apart(model: ir.Model, artifact: Artifact) -> None:
     """Replaces every attention node by a split, two norms and an attention node that CPUs run."""
-    numbers, graph = artifact.manifest.architecture, model.graph
+    numbers, graph = architecture_of(artifact).attention, model.graph
     for node in [node for node in graph if node.op_type == "GroupQueryAttention"]:
         author = Author(lambda name: np.empty(0))
         author.names.update({"taken": id(node)})

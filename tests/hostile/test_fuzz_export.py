@@ -14,14 +14,16 @@ from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
 from fuzzing import JSON_VALUES, TEXTS, damaged, fuzz, mutated_json
-from quoit.artifact import TOKENIZER, Architecture
-from quoit_export.checkpoint.checkpoint import open_checkpoint, tensor_shapes
-from quoit_export.checkpoint.configuration import is_classifier, read_architecture, read_position_limit
+from quoit.artifact import TOKENIZER
+from quoit_export.checkpoint.checkpoint import open_checkpoint
+from quoit_export.checkpoint.configuration import is_classifier, read_position_limit
 from quoit_export.checkpoint.contracts import CheckpointFiles, read_contract, read_files, read_max_tokens
 from quoit_export.checkpoint.json_files import read_json
 from quoit_export.checkpoint.modules import Modules, read_modules
 from quoit_export.checkpoint.templates import read_template
 from quoit_export.errors import CheckpointError
+from quoit_export.families import read_architecture
+from quoit_export.graph.architecture import Architecture
 from random_checkpoint import RERANK_TEMPLATE
 
 ROPE = {"rope_type": "default", "rope_theta": 1e6}
@@ -36,7 +38,7 @@ MOST_LAYERS = 10_000
 def read_numbers(config: dict[str, Any], folder: Path) -> Architecture:
     """The architecture, of a size that is no attack on memory: there are eleven tensors a layer."""
     numbers = read_architecture(config, folder)
-    assert numbers.num_hidden_layers <= MOST_LAYERS
+    assert numbers.attention.num_hidden_layers <= MOST_LAYERS
     assert 2 <= read_position_limit(config, folder) < 2**63
     return numbers
 
@@ -70,9 +72,10 @@ def test_a_configuration_gives_positive_finite_numbers_or_is_refused(
     except CheckpointError as error:
         assert "checkpoint" in str(error)  # noqa: PT017
         return
-    values = [getattr(numbers, name) for name in numbers.__struct_fields__]
+    values = [value for value in numbers.family.config.values() if not isinstance(value, str)]
     assert all(value > 0 and math.isfinite(value) for value in values)
-    assert len(tensor_shapes(numbers)) == 2 + 11 * numbers.num_hidden_layers
+    assert len(values) == 9
+    assert len(numbers.tensors) == 2 + 11 * numbers.attention.num_hidden_layers
 
 
 @pytest.mark.parametrize(
@@ -117,7 +120,7 @@ def test_a_checkpoint_with_any_configuration_is_opened_or_refused(
     except CheckpointError as error:
         assert str(folder) in str(error)  # noqa: PT017
         return
-    assert checkpoint.tensor("norm.weight").shape == (checkpoint.architecture.hidden_size,)
+    assert checkpoint.tensor("norm.weight").shape == (checkpoint.architecture.dimension,)
 
 
 MODULES = [
@@ -198,7 +201,7 @@ def test_any_tokenizer_is_read_or_refused(folder: Path, config: dict[str, Any], 
     for task in ("embedding", "rerank"):
         try:
             files = read_files(Modules(folder, folder), config, task)
-            read_contract(files, task, hidden_size=96, max_tokens=2048)
+            read_contract(files, task, dimension=96, max_tokens=2048)
         except CheckpointError as error:
             assert TOKENIZER in str(error)  # noqa: PT017
 
@@ -218,7 +221,7 @@ def test_damaged_weights_are_read_as_finite_numbers_or_refused(
     (folder / "model.safetensors").write_bytes(content)
     try:
         checkpoint = open_checkpoint(str(folder))
-        for name, shape in tensor_shapes(checkpoint.architecture).items():
+        for name, shape in checkpoint.architecture.tensors.items():
             values = checkpoint.tensor(name)
             assert values.shape == shape
             assert np.isfinite(values.astype(np.float32)).all()

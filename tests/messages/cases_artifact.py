@@ -1,5 +1,6 @@
 """Errors of artifact folders: the manifest, the files and the variants."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 from messages.harness import LONG, Case, Command, Trigger, World
 from messages.triggers import Document, load, with_manifest
 from quoit import ArtifactError, Embedder, InputError, Reranker
-from quoit.artifact import MANIFEST, MAX_MANIFEST_BYTES, TOKENIZER
+from quoit.artifact import FORMAT, MANIFEST, MAX_MANIFEST_BYTES, TOKENIZER
+from quoit.artifact.manifest import SEAL, sealed
 from support import edit_json
 
 
@@ -39,6 +41,12 @@ def reject(document: Document, *names: str) -> None:
     parity |= {"mean": 0.75, "p1": 0.6, "least": 0.5, "floor": 0.985, "mean_floor": 0.995}
     for name in names:
         document["variants"][name].update(accepted=False, parity=[parity])
+
+
+def add_a_field_of_the_future(file: Path) -> None:
+    """A field that this quoit does not know, with the seal that a newer one computes."""
+    document = json.loads(file.read_text()) | {"rows_in_two_passes": True}
+    file.write_text(json.dumps(document | {SEAL: sealed(document)}))
 
 
 CASES = [
@@ -146,7 +154,21 @@ CASES = [
         with_fields(format=1),
         ArtifactError,
         "format 1, ",
-        "export the artifact again, or install the quoit that wrote it",
+        "export the artifact again with `quoit-export CHECKPOINT /",
+    ),
+    Case(
+        "a newer format",
+        with_fields(format=FORMAT + 1),
+        ArtifactError,
+        f"format {FORMAT + 1}, ",
+        "upgrade with `pip install --upgrade quoit`",
+    ),
+    Case(
+        "a field of a newer quoit",
+        with_file(MANIFEST, add_a_field_of_the_future),
+        ArtifactError,
+        "says what this quoit does not know: Object contains unknown field `rows_in_two_passes`",
+        "upgrade with `pip install --upgrade quoit`",
     ),
     Case(
         "a format that is a long text",

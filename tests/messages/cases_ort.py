@@ -13,14 +13,15 @@ from messages.harness import Case, World
 from messages.sources import write_ungated
 from messages.triggers import Document, Tensors, change_tensors, edit_manifest, load, with_manifest
 from quoit import ArtifactError, ComputeError, Embedder, InputError, ProviderError, Reranker
-from quoit.artifact import GRAPHS, TOKENIZER
+from quoit.artifact import TOKENIZER
 from quoit.engine.layouts import find_layout
 from quoit.ort.cuda import free_bytes
+from quoit_export.build.staging import GRAPHS
 
 
 def claim_a_graph(document: Document) -> None:
-    """A variant whose files are the tokenizer alone."""
-    document["variants"]["fp32"]["files"] = [document["tokenizer"]]
+    """A variant whose only file is the tokenizer."""
+    document["variants"]["fp32"].update(graphs={}, data=[document["tokenizer"]])
 
 
 def no_model(world: World) -> object:
@@ -29,7 +30,7 @@ def no_model(world: World) -> object:
     shutil.copyfile(folder / TOKENIZER, folder / "fp32/model.onnx")
 
     def change(document: Document) -> None:
-        graph = next(file for file in document["variants"]["fp32"]["files"] if file["path"].endswith(".onnx"))
+        graph = document["variants"]["fp32"]["graphs"]["cpu"]["file"]
         graph.update(document["tokenizer"] | {"path": graph["path"]})
 
     edit_manifest(folder, change)
@@ -42,8 +43,8 @@ def graph_of_another_kind(world: World) -> object:
     shutil.copyfile(folder / "fp16" / GRAPHS["cuda"], folder / "fp16" / GRAPHS["cpu"])
 
     def change(document: Document) -> None:
-        files = {Path(file["path"]).name: file for file in document["variants"]["fp16"]["files"]}
-        files[GRAPHS["cpu"]].update(files[GRAPHS["cuda"]] | {"path": files[GRAPHS["cpu"]]["path"]})
+        cpu, cuda = (document["variants"]["fp16"]["graphs"][name]["file"] for name in ("cpu", "cuda"))
+        cpu.update(cuda | {"path": cpu["path"]})
 
     edit_manifest(folder, change)
     return Embedder(folder, precision="fp16", provider="cpu")
@@ -170,7 +171,7 @@ CASES = [
         "a variant without a graph",
         with_manifest(claim_a_graph),
         ArtifactError,
-        "has no model.onnx, which provider 'cpu' runs",
+        "has no cpu graph, which provider 'cpu' runs",
         "export the artifact again",
     ),
     Case(

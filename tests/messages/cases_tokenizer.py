@@ -32,7 +32,7 @@ CASES = [
     ),
     Case(
         "the tokenizer has more ids than the model",
-        with_manifest(lambda found: found["architecture"].update(vocab_size=256)),
+        with_manifest(lambda found: found.update(vocab_size=256)),
         ArtifactError,
         "ids up to 256",
         "export the artifact again",

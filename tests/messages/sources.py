@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from tokenizers import processors
 
 from messages.harness import Sources
 from oracle import make_model, make_reranker, save_checkpoint, save_rerank_checkpoint
-from quoit.artifact import TOKENIZER, Variant, write_manifest
+from quoit.artifact import TOKENIZER, write_manifest
 from quoit_export.build.staging import Staging, bare_manifest
 from quoit_export.checkpoint.checkpoint import open_checkpoint
 from quoit_export.export import Request, publish
@@ -70,6 +71,6 @@ def write_ungated(checkpoint_folder: Path, folder: Path) -> Path:
     staging = Staging.open(folder, checkpoint, bare_manifest(checkpoint))
     staging.write_variant(checkpoint, "fp32")
     manifest = bare_manifest(checkpoint)
-    manifest.variants["fp32"] = Variant(staging.partial.files["fp32"], (), accepted=True)
+    manifest.variants["fp32"] = msgspec.structs.replace(staging.partial.variants["fp32"], accepted=True)
     write_manifest(folder, manifest)
     return folder

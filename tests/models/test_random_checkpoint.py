@@ -12,7 +12,7 @@ from tokenizers.models import BPE
 
 import random_checkpoint
 from quoit.artifact import Task
-from quoit_export.checkpoint.checkpoint import tensor_shapes
+from quoit_export.families.qwen3.tensors import tensor_shapes
 from qwen3_tokenizer import PLAIN_ADDED_TOKENS, SIZE, SPECIAL_TOKENS, assemble, plain_tokens
 from random_checkpoint import SHAPES, make_tensors, spread, write_shards
 

@@ -391,7 +391,7 @@ def test_quoit_export_recognises_a_checkpoint(
     opened = open_checkpoint(str(tmp_path / "checkpoint"))
     assert isinstance(opened.contract, EmbeddingContract if task == "embedding" else RerankContract)
     assert opened.max_tokens == student.MAX_TOKENS
-    assert opened.architecture.rope_theta == 1e6
+    assert opened.architecture.attention.rope_theta == 1e6
 
 
 NOTHING_EXCLUDED = torch.zeros(32, 32, dtype=torch.bool)

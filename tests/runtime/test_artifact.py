@@ -19,6 +19,7 @@ from quoit.artifact import (
     Artifact,
     EmbeddingContract,
     FileRecord,
+    Manifest,
     Parity,
     RerankContract,
     hash_file,
@@ -27,9 +28,11 @@ from quoit.artifact import (
     record_file,
     write_manifest,
 )
+from quoit.artifact.manifest import SEAL, sealed
 from support import edit_json
 
 GRAPH = "fp32/model.onnx"
+KNOWN_SEAL = "b899d93d049f912e1e02bb62f64d2bebd52ae2c944a54c8685881a74828ce9a8"
 
 
 @pytest.fixture
@@ -123,7 +126,9 @@ def test_half_a_manifest_is_refused(copy: Artifact) -> None:
 def test_another_format_is_refused(copy: Artifact, version: object) -> None:
     file = copy.folder / MANIFEST
     edit_json(file, format=version)
-    with pytest.raises(ArtifactError, match=named(file, f"has format {version!r}, this quoit reads format {FORMAT}")):
+    step = "upgrade with `pip" if version == FORMAT + 1 else "export the artifact again with `quoit-export CHECKPOINT "
+    message = f"has format {version!r}, this quoit reads format {FORMAT}; {step}"
+    with pytest.raises(ArtifactError, match=named(file, message)):
         read_artifact(copy.folder)
 
 
@@ -148,7 +153,7 @@ def test_another_format_is_named_before_its_fields_are_read(copy: Artifact) -> N
         ({"contract": None}, "missing required field `contract`"),
         ({"variants": None}, "missing required field `variants`"),
         ({"max_tokens": 0}, r"Expected `int` >= 1 - at `\$.max_tokens`"),
-        ({"variants": {"fp8": {"files": [], "parity": [], "accepted": True}}}, "Invalid enum value 'fp8'"),
+        ({"variants": {"fp8": {"graphs": {}, "data": [], "parity": [], "accepted": True}}}, "Invalid enum value 'fp8'"),
         ({"tokenizer": {"path": "a", "bytes": 1, "sha256": "short"}}, r"matching regex .* at `\$.tokenizer.sha256`"),
         ({"tokenizer": {"path": "a", "bytes": -1, "sha256": "0" * 64}}, r">= 0 - at `\$.tokenizer.bytes`"),
         ({"tokenizer": {"path": "a", "bytes": 1, "sha256": "0" * 64, "mode": 1}}, "unknown field `mode`"),
@@ -194,7 +199,7 @@ def test_a_rerank_contract_survives_the_disk(artifact: Artifact, tmp_path: Path,
 
 
 def test_a_default_prompt_is_written_only_where_there_is_one(artifact: Artifact, tmp_path: Path) -> None:
-    """So the seals of manifests from before this field still hold."""
+    """So older versions, which do not know this field, read what does not use it."""
     assert "default_prompt_name" not in json.loads((artifact.folder / MANIFEST).read_text())["contract"]
     contract = replace(artifact.contract(EmbeddingContract), default_prompt_name="query")
     write_manifest(tmp_path, replace(artifact.manifest, contract=contract))
@@ -229,11 +234,83 @@ def test_an_artifact_is_opened_by_its_folder_or_as_it_is(artifact: Artifact) -> 
 
 def test_a_field_of_an_inner_record_that_is_missing_is_named(copy: Artifact) -> None:
     file = copy.folder / MANIFEST
-    architecture = json.loads(file.read_text())["architecture"]
-    del architecture["head_dim"]
-    edit_json(file, architecture=architecture)
-    with pytest.raises(ArtifactError, match=r"missing required field `head_dim` - at `\$.architecture`"):
+    costs = json.loads(file.read_text())["costs"]
+    del costs["weights"]
+    edit_json(file, costs=costs)
+    with pytest.raises(ArtifactError, match=r"missing required field `weights` - at `\$.costs`"):
         read_artifact(copy.folder)
+
+
+def reseal(file: Path, **changes: Any) -> None:
+    """Sets fields of a manifest as a program would that knows them, with the seal that they have."""
+    document = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps(document | {SEAL: sealed(document)}))
+
+
+LATER_FIELDS = [
+    {"rows_in_two_passes": True},
+    {"pooling": "mean"},
+    {"tokenizer": {"path": "tokenizer.json", "bytes": 1, "sha256": "0" * 64, "kind": "sentencepiece"}},
+]
+
+
+@pytest.mark.parametrize("changes", LATER_FIELDS)
+def test_what_a_newer_quoit_says_asks_for_an_upgrade(copy: Artifact, changes: dict[str, Any]) -> None:
+    """A right seal tells a newer quoit's words from damage."""
+    file = copy.folder / MANIFEST
+    reseal(file, **changes)
+    message = "says what this quoit does not know: .*; it was written by quoit .*, upgrade with `pip install --upgrade "
+    with pytest.raises(ArtifactError, match=named(file, message)):
+        read_artifact(copy.folder)
+    edit_json(file, sha256="0" * 64)
+    with pytest.raises(ArtifactError, match=named(file, "is damaged: .*; export the artifact again")):
+        read_artifact(copy.folder)
+
+
+class LaterManifest(Manifest, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The manifest of a later version, with one more field."""
+
+    kernels: str | None = None
+
+
+def test_a_later_version_reads_what_this_one_writes(
+    artifact: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its optional field is not in the file, and the seal is that of what is there."""
+    written = (artifact.folder / MANIFEST).read_bytes()
+    monkeypatch.setattr("quoit.artifact.folder.Manifest", LaterManifest)
+    found = read_artifact(artifact.folder).manifest
+    assert isinstance(found, LaterManifest)
+    assert found.kernels is None
+    assert found.variants == artifact.manifest.variants
+    write_manifest(tmp_path, found)
+    assert (tmp_path / MANIFEST).read_bytes() == written, "a default is left out, so this version reads it too"
+    write_manifest(tmp_path, replace(found, kernels="native"))
+    assert read_artifact(tmp_path).manifest == replace(found, kernels="native")
+    monkeypatch.undo()
+    with pytest.raises(ArtifactError, match=r"unknown field `kernels`; .* upgrade with"):
+        read_artifact(tmp_path)
+
+
+def test_a_seal_is_that_of_the_content_and_not_of_how_it_is_written(copy: Artifact) -> None:
+    """Other spaces and another order of fields are the same manifest; any other value is not."""
+    file = copy.folder / MANIFEST
+    document = json.loads(file.read_text())
+    file.write_text(json.dumps(dict(reversed(document.items()))))
+    assert read_artifact(copy.folder) == copy
+    for name in set(document) - {SEAL}:
+        other = document[name] + 1 if isinstance(document[name], int) else "other"
+        assert sealed(document | {name: other}) != document[SEAL]
+
+
+def test_the_seal_of_a_known_manifest_stays_what_it_is() -> None:
+    """Otherwise artifacts that are written now would not open in later versions."""
+    document = {
+        "format": 6,
+        "contract": {"prompts": {"query": "naïve 北京 🙂\n"}},
+        "numbers": [1e-6, 1000000.0, 5, None],
+    }
+    assert sealed(document | {SEAL: "whatever"}) == sealed(document) == KNOWN_SEAL
 
 
 def test_an_oversize_manifest_is_refused(copy: Artifact) -> None:

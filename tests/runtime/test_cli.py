@@ -213,7 +213,11 @@ def test_info_shows_the_manifest(quoit: Quoit, artifact: Artifact) -> None:
     assert (code, report) == (0, "")
     manifest = artifact.manifest
     assert printed.startswith(f"{artifact.folder}: embedding model from {manifest.source.id}")
-    assert "3 layers, 96 dimensions (use 32 to 96), 32,768 tokens, vocabulary 151,669" in printed
+    assert "  96 dimensions (use 32 to 96), 32,768 tokens, vocabulary 151,669\n" in printed
+    config = ", ".join(f"{name} {value}" for name, value in manifest.family.config.items())
+    assert f"  qwen3: {config}\n" in printed
+    assert "hidden_size 96, " in config
+    assert "num_hidden_layers 3, " in config
     for name, prompt in artifact.contract(EmbeddingContract).prompts.items():
         assert f"{name} prompt {json.dumps(prompt)}" in printed
     for name in manifest.variants:
@@ -230,7 +234,7 @@ def test_info_shows_the_manifest_of_a_reranker(quoit: Quoit, rerank_artifact: Ar
     assert (code, report) == (0, "")
     manifest, contract = rerank_artifact.manifest, rerank_artifact.contract(RerankContract)
     assert printed.startswith(f"{rerank_artifact.folder}: rerank model from {manifest.source.id}")
-    assert "3 layers, 96 dimensions, 40,960 tokens, vocabulary 151,669\n" in printed
+    assert "  96 dimensions, 40,960 tokens, vocabulary 151,669\n" in printed
     for name in ("prefix", "suffix", "instruction"):
         assert f"  {name} {json.dumps(getattr(contract, name))}\n" in printed
     number = r"[01]\.\d{6}"

@@ -26,6 +26,7 @@ from quoit.ort.module import onnxruntime_version
 from quoit.ort.session import CUDA_OPTIONS
 from quoit.ort.sessions import ONNX_NAMES
 from quoit.precisions import PREFERRED
+from quoit_export.families.qwen3.tensors import costs_of
 from quoit_export.precisions.table import PRECISIONS
 from quoit_export.verify.parity import Questions, answer, held_out, parity_texts
 from random_checkpoint import SHAPES
@@ -39,7 +40,7 @@ ROUNDING = {
     "int4": PRECISIONS["bf16"].floors["cosine"],
 }
 """Cosine to the same variant's vectors by other kernels; int4's values are bfloat16 there."""
-SMALLEST, LARGEST = SHAPES["0.6b"], SHAPES["8b"]
+SMALLEST, LARGEST = costs_of(SHAPES["0.6b"]), costs_of(SHAPES["8b"])
 
 
 def put_driver(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
@@ -108,10 +109,10 @@ def test_a_batch_is_as_large_as_memory_allows_within_bounds() -> None:
     assert sizes == sorted(sizes)
     assert sizes[0] == LEAST_STREAM_TOKENS
     assert sizes[-1] == MOST_STREAM_TOKENS
-    for numbers in (SMALLEST, LARGEST):
+    for costs in (SMALLEST, LARGEST):
         for free in (4 * GIB, 8 * GIB, 24 * GIB):
-            tokens = stream_tokens(numbers, free)
-            assert tokens * token_bytes(numbers) <= free / 2
+            tokens = stream_tokens(costs, free)
+            assert tokens * token_bytes(costs) <= free / 2
             assert tokens % LEAST_STREAM_TOKENS == 0
     assert stream_tokens(LARGEST, 24 * GIB) >= 16_384
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from architectures import config_of
 from quoit import Embedder
 from quoit.artifact import Precision
 from quoit.engine.limits import TILED_FROM
@@ -225,7 +226,7 @@ def test_a_prompt_that_failed_is_tried_again(embedders: Embedders, monkeypatch: 
 
 def test_a_cached_prompt_has_memory_of_its_own_and_every_layer(embedders: Embedders) -> None:
     pipeline = embedders("int8").pipeline
-    numbers = pipeline.artifact.manifest.architecture
+    numbers = config_of(pipeline.artifact)
     cache = prefix_cache(pipeline)
     prompt = "word " * 17
     cache.get(prompt)

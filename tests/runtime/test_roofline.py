@@ -7,7 +7,8 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from quoit.artifact import Architecture, Artifact, Precision
+from architectures import config_of
+from quoit.artifact import Artifact, Costs, Precision
 from quoit.engine.planner import Limits, plan_batches
 from quoit.ort.module import onnxruntime
 from quoit.tuning.roofline import (
@@ -33,14 +34,14 @@ def test_the_weights_are_those_of_the_graph(artifact: Artifact) -> None:
     """Every matrix of the fp32 graph but the token table, which is looked up and not multiplied."""
     model = onnx.load(artifact.folder / "fp32" / "model.onnx", load_external_data=False)
     (batch,) = plan_batches(ROWS, LIMITS)
-    numbers = artifact.manifest.architecture
+    costs = artifact.manifest.costs
     products = {name for node in model.graph.node if node.op_type == "MatMul" for name in node.input}
     sizes = [int(np.prod(tensor.dims)) for tensor in model.graph.initializer if tensor.name in products]
-    assert count(numbers, [batch]).weights == sum(sizes) > 0
+    assert count(costs, [batch]).weights == sum(sizes) > 0
 
 
 def test_operations_are_counted_token_by_token(artifact: Artifact) -> None:
-    numbers = artifact.manifest.architecture
+    numbers, costs = config_of(artifact), artifact.manifest.costs
     hidden, inner, layers = numbers.hidden_size, numbers.intermediate_size, numbers.num_hidden_layers
     query, key = (each * numbers.head_dim for each in (numbers.num_attention_heads, numbers.num_key_value_heads))
     linear = attention = 0
@@ -51,8 +52,8 @@ def test_operations_are_counted_token_by_token(artifact: Artifact) -> None:
         read = last if layer == layers - 1 else distinct
         linear += sum(2 * (query * hidden + 3 * hidden * inner) for _ in read)
         attention += sum(2 * 2 * query for row in ROWS for place in range(len(row)) for _ in range(place + 1))
-    assert count(numbers, plan_batches(ROWS, LIMITS)) == Work(
-        linear, attention, count(numbers, plan_batches(ROWS, LIMITS)).weights
+    assert count(costs, plan_batches(ROWS, LIMITS)) == Work(
+        linear, attention, count(costs, plan_batches(ROWS, LIMITS)).weights
     )
 
 
@@ -95,8 +96,8 @@ def test_a_product_is_a_sound_model_that_multiplies(
 
 def test_no_product_is_faster_than_the_ceiling() -> None:
     """Beyond what noise explains: the same product, in the same process."""
-    numbers = Architecture(256, 512, 1, 4, 2, 64, 1, 1e-6, 1e6)
-    ceilings = measure_ceilings(numbers, threads=1)
+    costs = Costs(1, 1, 1, 1, products=((256, 256), (256, 512), (512, 256)), position_values=1)
+    ceilings = measure_ceilings(costs, threads=1)
     left, right = np.ones((ROWS_TIMED, 256), np.float32), np.ones((256, 512), np.float32)
     options = onnxruntime().SessionOptions()
     options.intra_op_num_threads = 1

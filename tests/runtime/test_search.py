@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace as with_fields
 
+from architectures import with_records
 from quoit import Embedder, InputError, Reranker
 from quoit.artifact import Artifact
 from quoit.search import Hit, VectorCache, cache_key, nearest, rerank
@@ -150,8 +151,11 @@ def test_other_weights_have_another_key(embedder: Embedder) -> None:
     pipeline = embedder.pipeline
     manifest = pipeline.artifact.manifest
     variant = manifest.variants["fp32"]
-    files = tuple(with_fields(record, sha256="0" * 64) for record in variant.files)
-    changed = with_fields(manifest, variants=manifest.variants | {"fp32": with_fields(variant, files=files)})
+    changed = with_fields(
+        manifest,
+        variants=manifest.variants
+        | {"fp32": with_records(variant, lambda record: with_fields(record, sha256="0" * 64))},
+    )
     other = copy(embedder)
     other.pipeline = replace(pipeline, artifact=replace(pipeline.artifact, manifest=changed))
     assert cache_key(other, TEXTS) != cache_key(embedder, TEXTS)

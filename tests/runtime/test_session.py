@@ -16,7 +16,7 @@ import pytest
 from msgspec.structs import replace
 
 from quoit import ArtifactError, Embedder, InputError, ProviderError
-from quoit.artifact import Artifact, FileRecord, Precision, Variant, record_file
+from quoit.artifact import Artifact, Precision, Variant, record_file
 from quoit.engine.layouts import packed
 from quoit.machine import usable_cores
 from quoit.ort.module import onnxruntime_version
@@ -190,9 +190,8 @@ def record_graph(artifact: Artifact, content: bytes) -> Artifact:
     file.unlink()
     file.write_bytes(content)
     variant = artifact.manifest.variants["fp32"]
-    others = [record for record in variant.files if not record.path.endswith(".onnx")]
-    files = (record_file(artifact.folder, file), *others)
-    return with_variants(artifact, fp32=replace(variant, files=files))
+    graph = replace(variant.graphs["cpu"], file=record_file(artifact.folder, file))
+    return with_variants(artifact, fp32=replace(variant, graphs={"cpu": graph}))
 
 
 def test_a_graph_that_is_no_model_is_refused_by_its_files_name(copy: Artifact) -> None:
@@ -202,12 +201,22 @@ def test_a_graph_that_is_no_model_is_refused_by_its_files_name(copy: Artifact) -
         Embedder(changed, precision="fp32", provider="cpu")
 
 
-@pytest.mark.parametrize("kept", [".data", ".nothing"])
-def test_a_variant_without_a_graph_is_refused(artifact: Artifact, kept: str) -> None:
+def test_a_graph_is_found_by_its_record_and_not_by_its_files_name(copy: Artifact) -> None:
+    expected = Embedder(copy, precision="fp32", provider="cpu").encode("a text")
+    variant = copy.manifest.variants["fp32"]
+    file = (copy.folder / "fp32/model.onnx").rename(copy.folder / "fp32/graph of another name.onnx")
+    graph = replace(variant.graphs["cpu"], file=record_file(copy.folder, file))
+    renamed = with_variants(copy, fp32=replace(variant, graphs={"cpu": graph}))
+    found = Embedder(renamed, precision="fp32", provider="cpu").encode("a text")
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("data", [True, False])
+def test_a_variant_without_a_graph_is_refused(artifact: Artifact, data: bool) -> None:
     variant = artifact.manifest.variants["fp32"]
-    files: tuple[FileRecord, ...] = tuple(record for record in variant.files if record.path.endswith(kept))
+    empty = replace(variant, graphs={}, data=variant.data if data else ())
     with pytest.raises(ArtifactError, match="fp32"):
-        Embedder(with_variants(artifact, fp32=replace(variant, files=files)), precision="fp32", provider="cpu")
+        Embedder(with_variants(artifact, fp32=empty), precision="fp32", provider="cpu")
 
 
 def test_without_onnxruntime_both_extras_are_named(artifact: Artifact) -> None:

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, processors
 from transformers import PreTrainedTokenizerFast
 
 from quoit import ArtifactError, InputError
-from quoit.artifact import FORMAT, TOKENIZER, Architecture, EmbeddingContract, FileRecord, Manifest, Source
+from quoit.artifact import FORMAT, TOKENIZER, Costs, EmbeddingContract, Family, FileRecord, Manifest, Source
 from quoit.text.tokenizer import TextTokenizer, Truncation
 from quoit_export.verify.parity import parity_texts
 from qwen3_tokenizer import PLAIN_ADDED_TOKENS, SPECIAL_TOKENS
@@ -23,23 +23,16 @@ SPECIAL_IDS = range(END, END + len(SPECIAL_TOKENS))
 
 def make_manifest(end_token_id: int = END, vocab_size: int = VOCABULARY) -> Manifest:
     """As much of an embedding model's manifest as a tokenizer is checked against."""
-    numbers = Architecture(
-        hidden_size=8,
-        intermediate_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=1,
-        num_key_value_heads=1,
-        head_dim=16,
-        vocab_size=vocab_size,
-        rms_norm_eps=1e-6,
-        rope_theta=1e6,
-    )
     return Manifest(
         format=FORMAT,
         created_by="a test",
         contract=EmbeddingContract(prompts={}, end_token_id=end_token_id, min_dim=1),
-        architecture=numbers,
+        dimension=8,
+        pooling="last",
         max_tokens=32_768,
+        vocab_size=vocab_size,
+        costs=Costs(1, 1, 1, 1, products=((8, 8),), position_values=1),
+        family=Family("none", {}),
         tokenizer=FileRecord(TOKENIZER, 0, "0" * 64),
         source=Source("none", None, "0" * 64),
         variants={},

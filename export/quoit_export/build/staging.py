@@ -18,15 +18,13 @@ from tqdm import tqdm
 
 from quoit.artifact import (
     FORMAT,
-    GRAPHS,
     MANIFEST,
     TOKENIZER,
     FileRecord,
+    Graph,
     GraphName,
     Manifest,
     Precision,
-    Quantization,
-    Scaling,
     Variant,
     hash_file,
     record_file,
@@ -35,13 +33,28 @@ from quoit.artifact import (
 from quoit.files.atomic import explain_full_disk, hidden_path, new_folder, remove, replace_folder, replacing
 from quoit_export.checkpoint.checkpoint import Checkpoint
 from quoit_export.errors import ExportError
-from quoit_export.graph.decoder import Tensors, author_graph
-from quoit_export.graph.targets import CUDA, HALF_ON_CPU, SATURATING, WEIGHT_ONLY, WEIGHT_ONLY_ON_CPU, Target
+from quoit_export.graph.model import Tensors, author_graph
+from quoit_export.graph.targets import (
+    CUDA,
+    HALF_ON_CPU,
+    SATURATING,
+    WEIGHT_ONLY,
+    WEIGHT_ONLY_ON_CPU,
+    Target,
+    cpu_target,
+)
 from quoit_export.precisions.int8 import INTEGER_PRODUCT
 from quoit_export.precisions.table import PRECISIONS, PrecisionSpec
 from quoit_export.quantize.quant_search import Plan
 from quoit_export.quantize.scaling import Scaled
 
+GRAPHS: dict[GraphName, str] = {
+    "cpu": "model.onnx",
+    "cuda": "model.cuda.onnx",
+    "emulated": "model.emulated.onnx",
+    "saturating": "model.saturating.onnx",
+}
+"""The files of a variant's graphs."""
 GRAPH = GRAPHS["cpu"]
 TENSORS = f"{GRAPH}.data"
 """The file of a variant's tensors."""
@@ -58,17 +71,13 @@ PAGE = 4096
 class Partial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """partial.json: what an export that has not ended yet has finished, and what it is an export of.
 
-    `quantizations` is how the int8 and int4 variants among the files were made, and `scaling` how the fp16 one was.
+    Attributes:
+        bare: the manifest without its variants.
+        variants: the variants that are written. They are not measured yet, and so not accepted.
     """
 
     bare: Manifest
-    files: dict[Precision, tuple[FileRecord, ...]]
-    quantizations: dict[Precision, Quantization] = {}
-    scaling: Scaling | None = None
-
-    def made(self, precision: Precision) -> Quantization | Scaling | None:
-        """How a variant was made."""
-        return self.scaling if PRECISIONS[precision].scaled else self.quantizations.get(precision)
+    variants: dict[Precision, Variant]
 
 
 def bare_manifest(checkpoint: Checkpoint) -> Manifest:
@@ -76,13 +85,17 @@ def bare_manifest(checkpoint: Checkpoint) -> Manifest:
 
     Two checkpoints with the same one give the same artifact, so it tells whether earlier work can be taken up.
     """
-    file = checkpoint.tokenizer_file
+    file, architecture = checkpoint.tokenizer_file, checkpoint.architecture
     return Manifest(
         format=FORMAT,
         created_by=f"quoit {version('quoit')}",
         contract=checkpoint.contract,
-        architecture=checkpoint.architecture,
+        dimension=architecture.dimension,
+        pooling="last",
         max_tokens=checkpoint.max_tokens,
+        vocab_size=architecture.vocab_size,
+        costs=architecture.costs,
+        family=architecture.family,
         tokenizer=FileRecord(TOKENIZER, file.stat().st_size, hash_file(file)),
         source=checkpoint.source,
         variants={},
@@ -199,7 +212,7 @@ class Staging:
             (self.folder / name).mkdir()
             for record in variant.files:
                 os.link(out / record.path, self.folder / record.path)
-            self._add(name, variant.files, variant.made)
+            self._add(name, msgspec.structs.replace(variant, parity=(), accepted=False))
 
     def write_variant(self, checkpoint: Checkpoint, precision: Precision, recipe: Recipe | None = None) -> None:
         """Write one variant, tensor by tensor, unless an earlier run finished it.
@@ -209,36 +222,45 @@ class Staging:
         Raises:
             ExportError: the folder cannot be written, or the disk is full.
         """
-        if precision in self.partial.files:
+        if precision in self.partial.variants:
             return
         folder = self.folder / precision
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         model = variant_model(checkpoint, precision, recipe)
+        spec = PRECISIONS[precision]
+        others = other_targets(model, spec)
         with _writing(folder, folder / TENSORS, num_bytes(model)):
             _save(model, folder / GRAPH, f"writing {precision}")
-            for name, target in other_targets(model, PRECISIONS[precision]).items():
+            for name, target in others.items():
                 other = variant_model(checkpoint, precision, recipe, target)
                 share_tensors(other, folder / GRAPH)
                 ir.save(other, folder / GRAPHS[name])
-        records = tuple(record_file(self.folder, file) for file in sorted(folder.iterdir()))
-        self._add(precision, records, None if recipe is None else recipe.record)
+        targets: dict[GraphName, Target] = {"cpu": cpu_target(spec.encoding.dtype), **others}
+        self._add(precision, self._variant(folder, targets, recipe))
+
+    def _variant(self, folder: Path, targets: dict[GraphName, Target], recipe: Recipe | None) -> Variant:
+        """The record of a variant that lies in a folder, as far as it is known before it is measured."""
+        return Variant(
+            graphs={
+                name: Graph(record_file(self.folder, folder / GRAPHS[name]), target.layout)
+                for name, target in targets.items()
+            },
+            data=(record_file(self.folder, folder / TENSORS),),
+            parity=(),
+            accepted=False,
+            quantization=recipe.record if isinstance(recipe, Plan) else None,
+            scaling=recipe.record if isinstance(recipe, Scaled) else None,
+        )
 
     def forget(self, precisions: list[Precision]) -> None:
         """Drop variants, so that the next export writes them anew."""
-        rest = {name: files for name, files in self.partial.files.items() if name not in precisions}
-        made = {name: one for name, one in self.partial.quantizations.items() if name in rest}
-        scaling = self.partial.scaling if any(PRECISIONS[name].scaled for name in rest) else None
-        self._record(msgspec.structs.replace(self.partial, files=rest, quantizations=made, scaling=scaling))
+        rest = {name: variant for name, variant in self.partial.variants.items() if name not in precisions}
+        self._record(msgspec.structs.replace(self.partial, variants=rest))
 
-    def _add(self, precision: Precision, files: tuple[FileRecord, ...], made: Quantization | Scaling | None) -> None:
-        """Record a finished variant and how it was made, in one step."""
-        partial = msgspec.structs.replace(self.partial, files={**self.partial.files, precision: files})
-        if isinstance(made, Quantization):
-            partial = msgspec.structs.replace(partial, quantizations={**partial.quantizations, precision: made})
-        elif made is not None:
-            partial = msgspec.structs.replace(partial, scaling=made)
-        self._record(partial)
+    def _add(self, precision: Precision, variant: Variant) -> None:
+        """Record a finished variant."""
+        self._record(msgspec.structs.replace(self.partial, variants={**self.partial.variants, precision: variant}))
 
     def publish(self, manifest: Manifest, out: Path) -> None:
         """Write the manifest, drop what it does not name, and give the folder its final name.

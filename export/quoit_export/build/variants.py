@@ -64,13 +64,7 @@ def with_variants(staging: Staging, measured: Measured) -> Manifest:
     """The manifest with the variants in `measured`."""
     partial = staging.partial
     variants: dict[Precision, Variant] = {
-        name: Variant(
-            partial.files[name],
-            parity,
-            passes(parity),
-            partial.quantizations.get(name),
-            partial.scaling if PRECISIONS[name].scaled else None,
-        )
+        name: msgspec.structs.replace(partial.variants[name], parity=parity, accepted=passes(parity))
         for name, parity in measured.items()
     }
     return msgspec.structs.replace(partial.bare, variants=variants)
@@ -79,7 +73,9 @@ def with_variants(staging: Staging, measured: Measured) -> Manifest:
 def plan_of(precision: Precision, observed: Observed) -> Recipe:
     """How a calibrated variant is to be made."""
     bits = PRECISIONS[precision].bits
-    return Scaled(choose_scaling(observed)) if bits is None else choose(observed, bits=bits)
+    if bits is None:
+        return Scaled(choose_scaling(observed), observed.architecture)
+    return choose(observed, bits=bits)
 
 
 @dataclass(frozen=True)
@@ -124,7 +120,7 @@ class Making:
             ExportError: the disk is too small.
             ParityError: a variant gives values that are not finite.
         """
-        staged = self.staging.partial.files
+        staged = self.staging.partial.variants
         self._check_disk([variant_model(self.checkpoint, name) for name in missing if name not in staged])
         for name in missing:
             if not PRECISIONS[name].calibrated:
@@ -159,7 +155,8 @@ class Making:
             What was measured of the last that was written.
         """
         observed = reference.observed or self._observe()[0]
-        made = self.staging.partial.quantizations[precision]
+        made = self.staging.partial.variants[precision].quantization
+        assert made is not None
         if BY_NAME[made.method].rotated:
             plan = choose(observed, UNROTATED, bits)
             rotated, parity = parity, self._attempt(precision, plan, reference)
@@ -180,7 +177,8 @@ class Making:
 
     def _is_made(self, precision: Precision) -> bool:
         """Whether a variant is there that was made with these texts."""
-        return is_made_with(self.staging.partial.made(precision), self.texts)
+        variant = self.staging.partial.variants.get(precision)
+        return variant is not None and is_made_with(variant.made, self.texts)
 
     def _refer(self, missing: list[Precision], *, calibrate: bool) -> Reference:
         """One pass of fp32: over what variants are measured on, and if asked for over what they are made with."""
@@ -202,7 +200,7 @@ class Making:
     def _observe(self, others: Sequence[Batch] = ()) -> tuple[Observed, list[Answers]]:
         """What calibration sees of fp32, and fp32's answers to other batches."""
         rows = calibration_rows(self._artifact(), self.texts)
-        activations, found = observe(self._model(REFERENCE), rows, others)
+        activations, found = observe(self._model(REFERENCE), self.checkpoint.architecture, rows, others)
         if not activations.finite:
             raise self._overflow(REFERENCE, rows)
         record = self.texts.record(rows)
@@ -269,10 +267,11 @@ class Making:
 
     def _model(self, precision: Precision) -> ir.Model:
         """A variant's graph: as it was written, or else as it would be."""
-        if precision in self.staging.partial.files:
+        if precision in self.staging.partial.variants:
             return load_variant(self._artifact(), precision)
         return variant_model(self.checkpoint, precision)
 
     def _artifact(self) -> Artifact:
         """The artifact that the staging folder would be if nothing were measured."""
-        return Artifact(self.staging.folder, with_variants(self.staging, dict.fromkeys(self.staging.partial.files, ())))
+        staged = self.staging.partial.variants
+        return Artifact(self.staging.folder, with_variants(self.staging, dict.fromkeys(staged, ())))

@@ -14,8 +14,9 @@ from quoit.artifact import TOKENIZER
 from quoit.errors import shown
 from quoit.text.tokenizer import refusing
 from quoit_export.checkpoint.json_files import read_optional_json
-from quoit_export.checkpoint.known_keys import SPECIAL_TOKENS
 from quoit_export.errors import CheckpointError
+from quoit_export.known_keys import SPECIAL_TOKENS
+from quoit_export.tokenizer_rules import TokenizerRules
 
 TOKENIZER_SETTINGS = "tokenizer_config.json"
 SPECIAL_MAP = "special_tokens_map.json"
@@ -25,13 +26,16 @@ FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 SAVE_AGAIN = "save the tokenizer again with transformers' save_pretrained"
 
 
-def check_added_tokens(tokenizer: Tokenizer, settings: Mapping[str, Any], folder: Path, *, rebuilt: bool) -> None:
+def check_added_tokens(
+    tokenizer: Tokenizer, settings: Mapping[str, Any], folder: Path, rules: TokenizerRules, *, rebuilt: bool
+) -> None:
     """No file beside tokenizer.json adds a token to it or changes one.
 
     Args:
         tokenizer: of tokenizer.json.
         settings: tokenizer_config.json.
         folder: where the files lie.
+        rules: how transformers reads the family's tokenizers.
         rebuilt: whether transformers builds the tokenizer anew, with the added tokens that `added_tokens_decoder` lists
             and no others.
 
@@ -43,8 +47,8 @@ def check_added_tokens(tokenizer: Tokenizer, settings: Mapping[str, Any], folder
     decoder = listed if isinstance(listed, dict) else {}
     file = folder / TOKENIZER_SETTINGS
     for number, token in decoder.items():
-        found = _added(token, file)
-        _check_known(tokenizer, found.content, number, file)
+        found = _added(token, file, rules)
+        _check_known(tokenizer, found.content, number, file, rules)
         if number not in own:
             raise CheckpointError(
                 f"{file} adds the token {shown(found.content)}, which is an ordinary one in {TOKENIZER}; {SAVE_AGAIN}"
@@ -56,12 +60,12 @@ def check_added_tokens(tokenizer: Tokenizer, settings: Mapping[str, Any], folder
                 f"{TOKENIZER} to {getattr(own[number], changed[0])}; {SAVE_AGAIN}"
             )
     for name, number in read_optional_json(folder / ADDED).items():
-        _check_known(tokenizer, name, number, folder / ADDED)
+        _check_known(tokenizer, name, number, folder / ADDED, rules)
     lost = next((token.content for number, token in own.items() if number not in decoder), None)
     if rebuilt and decoder and lost is not None:
         raise CheckpointError(
-            f"{file} leaves {shown(lost)} out of {DECODER}, so transformers' Qwen2Tokenizer reads it as plain text, "
-            f"and {TOKENIZER} does not; {SAVE_AGAIN}"
+            f"{file} leaves {shown(lost)} out of {DECODER}, so transformers' {rules.default_class} reads it as plain "
+            f"text, and {TOKENIZER} does not; {SAVE_AGAIN}"
         )
 
 
@@ -131,15 +135,15 @@ def _contents(value: object) -> Iterator[str]:
             yield from _contents(one)
 
 
-def _added(token: object, file: Path) -> AddedToken:
+def _added(token: object, file: Path, rules: TokenizerRules) -> AddedToken:
     """A token of `added_tokens_decoder`, with the defaults of tokenizers for flags that are not there."""
     known: dict[str, Any] = token if isinstance(token, dict) else {"content": token}
-    with refusing(CheckpointError, f"{file} adds the token {shown(token)}", "use Qwen3's tokenizer files"):
+    with refusing(CheckpointError, f"{file} adds the token {shown(token)}", rules.remedy):
         return AddedToken(known["content"], **{flag: bool(known[flag]) for flag in FLAGS if flag in known})
 
 
-def _check_known(tokenizer: Tokenizer, token: object, number: object, file: Path) -> None:
-    with refusing(CheckpointError, f"{file} adds the token {shown(token)}", "use Qwen3's tokenizer files"):
+def _check_known(tokenizer: Tokenizer, token: object, number: object, file: Path, rules: TokenizerRules) -> None:
+    with refusing(CheckpointError, f"{file} adds the token {shown(token)}", rules.remedy):
         known = tokenizer.token_to_id(token) if isinstance(token, str) else None
     if str(known) != str(number):
         raise CheckpointError(

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
-from quoit.artifact import TOKENIZER, Architecture, Contract, RerankContract, Source, Task, hash_file, is_file
+from quoit.artifact import TOKENIZER, Contract, RerankContract, Source, Task, hash_file, is_file
 from quoit.errors import brief
-from quoit_export.checkpoint.configuration import read_architecture
 from quoit_export.checkpoint.contracts import (
     CheckpointFiles,
     read_contract,
@@ -31,7 +30,6 @@ from quoit_export.checkpoint.location import locate
 from quoit_export.checkpoint.missing_files import explain_missing_config
 from quoit_export.checkpoint.modules import read_modules
 from quoit_export.checkpoint.weights import (
-    EMBEDDINGS,
     LM_HEAD,
     SCORE,
     Stored,
@@ -41,8 +39,8 @@ from quoit_export.checkpoint.weights import (
     find_tensors,
 )
 from quoit_export.errors import CheckpointError
-
-LAYER_NORMS = ("input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm")
+from quoit_export.families import read_architecture
+from quoit_export.graph.architecture import Architecture
 
 
 @dataclass(frozen=True)
@@ -102,37 +100,6 @@ class Checkpoint:
         return self.folder / TOKENIZER
 
 
-def linear_shapes(numbers: Architecture) -> dict[str, tuple[int, int]]:
-    """The linear layers of one decoder layer and their weights' shapes [out, in]."""
-    hidden, inner = numbers.hidden_size, numbers.intermediate_size
-    heads = numbers.num_attention_heads * numbers.head_dim
-    kv_heads = numbers.num_key_value_heads * numbers.head_dim
-    return {
-        "self_attn.q_proj": (heads, hidden),
-        "self_attn.k_proj": (kv_heads, hidden),
-        "self_attn.v_proj": (kv_heads, hidden),
-        "self_attn.o_proj": (hidden, heads),
-        "mlp.gate_proj": (inner, hidden),
-        "mlp.up_proj": (inner, hidden),
-        "mlp.down_proj": (hidden, inner),
-    }
-
-
-def tensor_shapes(numbers: Architecture) -> dict[str, tuple[int, ...]]:
-    """Every tensor the graph needs, and its shape."""
-    shapes: dict[str, tuple[int, ...]] = {
-        EMBEDDINGS: (numbers.vocab_size, numbers.hidden_size),
-        "norm.weight": (numbers.hidden_size,),
-    }
-    for layer in range(numbers.num_hidden_layers):
-        for name, shape in linear_shapes(numbers).items():
-            shapes[f"layers.{layer}.{name}.weight"] = shape
-        for name in LAYER_NORMS:
-            width = numbers.head_dim if name.startswith("self_attn") else numbers.hidden_size
-            shapes[f"layers.{layer}.{name}.weight"] = (width,)
-    return shapes
-
-
 def open_checkpoint(name: str, *, revision: str | None = None, task: Task | None = None) -> Checkpoint:
     """Opens a local checkpoint folder, or fetches one from the Hugging Face hub.
 
@@ -143,7 +110,7 @@ def open_checkpoint(name: str, *, revision: str | None = None, task: Task | None
         task: what the checkpoint is for, where its files leave that open.
 
     Raises:
-        CheckpointError: it cannot be found, is incomplete, or is not a dense Qwen3 model.
+        CheckpointError: it cannot be found, is incomplete, or is of no family that quoit exports.
     """
     root, revision = locate(name, revision)
     modules = read_modules(root)
@@ -152,22 +119,22 @@ def open_checkpoint(name: str, *, revision: str | None = None, task: Task | None
     if not is_file(folder / "config.json"):
         raise CheckpointError(explain_missing_config(folder))
     config = read_json(folder / "config.json")
-    numbers = read_architecture(config, folder)
-    tensors, needed = find_tensors(folder), tensor_shapes(numbers)
+    architecture = read_architecture(config, folder)
+    tensors, needed = find_tensors(folder), architecture.tensors
     check_needed(needed, tensors, folder)
-    check_extra(needed, tensors, folder)
+    check_extra(needed, tensors, folder, architecture.title)
     files = read_files(modules, config, task)
     recognised, max_tokens = recognise_task(files, task), read_max_tokens(files)
-    score_tensor = _score_tensor(files, tensors) if recognised == "rerank" else None
-    check_needed(head_shapes(numbers, score_tensor), tensors, folder)
-    contract = read_contract(files, recognised, hidden_size=numbers.hidden_size, max_tokens=max_tokens)
+    score_tensor = _score_tensor(files, architecture, tensors) if recognised == "rerank" else None
+    check_needed(head_shapes(architecture, score_tensor), tensors, folder)
+    contract = read_contract(files, recognised, dimension=architecture.dimension, max_tokens=max_tokens)
     if isinstance(contract, RerankContract):
         warn_how_it_reranks(files, contract, task)
     return Checkpoint(
         folder=folder,
         source=Source(id=_source_id(name, root), revision=revision, weights_sha256=_hash_weights(tensors)),
         contract=contract,
-        architecture=numbers,
+        architecture=architecture,
         max_tokens=max_tokens,
         score_tensor=score_tensor,
         files=tensors,
@@ -185,7 +152,7 @@ def _hash_weights(tensors: dict[str, Stored]) -> str:
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def _score_tensor(files: CheckpointFiles, stored: Collection[str]) -> str:
+def _score_tensor(files: CheckpointFiles, architecture: Architecture, stored: Collection[str]) -> str:
     """What a reranker's score is made of.
 
     A head that is stored counts, as in transformers, even where config.json says that the head is the token table.
@@ -193,10 +160,12 @@ def _score_tensor(files: CheckpointFiles, stored: Collection[str]) -> str:
     """
     if files.classifies:
         return SCORE
-    return LM_HEAD if LM_HEAD in stored or not files.config.get("tie_word_embeddings", False) else EMBEDDINGS
+    untied = LM_HEAD in stored or not files.config.get("tie_word_embeddings", False)
+    return LM_HEAD if untied else architecture.token_table
 
 
-def head_shapes(numbers: Architecture, score_tensor: str | None) -> dict[str, tuple[int, ...]]:
+def head_shapes(architecture: Architecture, score_tensor: str | None) -> dict[str, tuple[int, ...]]:
     """The head that an export needs besides the decoder, and its shape; a classification head has one label."""
-    heads = {SCORE: (1, numbers.hidden_size), LM_HEAD: (numbers.vocab_size, numbers.hidden_size)}
+    hidden = architecture.dimension
+    heads = {SCORE: (1, hidden), LM_HEAD: (architecture.vocab_size, hidden)}
     return {name: shape for name, shape in heads.items() if name == score_tensor}

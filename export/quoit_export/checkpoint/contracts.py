@@ -26,6 +26,7 @@ from quoit_export.checkpoint.tokenizer_files import (
     read_tokenizer_settings,
 )
 from quoit_export.errors import CheckpointError
+from quoit_export.families import find_family
 
 MIN_MRL_DIM = 32
 """The smallest dimension of the Matryoshka range that the Qwen3-Embedding model cards give."""
@@ -72,12 +73,13 @@ def read_files(modules: Modules, config: dict[str, Any], asked: Task | None = No
         CheckpointError: a file is missing or damaged, or the tokenizer is not the model's.
     """
     folder = modules.transformer
-    settings = read_tokenizer_settings(folder)
+    rules = find_family(config, folder).tokenizer
+    settings = read_tokenizer_settings(folder, rules)
     embeds = "embedding" in (modules.task, asked)
     return CheckpointFiles(
         modules=modules,
         config=config,
-        tokenizer=read_tokenizer(folder, config["vocab_size"], settings),
+        tokenizer=read_tokenizer(folder, config["vocab_size"], settings, rules),
         settings=settings,
         template=None if embeds else read_template(folder, settings, modules.template_options),
     )
@@ -114,7 +116,7 @@ def recognise_task(files: CheckpointFiles, asked: Task | None) -> Task:
     )
 
 
-def read_contract(files: CheckpointFiles, task: Task, *, hidden_size: int, max_tokens: int) -> Contract:
+def read_contract(files: CheckpointFiles, task: Task, *, dimension: int, max_tokens: int) -> Contract:
     """What surrounds a text, by the checkpoint's tokenizer, prompts and template.
 
     Raises:
@@ -124,7 +126,7 @@ def read_contract(files: CheckpointFiles, task: Task, *, hidden_size: int, max_t
         contract: Contract = EmbeddingContract(
             prompts=files.modules.prompts,
             end_token_id=read_end_token_id(files.tokenizer, files.modules.transformer),
-            min_dim=min(MIN_MRL_DIM, hidden_size),
+            min_dim=min(MIN_MRL_DIM, dimension),
             default_prompt_name=files.modules.default_prompt_name,
         )
     else:

@@ -11,7 +11,8 @@ from typing import Any
 from quoit.artifact import Task, is_file
 from quoit.errors import brief, shown
 from quoit_export.checkpoint.json_files import read_json, read_json_list, read_optional_json
-from quoit_export.checkpoint.known_keys import (
+from quoit_export.errors import CheckpointError
+from quoit_export.known_keys import (
     EMBEDDING_PIPELINE,
     EMBEDDING_TRANSFORMER,
     LOGIT_SCORE,
@@ -22,7 +23,6 @@ from quoit_export.checkpoint.known_keys import (
     RERANK_TRANSFORMER,
     check_keys,
 )
-from quoit_export.errors import CheckpointError
 
 MODULES = "modules.json"
 PIPELINE = "config_sentence_transformers.json"

@@ -1,34 +1,25 @@
 """tokenizer.json and tokenizer_config.json: a tokenizer that reads texts as transformers does, and its limits.
 
-transformers 5 builds a `Qwen2Tokenizer` from the vocabulary and merges of tokenizer.json, with a normalizer and a
-pre-tokenizer of its own. So a tokenizer.json that splits texts otherwise is refused. This module does not know about
-prompts or templates.
+Some tokenizer classes of transformers 5 take only vocabulary and merges from tokenizer.json, and have a normalizer and
+a pre-tokenizer of their own; a family says which (`TokenizerRules`). A tokenizer.json that splits texts otherwise is
+refused. This module does not know about prompts or templates.
 """
 
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+from tokenizers import Tokenizer
 
 from quoit.artifact import TOKENIZER, is_file
 from quoit.errors import brief, shown
 from quoit.text.tokenizer import load_tokenizer, refusing
 from quoit_export.checkpoint.added_tokens import TOKENIZER_SETTINGS, check_added_tokens
 from quoit_export.checkpoint.json_files import read_json, read_optional_json
-from quoit_export.checkpoint.known_keys import TOKENIZER_CONFIG, check_keys
 from quoit_export.checkpoint.missing_files import explain_missing_tokenizer
 from quoit_export.errors import CheckpointError
+from quoit_export.known_keys import TOKENIZER_CONFIG, check_keys, only
+from quoit_export.tokenizer_rules import TokenizerRules
 
-REMEDY = "use Qwen3's tokenizer files"
-MODEL_OPTIONS = (
-    *("continuing_subword_prefix", "end_of_word_suffix", "unk_token", "fuse_unk", "byte_fallback", "ignore_merges"),
-)
-"""Options of a byte-pair encoding that Qwen2Tokenizer leaves at their defaults, from tokenization_qwen2.py."""
-
-QWEN_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-"""How Qwen2Tokenizer splits a text, from transformers' tokenization_qwen2.py."""
 PROBES = (
     "It's 2024; they'LL pay 1,234.50 € for 12 items.",
     "  two  spaces\tand a tab\r\n\r\nnew line \n",
@@ -40,13 +31,14 @@ PROBES = (
 """Texts that other normalizers and pre-tokenizers read otherwise."""
 
 
-def read_tokenizer(folder: Path, vocab_size: int, settings: dict[str, Any]) -> Tokenizer:
+def read_tokenizer(folder: Path, vocab_size: int, settings: dict[str, Any], rules: TokenizerRules) -> Tokenizer:
     """The tokenizer, after a check that the model has an embedding for each of its ids and transformers reads it alike.
 
     Args:
         folder: the folder of tokenizer.json.
         vocab_size: the model's number of embeddings.
         settings: tokenizer_config.json.
+        rules: how transformers reads the family's tokenizers.
 
     Raises:
         CheckpointError: it is missing, damaged, of another model, or read otherwise by transformers.
@@ -54,8 +46,8 @@ def read_tokenizer(folder: Path, vocab_size: int, settings: dict[str, Any]) -> T
     file = folder / TOKENIZER
     if not is_file(file):
         raise CheckpointError(explain_missing_tokenizer(folder))
-    rebuilt = str(settings.get("tokenizer_class") or "Qwen2Tokenizer").startswith("Qwen2Tokenizer")
-    _check_model(settings, folder, rebuilt=rebuilt)
+    rebuilt = (settings.get("tokenizer_class") or rules.default_class) in rules.rebuilding
+    _check_model(settings, folder, rules, rebuilt=rebuilt)
     with refusing(CheckpointError, f"{file} is no readable tokenizer", "fetch it again"):
         tokenizer = load_tokenizer(file)
     largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
@@ -64,17 +56,18 @@ def read_tokenizer(folder: Path, vocab_size: int, settings: dict[str, Any]) -> T
             f"{file} has token ids up to {largest}, but the model has {vocab_size} embeddings; they belong to "
             "different models, fetch both again from one checkpoint"
         )
-    check_added_tokens(tokenizer, settings, folder, rebuilt=rebuilt)
+    check_added_tokens(tokenizer, settings, folder, rules, rebuilt=rebuilt)
     _check_side(settings, folder)
     if rebuilt:
-        _check_split(tokenizer, file)
+        _check_split(tokenizer, file, rules)
     return tokenizer
 
 
-def read_tokenizer_settings(folder: Path) -> dict[str, Any]:
+def read_tokenizer_settings(folder: Path, rules: TokenizerRules) -> dict[str, Any]:
     """tokenizer_config.json; empty where there is none."""
     found = read_optional_json(folder / TOKENIZER_SETTINGS)
-    check_keys(found, TOKENIZER_CONFIG, folder / TOKENIZER_SETTINGS, REMEDY)
+    known = {**TOKENIZER_CONFIG, "tokenizer_class": only(None, *rules.classes)}
+    check_keys(found, known, folder / TOKENIZER_SETTINGS, rules.remedy)
     return found
 
 
@@ -121,15 +114,15 @@ def read_answer_id(tokenizer: Tokenizer, folder: Path, word: str) -> int:
     return int(ids[0])
 
 
-def _check_model(settings: dict[str, Any], folder: Path, *, rebuilt: bool) -> None:
-    """The byte-pair encoding has no option that transformers' Qwen2Tokenizer would not have, and no chance in it."""
+def _check_model(settings: dict[str, Any], folder: Path, rules: TokenizerRules, *, rebuilt: bool) -> None:
+    """The tokenizer's model has no option that its class in transformers would not have, and no chance in it."""
     found = read_json(folder / TOKENIZER).get("model")
     model = found if isinstance(found, dict) else {}
     for key, value in model.items():
-        if (key == "dropout" or (rebuilt and key in MODEL_OPTIONS)) and value:
+        if (key == "dropout" or (rebuilt and key in rules.default_options)) and value:
             raise CheckpointError(
                 f"{folder / TOKENIZER} sets {key} of its model to {shown(value)}, which transformers' "
-                f"{settings.get('tokenizer_class') or 'Qwen2Tokenizer'} does not have; {REMEDY}"
+                f"{settings.get('tokenizer_class') or rules.default_class} does not have; {rules.remedy}"
             )
 
 
@@ -144,22 +137,18 @@ def _check_side(settings: dict[str, Any], folder: Path) -> None:
         )
 
 
-def _check_split(tokenizer: Tokenizer, file: Path) -> None:
-    """Normalizer and pre-tokenizer read texts as those of Qwen2Tokenizer do."""
+def _check_split(tokenizer: Tokenizer, file: Path, rules: TokenizerRules) -> None:
+    """Normalizer and pre-tokenizer read texts as those of the class in transformers do."""
     with refusing(CheckpointError, f"{file} cannot encode a text", "fetch it again"):
         found = [tokenizer.encode(text).ids for text in PROBES]
         own = tokenizer.normalizer, tokenizer.pre_tokenizer
-        split = pre_tokenizers.Split(Regex(QWEN_SPLIT), "isolated")
-        tokenizer.normalizer = normalizers.NFC()
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-        )
+        rules.rebuild(tokenizer)
         wanted = [tokenizer.encode(text).ids for text in PROBES]
         tokenizer.normalizer, tokenizer.pre_tokenizer = own
     for text, one, other in zip(PROBES, found, wanted, strict=True):
         if one != other:
             raise CheckpointError(
-                f"{file} splits {brief(repr(text), 60)} otherwise than transformers' Qwen2Tokenizer, which reads it; "
-                f"use Qwen3's tokenizer.json, or set tokenizer_class in {TOKENIZER_SETTINGS} to TokenizersBackend if "
-                "this one is right"
+                f"{file} splits {brief(repr(text), 60)} otherwise than transformers' {rules.default_class}, which "
+                f"reads it; use {rules.owner}'s tokenizer.json, or set tokenizer_class in {TOKENIZER_SETTINGS} to "
+                "TokenizersBackend if this one is right"
             )

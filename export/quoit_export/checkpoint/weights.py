@@ -135,7 +135,7 @@ def check_needed(needed: Mapping[str, tuple[int, ...]], found: Mapping[str, Stor
             )
 
 
-def check_extra(needed: Collection[str], found: Iterable[str], folder: Path) -> None:
+def check_extra(needed: Collection[str], found: Iterable[str], folder: Path, title: str) -> None:
     """No tensor is left over but heads, which the task may not need.
 
     Raises:
@@ -144,7 +144,7 @@ def check_extra(needed: Collection[str], found: Iterable[str], folder: Path) -> 
     extra = [name for name in found if name not in needed and name not in (LM_HEAD, SCORE)]
     if extra:
         raise CheckpointError(
-            f"{folder} holds {len(extra)} tensors that a dense Qwen3 model does not have: {_some(extra)}; "
+            f"{folder} holds {len(extra)} tensors that a {title} model does not have: {_some(extra)}; "
             "merge adapters into the weights, or use the original checkpoint"
         )
 

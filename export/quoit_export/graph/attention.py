@@ -3,7 +3,7 @@
 This module does not know what is attended to, nor how its linear layers are stored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
@@ -12,14 +12,13 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from quoit.artifact import Architecture
+from quoit_export.graph.architecture import AttentionConfig
 from quoit_export.graph.targets import GraphInputs, PrefixInputs, Target
 from quoit_export.precisions.encoding import MICROSOFT, Author, ReadTensor
 
-QKV = "qkv_proj"
-"""What the packed product is called, beside `q_proj` and the others of a checkpoint."""
-PARTS = ("q_proj", "k_proj", "v_proj")
 SINGLE = ir.DataType.FLOAT
+STREAMS = ("query", "key", "value")
+"""What the node reads, side by side in its first input, or in an input each."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Attention:
 
     Attributes:
         author: of the graph.
-        numbers: the decoder's.
+        config: the numbers of attention.
         dtype: of q, k and v.
         stored_dtype: of the RoPE tables as they are stored.
         inputs: the graph's.
@@ -38,7 +37,7 @@ class Attention:
     """
 
     author: Author
-    numbers: Architecture
+    config: AttentionConfig
     dtype: ir.DataType
     stored_dtype: ir.DataType
     inputs: GraphInputs
@@ -48,9 +47,9 @@ class Attention:
 
     def split(self, packed: ir.Value) -> list[ir.Value]:
         """[..., q, k and v side by side] -> q, k, v."""
-        numbers = self.numbers
-        sizes = [numbers.num_attention_heads, numbers.num_key_value_heads, numbers.num_key_value_heads]
-        lengths = self.author.constant("qkv_sizes", np.array(sizes, np.int64) * numbers.head_dim)
+        config = self.config
+        sizes = [config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads]
+        lengths = self.author.constant("qkv_sizes", np.array(sizes, np.int64) * config.head_dim)
         return self.author.ops("Split", len(sizes), packed, lengths, axis=-1)
 
     def attend(self, layer: int, stream: list[ir.Value], norms: list[ir.Value]) -> ir.Value:
@@ -95,7 +94,7 @@ class Attention:
         context, *presents = self.author.ops("If", 1 + len(pair), prefix.is_given, **branches)
         for name, present in zip(("key", "value"), presents, strict=True):
             present.name, present.dtype = f"present.{layer}.{name}", SINGLE
-            present.shape = ir.Shape(["K", self.numbers.num_key_value_heads * self.numbers.head_dim])
+            present.shape = ir.Shape(["K", self.config.num_key_value_heads * self.config.head_dim])
             self.presents.append(present)
         return context
 
@@ -117,7 +116,7 @@ class Attention:
         tiled = self.inputs.get("tiled_attention")
         if tiled is not None:
             return self._choose(author, rectangle, tiled)
-        beside = [None] * (len(PARTS) - len(rectangle))
+        beside = [None] * (len(STREAMS) - len(rectangle))
         return self._node(author, [*rectangle, *beside], self.dtype, 3, norms)
 
     def _choose(self, author: Author, rectangle: Sequence[ir.Value], tiled: ir.Value) -> ir.Value:
@@ -152,7 +151,7 @@ class Attention:
         if norms:
             # Behind the RoPE tables: positions, bias, sink, and the scales of a quantized cache.
             rest = [*[None] * 5, *norms]
-            normed = {"qk_norm_epsilon": self.numbers.rms_norm_eps}
+            normed = {"qk_norm_epsilon": self.config.rms_norm_eps}
         return author.ops(
             "GroupQueryAttention",
             outputs,
@@ -164,8 +163,8 @@ class Attention:
             *self.rope(dtype),
             *rest,
             domain=MICROSOFT,
-            num_heads=self.numbers.num_attention_heads,
-            kv_num_heads=self.numbers.num_key_value_heads,
+            num_heads=self.config.num_attention_heads,
+            kv_num_heads=self.config.num_key_value_heads,
             do_rotary=1,
             **normed,
         )[0]
@@ -191,7 +190,7 @@ class Attention:
         author, stored = self.author, self.stored_dtype
         cos, sin = (
             author.constant(f"rope_{name}_{stored.name.lower()}", table.astype(stored.numpy()))
-            for name, table in zip(("cos", "sin"), rope_tables(self.numbers, self.max_tokens), strict=True)
+            for name, table in zip(("cos", "sin"), rope_tables(self.config, self.max_tokens), strict=True)
         )
         return author.as_type(cos, stored, self.dtype), author.as_type(sin, stored, self.dtype)
 
@@ -215,25 +214,29 @@ def branch(name: str, author: Author, *outputs: ir.Value) -> ir.Graph:
     return ir.Graph([], outputs, nodes=author.tape.nodes, name=name)
 
 
-def packing(read: ReadTensor) -> ReadTensor:
-    """Tensors by name, among them `self_attn.qkv_proj.weight`: q's, k's and v's rows, one below the other."""
+def packing(read: ReadTensor, packed: Mapping[str, Sequence[str]]) -> ReadTensor:
+    """Tensors by name, among them those of packed linear layers: their parts' rows, one below the other.
 
-    def packed(name: str) -> NDArray[Any]:
-        if f".{QKV}." not in name:
-            return read(name)
-        return np.concatenate([read(name.replace(QKV, part)) for part in PARTS])
+    Args:
+        read: gives a tensor by its name in the checkpoint.
+        packed: by the name of a packed linear layer, those that it is made of.
+    """
 
-    return packed
+    def with_packed(name: str) -> NDArray[Any]:
+        parts = packed.get(name.removesuffix(".weight"))
+        return read(name) if parts is None else np.concatenate([read(f"{part}.weight") for part in parts])
+
+    return with_packed
 
 
 @cache
-def rope_tables(numbers: Architecture, max_tokens: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def rope_tables(config: AttentionConfig, max_tokens: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Cos and sin of position x frequency, [max_tokens, head_dim / 2] float32.
 
     Frequencies theta^(-2i/head_dim) and angles are rounded to float32 as transformers' `Qwen3RotaryEmbedding`
     does: at position 2000 the rounding of the angle is visible, and the reference's is the one to match.
     """
-    exponents = np.arange(0, numbers.head_dim, 2, dtype=np.float32) / np.float32(numbers.head_dim)
-    frequencies = (1.0 / (numbers.rope_theta ** exponents.astype(np.float64)).astype(np.float32)).astype(np.float32)
+    exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
+    frequencies = (1.0 / (config.rope_theta ** exponents.astype(np.float64)).astype(np.float32)).astype(np.float32)
     angles = np.arange(max_tokens, dtype=np.float32)[:, None] * frequencies[None, :]
     return np.cos(angles), np.sin(angles)

@@ -30,9 +30,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from quoit.artifact import Architecture
 from quoit.engine.layouts import find_layout
 from quoit.ort.graph_inputs import Dtype, GraphInput
+from quoit_export.graph.architecture import AttentionConfig
 
 HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 RESIDUAL = "residual."
@@ -128,18 +128,18 @@ class PrefixInputs:
         return [self.kept_row, *(value for pair in self.past for value in pair)]
 
 
-def declare_inputs(target: Target, numbers: Architecture) -> GraphInputs:
+def declare_inputs(target: Target, config: AttentionConfig) -> GraphInputs:
     """The inputs of a target's graph, as its layout declares them."""
     contract = find_layout(target.layout).contract
     return GraphInputs(
         required={one.name: declare(one) for one in contract.required},
-        prefix=declare_prefix(contract.prefix, numbers) if target.keeps else None,
+        prefix=declare_prefix(contract.prefix, config) if target.keeps else None,
     )
 
 
-def declare_prefix(inputs: Sequence[GraphInput], numbers: Architecture) -> PrefixInputs:
+def declare_prefix(inputs: Sequence[GraphInput], config: AttentionConfig) -> PrefixInputs:
     """The inputs of a cached prefix, with an empty initializer of their own name as their default."""
-    sizes = {"kv_width": numbers.num_key_value_heads * numbers.head_dim}
+    sizes = {"kv_width": config.num_key_value_heads * config.head_dim}
 
     def empty(one: GraphInput, layer: int | None = None) -> ir.Value:
         shape = tuple(sizes.get(str(axis), axis) for axis in one.shape)
@@ -150,7 +150,7 @@ def declare_prefix(inputs: Sequence[GraphInput], numbers: Architecture) -> Prefi
 
     (kept_row,) = (one for one in inputs if LAYER not in one.name)
     past = [one for one in inputs if LAYER in one.name]
-    layers = range(numbers.num_hidden_layers)
+    layers = range(config.num_hidden_layers)
     return PrefixInputs(empty(kept_row), [[empty(one, layer) for one in past] for layer in layers])
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from quoit.artifact import Architecture, Artifact, Calibration, EmbeddingContract
+from quoit.artifact import Artifact, Calibration, EmbeddingContract
 from quoit.engine.layouts.packed import make_inputs
 from quoit.engine.limits import row_limits
 from quoit.engine.planner import Batch, plan_batches
@@ -24,9 +24,10 @@ from quoit.ort.session import Answers
 from quoit.text.prompts import document_prompt, query_prompt, render_pairs
 from quoit.text.tokenizer import Ids, TextTokenizer
 from quoit_export.errors import ExportError
+from quoit_export.graph.architecture import Architecture
 from quoit_export.graph.targets import RESIDUAL
 from quoit_export.precisions.encoding import ReadTensor
-from quoit_export.quantize.folding import READERS, Channels, Values, split_name
+from quoit_export.quantize.folding import Channels, Values
 from quoit_export.verify.layerwise import run
 
 BUILT_IN = "built-in"
@@ -58,7 +59,7 @@ class CalibrationTexts:
 
 @dataclass(frozen=True)
 class Activations:
-    """What every input of the decoder was; inputs are named as in `folding`.
+    """What every input of the linear layers was; inputs are named as in `graph.architecture`.
 
     Attributes:
         largest: each channel's largest magnitude on all tokens, [in].
@@ -79,13 +80,13 @@ class Observed:
 
     Attributes:
         read: a tensor by its name in the checkpoint.
-        numbers: the decoder's.
+        architecture: the decoder's.
         activations: what its linear layers read and give.
         calibration: on which texts.
     """
 
     read: ReadTensor
-    numbers: Architecture
+    architecture: Architecture
     activations: Activations
     calibration: Calibration
 
@@ -126,11 +127,14 @@ def calibration_rows(artifact: Artifact, texts: CalibrationTexts) -> list[Ids]:
     return tokenizer.encode(rendered).ids
 
 
-def observe(model: ir.Model, rows: Sequence[Ids], others: Sequence[Batch] = ()) -> tuple[Activations, list[Answers]]:
+def observe(
+    model: ir.Model, architecture: Architecture, rows: Sequence[Ids], others: Sequence[Batch] = ()
+) -> tuple[Activations, list[Answers]]:
     """Runs rows of token ids through a float32 graph, and batches of others whose answers are wanted.
 
     Args:
         model: the graph; it is given more outputs.
+        architecture: says which linear layers read one input.
         rows: token ids of texts.
         others: batches of other texts, so that one pass serves both.
 
@@ -139,7 +143,7 @@ def observe(model: ir.Model, rows: Sequence[Ids], others: Sequence[Batch] = ()) 
     """
     answer = str(model.graph.outputs[0].name)
     peaks = list(_probe_outputs(model.graph))
-    inputs = dict(_probe(model))
+    inputs = dict(_probe(model.graph, architecture))
     batches = list(plan_batches(rows, row_limits(rows)))
     observers = [_Observer(batch, max(2, SAMPLED_ROWS // len(rows))) for batch in batches]
     nothing = {SAMPLED: np.empty(0, np.int64)}
@@ -245,26 +249,22 @@ def _give_out(graph: ir.Graph, node: ir.Node, name: str) -> None:
     graph.outputs.append(result)
 
 
-def _probe(model: ir.Model) -> Iterator[tuple[str, bool]]:
+def _probe(graph: ir.Graph, architecture: Architecture) -> Iterator[tuple[str, bool]]:
     """Makes a graph give out `largest.<input>` and `rows.<input>`.
 
     Yields:
         The inputs' names, and whether they lie behind the last attention.
     """
-    graph = model.graph
     axis = ir.Value(name="token_axis", const_value=ir.tensor(np.array([0], np.int64), name="token_axis"))
     graph.register_initializer(axis)
     picked = ir.val(SAMPLED, ir.DataType.INT64, ["K"])
     graph.inputs.append(picked)
     weights = {node: str(node.inputs[1].name) for node in graph if node.op_type == "MatMul" and node.inputs[1]}
-    last = max(int(split_name(name)[0].removeprefix("layers.") or 0) for name in weights.values())
     for node, weight in weights.items():
-        name = weight.removesuffix(".weight")
-        layer, part = split_name(name)
-        if part not in READERS:
+        source = architecture.input.get(weight.removesuffix(".weight"))
+        if source is None:
             continue
-        values = node.inputs[0]
-        ends = layer == f"layers.{last}" and part != "self_attn.q_proj"
+        name, values, ends = source.name, node.inputs[0], source.of_answers
         largest = _largest(values, axis)
         some = ir.node("Identity", [values]) if ends else ir.node("Gather", [values, picked])
         graph.insert_before(node, [*largest, some])

@@ -10,8 +10,8 @@ All are exact in exact arithmetic: a norm's weight stands beside the columns tha
 is that of x, attention averages v, and SwiGLU is linear in up. Smoothing is SmoothQuant's (Xiao et al. 2023), rotation
 QuaRot's (Ashkboos et al. 2024). Tensors are rewritten one at a time as they are read.
 
-An *input* is what one or more linear layers of a decoder layer read. It is called by the first of them, as in
-`layers.3.mlp.gate_proj`. This module does not know which fold is good for which model, nor how int8 rounds.
+The architecture says which linear layers read an input, what gives it, and which write to the stream (`LinearInput`).
+This module does not know which fold is good for which model, nor how int8 rounds.
 """
 
 from dataclasses import dataclass, field
@@ -21,30 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quoit.artifact import Architecture
+from quoit_export.graph.architecture import Architecture
 from quoit_export.precisions.chunks import row_chunks
 from quoit_export.precisions.encoding import ReadTensor
 
 Values = NDArray[np.float32]
 Channels = NDArray[np.float64]
-
-READERS: dict[str, tuple[str, ...]] = {
-    "self_attn.q_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    "self_attn.o_proj": ("self_attn.o_proj",),
-    "mlp.gate_proj": ("mlp.gate_proj", "mlp.up_proj"),
-    "mlp.down_proj": ("mlp.down_proj",),
-}
-"""The inputs of a decoder layer, and the linear layers that read each."""
-
-NORMS = {"self_attn.q_proj": "input_layernorm", "mlp.gate_proj": "post_attention_layernorm"}
-"""The norms behind which inputs lie; the others lie behind linear layers, as PRODUCERS says."""
-PRODUCERS = {"self_attn.o_proj": "self_attn.v_proj", "mlp.down_proj": "mlp.up_proj"}
-
-FED_BY = {linear: read for read, linears in READERS.items() for linear in linears}
-NORMED = {norm: read for read, norm in NORMS.items()}
-PRODUCED = {producer: read for read, producer in PRODUCERS.items()}
-STREAM_WRITERS = ("self_attn.o_proj", "mlp.down_proj")
-
 
 WIDEST = 128
 """Order of the largest Hadamard factor. A last factor of 2 would be multiplied in pairs, which is slow."""
@@ -175,9 +157,10 @@ def smoothing_scales(activations: Channels, weights: Channels, alpha: float) -> 
     return scales
 
 
-def share_among_heads(channels: Channels, numbers: Architecture) -> Channels:
-    """Values of o_proj's channels, those of query heads that read the same value head made their largest."""
-    groups = channels.reshape(numbers.num_key_value_heads, -1, numbers.head_dim)
+def share_among_heads(channels: Channels, architecture: Architecture) -> Channels:
+    """Values of the channels of attention's output, those of heads that read the same value head made their largest."""
+    attention = architecture.attention
+    groups = channels.reshape(attention.num_key_value_heads, -1, attention.head_dim)
     return np.broadcast_to(groups.max(axis=1, keepdims=True), groups.shape).reshape(channels.shape)
 
 
@@ -186,85 +169,90 @@ class Folding:
     """Folds to be made together, and where they go.
 
     Attributes:
-        numbers: the decoder's.
-        scales: by input, such as `layers.3.mlp.gate_proj`, what each of its channels is divided by. Behind a norm they
-            are channels of the rotated stream, where it is rotated.
+        architecture: the model's.
+        scales: by the name of an input, what each of its channels is divided by. Behind a norm they are channels of the
+            rotated stream, where it is rotated.
         stream: the residual stream's rotation.
-        heads: each head's, made behind the division.
+        heads: each head's rotation, made behind the division.
     """
 
-    numbers: Architecture
+    architecture: Architecture
     scales: dict[str, Channels] = field(default_factory=dict)
     stream: Rotation | None = None
     heads: Rotation | None = None
 
     def reader(self, read: ReadTensor) -> ReadTensor:
         """Tensors by name, folded."""
+        architecture = self.architecture
 
         def folded(name: str) -> NDArray[Any]:
-            layer, part = split_name(name.removesuffix(".weight"))
-            if part in FED_BY:
-                return self._write(layer, part, self.columns(read, f"{layer}.{part}"))
-            if self.stream is not None and name == "embed_tokens.weight":
+            part = name.removesuffix(".weight")
+            if part in architecture.read_by:
+                return self._write(part, self.columns(read, part))
+            if self.stream is not None and name == architecture.token_table:
                 return self.stream.apply(read(name))
-            if part in NORMED or part == "norm":
-                return self._norm(read(name), self.scales.get(f"{layer}.{NORMED.get(part)}"))
+            given = architecture.given_by.get(part)
+            if given is not None or part == architecture.final_norm:
+                return self._norm(read(name), None if given is None else self.scales.get(given.name))
             return read(name)
 
         return folded
 
     def columns(self, read: ReadTensor, linear: str) -> Values:
         """A linear layer's weight [out, in] with what it reads folded in, and not yet what it writes."""
-        layer, part = split_name(linear)
-        source = FED_BY[part]
+        source = self.architecture.read_by[linear]
         weight: Values = read(f"{linear}.weight").astype(np.float32)
-        if self.stream is not None and source in NORMS:
-            weight = self.stream.apply(weight * read(f"{layer}.{NORMS[source]}.weight").astype(np.float32))
-        scales = self.scales.get(f"{layer}.{source}")
+        if self.stream is not None and source.norm is not None:
+            weight = self.stream.apply(weight * read(f"{source.norm}.weight").astype(np.float32))
+        scales = self.scales.get(source.name)
         if scales is not None:
             weight = weight * scales.astype(np.float32)
-        if self.heads is not None and part == "self_attn.o_proj":
+        if self.heads is not None and source.heads:
             weight = self.heads.apply(weight.reshape(-1, self.heads.size)).reshape(weight.shape)
         return weight
 
     def activations(self, read: ReadTensor, name: str, rows: Values) -> Values:
         """An input's rows [n, in] of the unfolded graph, as they are in the folded one."""
-        layer, part = split_name(name)
-        if self.stream is not None and part in NORMS:
-            norm = read(f"{layer}.{NORMS[part]}.weight").astype(np.float32)
+        source = self.architecture.input[name]
+        if self.stream is not None and source.norm is not None:
+            norm = read(f"{source.norm}.weight").astype(np.float32)
             rows = self.stream.apply(np.divide(rows, norm, out=np.zeros_like(rows), where=norm != 0))
         scales = self.scales.get(name)
         if scales is not None:
             rows = divide(rows, scales)
-        if self.heads is not None and part == "self_attn.o_proj":
+        if self.heads is not None and source.heads:
             rows = self.heads.apply(rows.reshape(-1, self.heads.size)).reshape(rows.shape)
         return rows
 
     def output(self, read: ReadTensor) -> Values:
-        """What turns a state of the rotated graph [hidden] back, [hidden, hidden].
+        """Inverse of the residual rotation, [hidden, hidden], applied to a state of the rotated graph [hidden].
 
         The final norm's weight stands behind the rotation that is undone, so the rotated graph's own is one.
         """
         if self.stream is None:
-            return np.eye(self.numbers.hidden_size, dtype=np.float32)
-        return np.ascontiguousarray(self.stream.matrix.T * read("norm.weight").astype(np.float32))
+            return np.eye(self.architecture.dimension, dtype=np.float32)
+        return np.ascontiguousarray(self.stream.matrix.T * self._final_norm(read))
 
     def score(self, read: ReadTensor, vector: Values) -> Values:
         """The vector [hidden] whose product with a state of the folded graph is what `vector`'s was."""
-        if self.stream is None:
-            return vector
-        return self.stream.apply(vector * read("norm.weight").astype(np.float32))
+        return vector if self.stream is None else self.stream.apply(vector * self._final_norm(read))
 
-    def _write(self, layer: str, part: str, weight: Values) -> Values:
+    def _final_norm(self, read: ReadTensor) -> Values:
+        weight: Values = read(f"{self.architecture.final_norm}.weight").astype(np.float32)
+        return weight
+
+    def _write(self, linear: str, weight: Values) -> Values:
         """A weight whose rows are what the folded graph expects."""
-        scales = self.scales.get(f"{layer}.{PRODUCED.get(part)}")
+        given, attention = self.architecture.given_by.get(linear), self.architecture.attention
+        scales = None if given is None else self.scales.get(given.name)
+        gives_heads = given is not None and given.heads
         if scales is not None:
-            if part == "self_attn.v_proj":
-                scales = scales.reshape(self.numbers.num_key_value_heads, -1, self.numbers.head_dim)[:, 0].ravel()
+            if gives_heads:
+                scales = scales.reshape(attention.num_key_value_heads, -1, attention.head_dim)[:, 0].ravel()
             weight = divide(weight, scales[:, None])
-        if self.heads is not None and part == "self_attn.v_proj":
+        if self.heads is not None and gives_heads:
             weight = self.heads.apply(weight.T.reshape(-1, self.heads.size)).reshape(weight.T.shape).T
-        if self.stream is not None and part in STREAM_WRITERS:
+        if self.stream is not None and linear in self.architecture.stream_writers:
             weight = self.stream.apply(weight.T).T
         return weight
 
@@ -277,16 +265,3 @@ def divide(values: Values, scales: Channels) -> Values:
     """A quotient in float32."""
     found: Values = np.divide(values, scales.astype(np.float32), dtype=np.float32)
     return found
-
-
-def split_name(name: str) -> tuple[str, str]:
-    """`layers.3.mlp.up_proj` -> (`layers.3`, `mlp.up_proj`); a name of no layer has an empty one."""
-    if not name.startswith("layers."):
-        return "", name
-    prefix, number, part = name.split(".", 2)
-    return f"{prefix}.{number}", part
-
-
-def input_names(numbers: Architecture) -> list[str]:
-    """Every input of the decoder, layer by layer."""
-    return [f"layers.{layer}.{part}" for layer in range(numbers.num_hidden_layers) for part in READERS]

@@ -10,11 +10,12 @@ from functools import partial, reduce
 
 import numpy as np
 
+from quoit_export.graph.architecture import LinearInput
 from quoit_export.precisions.blocks import BLOCK, CANDIDATES, restore_blocks
 from quoit_export.precisions.encoding import ReadTensor
 from quoit_export.precisions.int8 import INT8_MAX, SMALLEST_ROW_MAXIMUM, quantize_outputs
 from quoit_export.quantize.calibration import Activations
-from quoit_export.quantize.folding import NORMS, READERS, Folding, Values, split_name
+from quoit_export.quantize.folding import Folding, Values
 
 TABLE_ROWS = 512
 """Tokens whose embeddings' rounding is looked at."""
@@ -90,7 +91,7 @@ def input_errors(
     rounded = [arithmetic.rows(rows) for arithmetic in arithmetics]
     folded = folding.reader(read)
     errors = []
-    for linear in linears_of(name):
+    for linear in folding.architecture.input[name].linears:
         weight = folded(f"{linear}.weight")
         exact = (rows @ weight.T).astype(np.float64)
         power = np.maximum(np.sum(exact**2, axis=1), TINY)
@@ -106,7 +107,8 @@ def table_error(folding: Folding, read: ReadTensor, inputs: Iterable[str], store
     A channel that towers over the others and that norms hold back is harmless as it is, and drowns them where a
     rotation spreads it.
     """
-    table = read("embed_tokens.weight")
+    architecture = folding.architecture
+    table = read(architecture.token_table)
     exact = table[np.linspace(0, len(table) - 1, TABLE_ROWS).astype(int)].astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         stored = exact if folding.stream is None else folding.stream.apply(exact)
@@ -115,27 +117,21 @@ def table_error(folding: Folding, read: ReadTensor, inputs: Iterable[str], store
     if not np.isfinite(lost).all():
         return np.inf
     errors = []
-    for seen in (read("norm.weight").astype(np.float32), *_sensitivities(read, inputs)):
+    norm = read(f"{architecture.final_norm}.weight").astype(np.float32)
+    for seen in (norm, *_sensitivities(read, [architecture.input[name] for name in inputs])):
         power = np.maximum(np.sum((exact * seen) ** 2, axis=1), TINY)
         errors.append(float(np.mean(np.sum((lost * seen) ** 2, axis=1) / power)))
     return max(errors)
 
 
-def _sensitivities(read: ReadTensor, inputs: Iterable[str]) -> Iterator[Values]:
+def _sensitivities(read: ReadTensor, inputs: Iterable[LinearInput]) -> Iterator[Values]:
     """How much the readers of each input behind a norm see of each channel: its norm's weight times their columns."""
-    for name in inputs:
-        layer, part = split_name(name)
-        if part in NORMS:
-            yield read(f"{layer}.{NORMS[part]}.weight").astype(np.float32) * largest_columns(read, name)
+    for one in inputs:
+        if one.norm is not None:
+            yield read(f"{one.norm}.weight").astype(np.float32) * largest_columns(read, one)
 
 
-def largest_columns(read: ReadTensor, name: str) -> Values:
+def largest_columns(read: ReadTensor, source: LinearInput) -> Values:
     """The largest magnitude of each column of an input's readers."""
-    columns = (np.abs(read(f"{linear}.weight").astype(np.float32)).max(axis=0) for linear in linears_of(name))
+    columns = (np.abs(read(f"{linear}.weight").astype(np.float32)).max(axis=0) for linear in source.linears)
     return reduce(np.maximum, columns)
-
-
-def linears_of(name: str) -> list[str]:
-    """The linear layers that read an input."""
-    layer, part = split_name(name)
-    return [f"{layer}.{linear}" for linear in READERS[part]]

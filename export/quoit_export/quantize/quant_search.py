@@ -16,22 +16,18 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
-from quoit.artifact import Architecture, Quantization
-from quoit_export.checkpoint.checkpoint import linear_shapes
+from quoit.artifact import Quantization
+from quoit_export.graph.architecture import Architecture, LinearInput
 from quoit_export.precisions.encoding import ReadTensor
 from quoit_export.precisions.int4 import Int4Encoding
 from quoit_export.precisions.int8 import INT8_MAX, Int8Encoding
 from quoit_export.quantize.calibration import Activations, Observed
 from quoit_export.quantize.folding import (
-    NORMS,
-    PRODUCERS,
     Channels,
     Folding,
-    input_names,
     make_rotation,
     share_among_heads,
     smoothing_scales,
-    split_name,
 )
 from quoit_export.quantize.quant_error import (
     INT4,
@@ -44,7 +40,6 @@ from quoit_export.quantize.quant_error import (
     input_error,
     input_errors,
     largest_columns,
-    linears_of,
     table_error,
 )
 
@@ -131,13 +126,13 @@ def choose(observed: Observed, methods: Iterable[Method] = METHODS, bits: Bits =
         methods: the methods to choose from.
         bits: of the weights.
     """
-    read, numbers, activations = observed.read, observed.numbers, observed.activations
-    compared = _compared(numbers)
+    read, architecture, activations = observed.read, observed.architecture, observed.activations
+    compared = _compared(architecture)
     errors: dict[str, float] = {}
     ranks: dict[Method, tuple[int, float]] = {}
     tables: dict[bool, float] = {}
     for method in tqdm(list(methods), desc="choosing", unit=" methods", disable=None):
-        folding = fold(read, numbers, activations, method, compared)
+        folding = fold(read, architecture, activations, method, compared)
         if method.rotated not in tables:
             tables[method.rotated] = table_error(folding, read, compared, as_float16)
         linears = [input_error(folding, read, name, activations, COMPARED_AS[bits]) for name in compared]
@@ -191,14 +186,13 @@ class Examined:
             spared: at least this share of the inputs, those whose rounding errs most, have their linear layers stored
                 in more than `bits`.
         """
-        settled = self._settle(spared)
-        method = self.method
+        settled, method, inputs = self._settle(spared), self.method, self.observed.architecture.input
         record = Quantization(
             method=method.name,
             alpha=method.alpha,
             seed=SEED if method.rotated or method.heads else None,
-            floats=tuple(linear for name in settled.floats for linear in linears_of(name)),
-            eights=tuple(linear for name in settled.eights for linear in linears_of(name)),
+            floats=tuple(linear for name in settled.floats for linear in inputs[name].linears),
+            eights=tuple(linear for name in settled.eights for linear in inputs[name].linears),
             steps=settled.steps,
             int8_table=self.int8_table,
             calibration=self.observed.calibration,
@@ -226,21 +220,21 @@ class Examined:
 
 def examine(observed: Observed, method: Method, errors: dict[str, float], bits: Bits = INT8_BITS) -> Examined:
     """Looks at every input of the decoder, folded by one method; the arguments are attributes of `Examined`."""
-    read, numbers = observed.read, observed.numbers
-    names = input_names(numbers)
-    folding = fold(read, numbers, observed.activations, method, names)
+    read, architecture = observed.read, observed.architecture
+    names = list(architecture.input)
+    folding = fold(read, architecture, observed.activations, method, names)
     looks = {
         name: _look(folding, read, name, observed.activations, bits)
         for name in tqdm(names, desc="settling", unit=" inputs", disable=None)
     }
-    table = table_error(folding, read, _compared(numbers), as_int8)
+    table = table_error(folding, read, _compared(architecture), as_int8)
     return Examined(observed, method, folding, errors, bits, looks, table <= MOST_TABLE_ERROR)
 
 
-def _compared(numbers: Architecture) -> list[str]:
+def _compared(architecture: Architecture) -> list[str]:
     """The inputs that methods are compared on."""
-    layers = _spaced(numbers)
-    return [name for name in input_names(numbers) if split_name(name)[0] in layers]
+    layers = _spaced(architecture)
+    return [one.name for one in architecture.inputs if one.layer in layers]
 
 
 def _first_of_nearly_equal(ranks: dict[Method, tuple[int, float]]) -> Method:
@@ -269,7 +263,7 @@ def _look(folding: Folding, read: ReadTensor, name: str, activations: Activation
 
 def _even_step(folding: Folding, read: ReadTensor, name: str, activations: Activations) -> float | None:
     """The step that reaches all observed rows of an input, where one may be fixed."""
-    if folding.stream is None or split_name(name)[1] not in NORMS:
+    if folding.stream is None or folding.architecture.input[name].norm is None:
         return None
     rows = folding.activations(read, name, activations.rows[name])
     return float(STEP_MARGIN * np.abs(rows).max() / INT8_MAX)
@@ -281,7 +275,7 @@ def is_good(error: float, bits: Bits = INT8_BITS) -> bool:
 
 
 def fold(
-    read: ReadTensor, numbers: Architecture, activations: Activations, method: Method, inputs: Iterable[str]
+    read: ReadTensor, architecture: Architecture, activations: Activations, method: Method, inputs: Iterable[str]
 ) -> Folding:
     """The folds of a method, with scales for some inputs.
 
@@ -289,32 +283,33 @@ def fold(
     """
     scales: dict[str, Channels] = {}
     if method.alpha is not None:
-        names = list(inputs)
-        produced = [name for name in names if split_name(name)[1] in PRODUCERS]
-        scales = {name: _scales(read, numbers, activations, name, method.alpha) for name in produced}
+        sources = [architecture.input[name] for name in inputs]
+        produced = [one for one in sources if one.producer is not None]
+        scales = {one.name: _scales(read, architecture, activations, one, method.alpha) for one in produced}
         if not method.rotated:
-            # v's and up's rows must have been divided before their columns are looked at, or these would tell of c.
-            divided = Folding(numbers, scales).reader(read)
-            normed = [name for name in names if name not in scales]
-            scales |= {name: _scales(divided, numbers, activations, name, method.alpha) for name in normed}
+            # The producers' rows must have been divided before their columns are looked at, or these would tell of c.
+            divided = Folding(architecture, scales).reader(read)
+            normed = [one for one in sources if one.name not in scales]
+            scales |= {one.name: _scales(divided, architecture, activations, one, method.alpha) for one in normed}
     return Folding(
-        numbers,
+        architecture,
         scales,
-        stream=make_rotation(numbers.hidden_size, SEED) if method.rotated else None,
-        heads=make_rotation(numbers.head_dim, SEED + 1) if method.heads else None,
+        stream=make_rotation(architecture.dimension, SEED) if method.rotated else None,
+        heads=make_rotation(architecture.attention.head_dim, SEED + 1) if method.heads else None,
     )
 
 
-def _scales(read: ReadTensor, numbers: Architecture, activations: Activations, name: str, alpha: float) -> Channels:
-    largest, weights = activations.largest[name], largest_columns(read, name).astype(np.float64)
-    if name.endswith("self_attn.o_proj"):
-        largest, weights = share_among_heads(largest, numbers), share_among_heads(weights, numbers)
+def _scales(
+    read: ReadTensor, architecture: Architecture, activations: Activations, source: LinearInput, alpha: float
+) -> Channels:
+    largest, weights = activations.largest[source.name], largest_columns(read, source).astype(np.float64)
+    if source.heads:
+        largest, weights = share_among_heads(largest, architecture), share_among_heads(weights, architecture)
     return smoothing_scales(largest, weights, alpha)
 
 
-def _spaced(numbers: Architecture) -> set[str]:
-    """The prefixes of the layers that methods are compared on, evenly spaced, the first and the last among them."""
-    weights = sum(rows * columns for rows, columns in linear_shapes(numbers).values())
-    layers = numbers.num_hidden_layers
-    count = min(layers, MOST_LAYERS, max(LEAST_LAYERS, COMPARED_WEIGHTS // weights))
-    return {f"layers.{int(layer)}" for layer in np.linspace(0, layers - 1, count).round()}
+def _spaced(architecture: Architecture) -> set[int]:
+    """The layers that methods are compared on, evenly spaced, the first and the last among them."""
+    layers = architecture.attention.num_hidden_layers
+    count = min(layers, MOST_LAYERS, max(LEAST_LAYERS, COMPARED_WEIGHTS // architecture.layer_weights))
+    return {int(layer) for layer in np.linspace(0, layers - 1, count).round()}

@@ -11,7 +11,9 @@ precision 6e-5, so exponents are the smallest that leave HEADROOM above the larg
 no fold reaches, such as q, k and v, is left to the gate. This module does not know how magnitudes are observed.
 """
 
+from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil, log2
 from typing import Any
 
@@ -19,11 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quoit.artifact import Scaling
-from quoit_export.checkpoint.weights import EMBEDDINGS
+from quoit_export.graph.architecture import Architecture
 from quoit_export.graph.targets import RESIDUAL
 from quoit_export.precisions.encoding import ReadTensor
 from quoit_export.quantize.calibration import Observed
-from quoit_export.quantize.folding import STREAM_WRITERS, split_name
 
 HEADROOM = 4.0
 """How far the largest magnitude that was seen stays below float16's largest value."""
@@ -32,15 +33,13 @@ FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 def choose_scaling(observed: Observed) -> Scaling:
     """The smallest exponents that leave HEADROOM, for what was observed."""
-    activations, numbers = observed.activations, observed.numbers
+    activations, architecture = observed.activations, observed.architecture
     outputs = activations.outputs
-    layers = [f"layers.{layer}" for layer in range(numbers.num_hidden_layers)]
-    written = [outputs[f"{layer}.{writer}"] for layer in layers for writer in STREAM_WRITERS]
+    written = [outputs[writer] for writer in architecture.stream_writers]
     summed = [peak for name, peak in outputs.items() if name.startswith(RESIDUAL)]
-    stream = max(float(np.abs(observed.read(EMBEDDINGS)).max()), *written, *summed)
+    stream = max(float(np.abs(observed.read(architecture.token_table)).max()), *written, *summed)
     products = [
-        max(float(activations.largest[f"{layer}.mlp.down_proj"].max()), outputs[f"{layer}.mlp.up_proj"])
-        for layer in layers
+        max(float(activations.largest[one.name].max()), outputs[str(one.producer)]) for one in architecture.gated
     ]
     return Scaling(
         stream=exponent(stream),
@@ -58,9 +57,15 @@ def exponent(peak: float) -> int:
 
 @dataclass(frozen=True)
 class Scaled:
-    """Tensors times the powers of two of a scaling, as they are read."""
+    """Tensors times the powers of two of a scaling, as they are read.
+
+    Attributes:
+        record: the scaling.
+        architecture: says which tensors it concerns.
+    """
 
     record: Scaling
+    architecture: Architecture
 
     @property
     def stream_scale(self) -> float:
@@ -71,15 +76,17 @@ class Scaled:
         """Tensors by name, in float32 where they are scaled."""
 
         def scaled(name: str) -> NDArray[Any]:
-            power = self._power(name)
+            power = self._powers[name]
             return read(name) if power == 0 else np.ldexp(read(name).astype(np.float32), power)
 
         return scaled
 
-    def _power(self, name: str) -> int:
-        if name == EMBEDDINGS:
-            return -self.record.stream
-        layer, part = split_name(name.removesuffix(".weight"))
-        product = self.record.products[int(layer.removeprefix("layers."))] if layer else 0
-        stream = self.record.stream if part in STREAM_WRITERS else 0
-        return {"mlp.up_proj": -product, "mlp.down_proj": product}.get(part, 0) - stream
+    @cached_property
+    def _powers(self) -> Counter[str]:
+        """The exponents by tensor, where they are not zero."""
+        architecture, stream = self.architecture, self.record.stream
+        powers = Counter({architecture.token_table: -stream})
+        powers.update({f"{writer}.weight": -stream for writer in architecture.stream_writers})
+        for source, product in zip(architecture.gated, self.record.products, strict=True):
+            powers.update({f"{source.producer}.weight": -product, f"{source.name}.weight": product})
+        return powers

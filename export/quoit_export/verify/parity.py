@@ -17,7 +17,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from quoit.artifact import GRAPHS, HELD_OUT, Artifact, EmbeddingContract, GraphName, Measure, Parity, Precision, Task
+from quoit.artifact import HELD_OUT, Artifact, EmbeddingContract, GraphName, Measure, Parity, Precision, Task
 from quoit.engine.limits import cpu_limits
 from quoit.engine.planner import Batch, plan_batches
 from quoit.engine.pooling import Output, finish
@@ -157,8 +157,8 @@ def load_variant(artifact: Artifact, precision: Precision, graph: GraphName = "c
     variant = artifact.variant(precision)
     if graph == "cpu" and variant.graph("saturating") is not None:
         check_exact()
-    files = [artifact.verify(record) for record in variant.files]
-    return ir.load(next(file for file in files if file.name == GRAPHS[graph]))
+    files = {record.path: artifact.verify(record) for record in variant.files}
+    return ir.load(files[variant.graphs[graph].file.path])
 
 
 def transformers_answers(checkpoint: Checkpoint, artifact: Artifact, sample: Sample) -> Answers:
@@ -169,7 +169,7 @@ def transformers_answers(checkpoint: Checkpoint, artifact: Artifact, sample: Sam
     """
     try:
         import torch
-        from transformers import Qwen3ForCausalLM, Qwen3ForSequenceClassification, Qwen3Model
+        from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
         from transformers.utils import logging
     except ImportError as error:
         raise ParityError(f"--verify needs torch and transformers ({error}); `pip install 'quoit[verify]'`") from error
@@ -186,15 +186,15 @@ def transformers_answers(checkpoint: Checkpoint, artifact: Artifact, sample: Sam
         return found
 
     if isinstance(contract, EmbeddingContract):
-        vectors = answers(Qwen3Model, lambda output: output.last_hidden_state[0, -1])
+        vectors = answers(AutoModel, lambda output: output.last_hidden_state[0, -1])
         unit: Answers = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return unit
     if contract.yes_token_id is None:
-        logits = answers(Qwen3ForSequenceClassification, lambda output: output.logits[0, 0])
+        logits = answers(AutoModelForSequenceClassification, lambda output: output.logits[0, 0])
     else:
         yes, no = contract.yes_token_id, contract.no_token_id
         logits = answers(
-            Qwen3ForCausalLM, lambda output: output.logits[0, -1, yes] - output.logits[0, -1, no], logits_to_keep=1
+            AutoModelForCausalLM, lambda output: output.logits[0, -1, yes] - output.logits[0, -1, no], logits_to_keep=1
         )
     return logits.reshape(QUERIES, -1)
 

@@ -32,14 +32,15 @@ def add_to(commands: "Commands") -> None:
 def run_info(options: argparse.Namespace) -> int:
     """`quoit info`."""
     manifest = read_artifact(options.artifact).manifest
-    numbers, contract = manifest.architecture, manifest.contract
+    contract = manifest.contract
     revision = f" at {manifest.source.revision}" if manifest.source.revision else ""
     show(f"{options.artifact}: {manifest.task} model from {manifest.source.id}{revision}, by {manifest.created_by}")
-    least = f" (use {contract.min_dim} to {numbers.hidden_size})" if isinstance(contract, EmbeddingContract) else ""
+    least = f" (use {contract.min_dim} to {manifest.dimension})" if isinstance(contract, EmbeddingContract) else ""
     show(
-        f"  {numbers.num_hidden_layers} layers, {numbers.hidden_size} dimensions{least}, {manifest.max_tokens:,} "
-        f"tokens, vocabulary {numbers.vocab_size:,}"
+        f"  {manifest.dimension} dimensions{least}, {manifest.max_tokens:,} tokens, vocabulary {manifest.vocab_size:,}"
     )
+    config = ", ".join(f"{name} {value}" for name, value in manifest.family.config.items())
+    show(f"  {manifest.family.name}: {config}")
     for name, text in surroundings(contract).items():
         show(f"  {name} {json.dumps(text, ensure_ascii=False)}{origin(contract, name)}")
     show(f"  {describe_output(contract)}")

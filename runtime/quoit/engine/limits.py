@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from quoit.artifact import Architecture, Manifest, Task
+from quoit.artifact import Costs, Manifest, Task
 from quoit.engine.planner import Limits, PaddingLimit, Row
 from quoit.ort.cuda import free_bytes, stream_tokens
 from quoit.ort.providers import Choice
@@ -23,16 +23,16 @@ def default_limits(choice: Choice, manifest: Manifest) -> Limits:
     """What one batch may hold on a provider; on CUDA, as much of a loaded model's batch as fits the free memory."""
     if choice.provider == "cpu":
         return cpu_limits(manifest.task, manifest.max_tokens)
-    return cuda_limits(manifest.architecture, free_bytes())
+    return cuda_limits(manifest.costs, free_bytes())
 
 
-def cuda_limits(architecture: Architecture, free: int) -> Limits:
+def cuda_limits(costs: Costs, free: int) -> Limits:
     """What one batch may hold in so many bytes of device memory.
 
     CUDA's attention needs no tiles. Its graph has padding in every layer, and computes a shared prefix as often as it
     occurs.
     """
-    tokens = stream_tokens(architecture, free)
+    tokens = stream_tokens(costs, free)
     return Limits(tokens, tokens, share_prefixes=False, padding=CUDA_PADDING)
 
 

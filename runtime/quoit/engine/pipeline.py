@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from quoit.artifact import Artifact, ProviderName
+from quoit.artifact import Artifact
 from quoit.engine.layouts import Layout, find_layout
 from quoit.engine.limits import default_limits, with_budget
 from quoit.engine.options import Options
@@ -17,11 +17,10 @@ from quoit.engine.planner import Batch, Limits, Row, plan_batches
 from quoit.engine.prefetch import ahead
 from quoit.engine.prefix_cache import CachedPrefix, PrefixCache
 from quoit.ort.graph_inputs import Inputs
+from quoit.ort.probe import choose_graph
 from quoit.ort.session import Answers, Session
 from quoit.text.prompts import Prompt
 from quoit.text.tokenizer import TextTokenizer, Truncation, take_chunks
-
-LAYOUTS: dict[ProviderName, str] = {"cpu": "packed", "cuda": "padded"}
 
 LEAST_SHARED_TOKENS = 64
 """Matrix products on fewer rows than this are slow for a token."""
@@ -86,7 +85,7 @@ class Pipeline:
         choice = resolved.choice
         file = artifact.verify(artifact.manifest.tokenizer)
         tokenizer = TextTokenizer.load(file, artifact.manifest, max_tokens=resolved.max_tokens)
-        layout = find_layout(LAYOUTS[choice.provider])
+        layout = find_layout(choose_graph(artifact, choice)[1].layout)
         session = Session(artifact, choice, layout.contract, threads=resolved.threads, cuda_graphs=resolved.cuda_graphs)
         limits = default_limits(choice, artifact.manifest)
         if resolved.batch_tokens is not None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from quoit.artifact import Architecture
+from quoit.artifact import Costs
 from quoit.errors import ProviderError, brief
 
 DISTRIBUTIONS = ("onnxruntime-gpu", "onnxruntime")
@@ -111,24 +111,18 @@ def free_bytes() -> int:
         raise ProviderError(f"{QUERY} tells of no device {device!r}: {brief(told)}; check the driver") from error
 
 
-def stream_tokens(numbers: Architecture, free: int) -> int:
+def stream_tokens(costs: Costs, free: int) -> int:
     """How many positions one batch may have, padding included, in whole thousands of 1,024.
 
     Args:
-        numbers: the decoder's.
+        costs: what a batch of the model costs.
         free: bytes of device memory, with the weights already there.
     """
-    budget = int(SHARE * free) // token_bytes(numbers)
+    budget = int(SHARE * free) // token_bytes(costs)
     tokens = min(max(budget, LEAST_STREAM_TOKENS), MOST_STREAM_TOKENS)
     return tokens // LEAST_STREAM_TOKENS * LEAST_STREAM_TOKENS
 
 
-def token_bytes(numbers: Architecture) -> int:
-    """Device memory that a position of a batch takes at most, at 16 bits a value.
-
-    Within a layer there live: the residual before and after, a norm's and a linear layer's result; q, k and v, those
-    again with their norms and positions, and the context; or gate, up and their product.
-    """
-    heads, kv_heads = numbers.num_attention_heads * numbers.head_dim, numbers.num_key_value_heads * numbers.head_dim
-    qkv = heads + 2 * kv_heads
-    return HALF_BYTES * (4 * numbers.hidden_size + max(2 * qkv + heads, 3 * numbers.intermediate_size))
+def token_bytes(costs: Costs) -> int:
+    """Device memory that a position of a batch takes at most, at 16 bits a value."""
+    return HALF_BYTES * costs.position_values

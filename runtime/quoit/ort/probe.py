@@ -5,8 +5,9 @@ from functools import cache
 
 import numpy as np
 
-from quoit.artifact import GraphName, ProviderName, Variant
-from quoit.errors import ProviderError
+from quoit.artifact import Artifact, Graph, GraphName, ProviderName, Variant
+from quoit.errors import ArtifactError, ProviderError
+from quoit.ort.providers import Choice
 from quoit.ort.sessions import open_session
 
 INT8_PROBE = base64.b64decode(
@@ -41,6 +42,23 @@ def check_exact() -> None:
             "int8 can only be measured on a CPU that sums int8 products exactly (AVX512-VNNI, AVX-VNNI, AMX or ARM "
             "dot products), and this one saturates; export it on another machine, it will run here"
         )
+
+
+def choose_graph(artifact: Artifact, choice: Choice) -> tuple[GraphName, Graph]:
+    """The graph that runs on this machine, with its name.
+
+    Raises:
+        ArtifactError: the variant has none for the provider.
+    """
+    variant = artifact.variant(choice.precision)
+    name = graph_name(variant, choice.provider)
+    graph = variant.graph(name)
+    if graph is None:
+        raise ArtifactError(
+            f"the {choice.precision} variant of {artifact.folder} has no {name} graph, which provider "
+            f"{choice.provider!r} runs; export the artifact again"
+        )
+    return name, graph
 
 
 def graph_name(variant: Variant, provider: ProviderName) -> GraphName:

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quoit.artifact import GRAPHS, Artifact, FileRecord
+from quoit.artifact import Artifact, FileRecord
 from quoit.errors import ArtifactError, InputError, ProviderError, brief
 from quoit.ort.cuda import prepare
 from quoit.ort.cuda_graphs import CAPTURE_OPTIONS, CudaGraphs, run_options
 from quoit.ort.fork_guard import ForkGuard, never_free_in_forks
 from quoit.ort.graph_inputs import ONNX_TYPES, InputContract, Inputs
 from quoit.ort.module import onnxruntime
-from quoit.ort.probe import graph_name
+from quoit.ort.probe import choose_graph
 from quoit.ort.providers import Choice
 from quoit.ort.sessions import ONNX_NAMES, open_session
 
@@ -71,16 +71,9 @@ class Session:
         self.choice = choice
         self.threads = threads
         self.fork_guard = ForkGuard()
-        variant = artifact.variant(choice.precision)
-        self.graph = graph_name(variant, choice.provider)
-        graph = variant.graph(self.graph)
-        if graph is None:
-            raise ArtifactError(
-                f"the {choice.precision} variant of {artifact.folder} has no {GRAPHS[self.graph]}, which "
-                f"provider {choice.provider!r} runs; export the artifact again"
-            )
-        path = artifact.verify(graph)
-        others = [file for file in variant.files if file is not graph]
+        self.graph, graph = choose_graph(artifact, choice)
+        path = artifact.verify(graph.file)
+        others = [file for file in artifact.variant(choice.precision).files if file != graph.file]
         self._session: Any = load_checked(artifact, path, others, lambda: self._load(path, cuda_graphs=cuda_graphs))
         check_inputs(self._session, contract, path)
         answer, *presents = self._session.get_outputs()

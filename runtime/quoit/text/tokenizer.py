@@ -104,7 +104,7 @@ class TextTokenizer:
             vocabulary = tokenizer.get_vocab(with_added_tokens=True)
             appended = tokenizer.encode("").ids
             before, after = _surroundings(tokenizer, manifest.contract)
-        largest, vocab_size = max(vocabulary.values(), default=0), manifest.architecture.vocab_size
+        largest, vocab_size = max(vocabulary.values(), default=0), manifest.vocab_size
         misfits = isinstance(manifest.contract, EmbeddingContract) and appended != after.tolist()
         if misfits or largest >= vocab_size:
             raise ArtifactError(

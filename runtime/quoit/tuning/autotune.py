@@ -224,9 +224,9 @@ def bounds(pipeline: Pipeline, texts: Texts, threads: int) -> tuple[Ceilings | N
     choice = pipeline.session.choice
     if choice.provider != "cpu":
         return None, None
-    numbers = pipeline.artifact.manifest.architecture
-    ceilings = measure_ceilings(numbers, threads)
+    costs = pipeline.artifact.manifest.costs
+    ceilings = measure_ceilings(costs, threads)
     prefix = pipeline.prefix_cache.get(texts.many_prompt.text)
     rows = pipeline.tokenizer.encode(list(texts.many_prompt.render(texts.many))).ids
-    work = count(numbers, plan_batches(rows, pipeline.limits, () if prefix is None else prefix.ids))
+    work = count(costs, plan_batches(rows, pipeline.limits, () if prefix is None else prefix.ids))
     return ceilings, least_seconds(work, ceilings, choice.precision)

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from quoit.artifact import Architecture, Precision
+from quoit.artifact import Costs, Precision
 from quoit.engine.planner import Batch
 from quoit.ort.sessions import open_session
 from quoit.precisions import PRECISIONS
@@ -59,24 +59,18 @@ class Work:
     weights: int
 
 
-def count(numbers: Architecture, batches: Iterable[Batch]) -> Work:
+def count(costs: Costs, batches: Iterable[Batch]) -> Work:
     """The work of batches, shared prefixes once.
 
-    With T tokens in the stream, R sequences of lengths S, hidden size h, intermediate size i, L layers, q = heads *
-    head_dim and k = kv_heads * head_dim, a batch has 2 T L h (q + 2k) + 2 (T (L - 1) + R) (q h + 3 h i) linear
-    operations and 2 L q S (S + 1) for each sequence in attention: queries times keys and scores times values are each
-    2 q for a pair of a token and one before it, and there are S (S + 1) / 2 pairs.
+    A batch of T tokens in the stream and R sequences has T * token_operations + R * answer_operations in its linear
+    layers. Attention is causal: a sequence of S tokens has S (S + 1) / 2 pairs of a token and one that it attends to.
     """
-    hidden, layers = numbers.hidden_size, numbers.num_hidden_layers
-    query = numbers.num_attention_heads * numbers.head_dim
-    inward = hidden * (query + 2 * numbers.num_key_value_heads * numbers.head_dim)
-    outward = query * hidden + 3 * hidden * numbers.intermediate_size
     linear = attention = weights = 0
     for batch in batches:
-        tokens, lengths = batch.stream_tokens, np.array([len(row) for row in batch.rows], np.int64)
-        linear += 2 * (tokens * layers * inward + (tokens * (layers - 1) + len(lengths)) * outward)
-        attention += 2 * layers * query * int((lengths * (lengths + 1)).sum())
-        weights += layers * (inward + outward)
+        lengths = np.array([len(row) for row in batch.rows], np.int64)
+        linear += batch.stream_tokens * costs.token_operations + len(lengths) * costs.answer_operations
+        attention += int((lengths * (lengths + 1)).sum()) // 2 * costs.pair_operations
+        weights += costs.weights
     return Work(linear, attention, weights)
 
 
@@ -89,21 +83,15 @@ def least_seconds(work: Work, ceilings: Ceilings, precision: Precision) -> float
     return max(arithmetic, traffic) / 1e9
 
 
-def measure_ceilings(numbers: Architecture, threads: int) -> Ceilings:
+def measure_ceilings(costs: Costs, threads: int) -> Ceilings:
     """The ceilings on so many threads, of products in the model's own shapes. Takes about two seconds.
 
     Raises:
         ProviderError: onnxruntime is not installed.
     """
-    query = numbers.num_attention_heads * numbers.head_dim
-    shapes = [
-        (numbers.hidden_size, query),
-        (numbers.hidden_size, numbers.intermediate_size),
-        (numbers.intermediate_size, numbers.hidden_size),
-    ]
     generator = np.random.default_rng(0)
     rates: dict[str, list[float]] = {"int8": [], "fp32": []}
-    for inner, columns in shapes:
+    for inner, columns in costs.products:
         left = generator.integers(0, 255, (ROWS, inner), np.uint8)
         right = generator.integers(-127, 127, (inner, columns), np.int8)
         operations = 2 * ROWS * inner * columns

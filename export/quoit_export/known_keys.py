@@ -32,16 +32,12 @@ def empty(value: object) -> bool:
     return value is None or value is False or value in ("", [], {})
 
 
-def full_attention(value: object) -> bool:
-    """Accepts null, and a list of layers that all attend to every earlier token."""
-    return value is None or (isinstance(value, list) and all(layer == "full_attention" for layer in value))
-
-
-def _any(*keys: str) -> dict[str, Accepts]:
+def any_value(*keys: str) -> dict[str, Accepts]:
+    """A table of keys of which every value is accepted."""
     return dict.fromkeys(keys, anything)
 
 
-GENERATION = _any(
+GENERATION = any_value(
     *("max_length", "min_length", "max_new_tokens", "do_sample", "early_stopping", "num_beams", "num_beam_groups"),
     *("diversity_penalty", "temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"),
     *("repetition_penalty", "encoder_repetition_penalty", "length_penalty", "no_repeat_ngram_size"),
@@ -52,71 +48,57 @@ GENERATION = _any(
 )
 """Parameters of text generation, which older versions write into config.json."""
 
-CONFIG: Table = {
-    **_any("model_type", "architectures", "hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size"),
-    **_any("num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings", "rms_norm_eps"),
-    **_any("rope_theta", "rope_parameters", "rope_scaling", "tie_word_embeddings"),
+TRANSFORMERS_CONFIG: Table = {
     **GENERATION,
     # Metadata, training, labels, and the form of transformers' outputs.
-    **_any("transformers_version", "name_or_path", "dtype", "torch_dtype", "use_bfloat16", "torchscript"),
-    **_any("tf_legacy_loss", "attn_implementation", "initializer_range", "attention_dropout", "classifier_dropout"),
-    **_any("hidden_dropout", "use_cache", "gradient_checkpointing", "output_attentions", "output_hidden_states"),
-    **_any("return_dict", "tie_last_hidden_states", "chunk_size_feed_forward", "finetuning_task"),
-    **_any("task_specific_params", "problem_type", "num_labels", "id2label", "label2id", "tokenizer_class"),
-    **_any("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id"),
-    **_any("sliding_window", "max_window_layers", "unsloth_version", "unsloth_fixed"),
+    **any_value("transformers_version", "name_or_path", "dtype", "torch_dtype", "use_bfloat16", "torchscript"),
+    **any_value(
+        "tf_legacy_loss", "attn_implementation", "initializer_range", "attention_dropout", "classifier_dropout"
+    ),
+    **any_value("hidden_dropout", "use_cache", "gradient_checkpointing", "output_attentions", "output_hidden_states"),
+    **any_value("return_dict", "tie_last_hidden_states", "chunk_size_feed_forward", "finetuning_task"),
+    **any_value("task_specific_params", "problem_type", "num_labels", "id2label", "label2id", "tokenizer_class"),
+    **any_value("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id"),
+    **any_value("unsloth_version", "unsloth_fixed"),
     # The activation of sentence-transformers' CrossEncoder; quoit has its own parameter for it.
-    **_any("sentence_transformers", "sbert_ce_default_activation_function"),
-    # What would change the function, and the values that do not.
-    "hidden_act": only("silu", "swish"),
-    "is_causal": only(True),
-    "layer_types": full_attention,
-    "partial_rotary_factor": only(None, 1),
-    "use_qk_norm": only(None, True),
-    "pretraining_tp": only(None, 1),
-    **dict.fromkeys(("attention_bias", "mlp_bias", "use_sliding_window", "use_bidirectional_attention"), empty),
-    **dict.fromkeys(("quantization_config", "compression_config", "per_layer_config", "auto_map"), empty),
-    **dict.fromkeys(("is_encoder_decoder", "is_decoder", "add_cross_attention", "tie_encoder_decoder"), empty),
-    **dict.fromkeys(("cross_attention_hidden_size", "pruned_heads", "prefix"), empty),
+    **any_value("sentence_transformers", "sbert_ce_default_activation_function"),
 }
-"""config.json."""
+"""config.json of any family: what changes no vector and no score."""
 
-ROPE: Table = {
-    **_any("rope_type", "type", "rope_theta"),
-    "partial_rotary_factor": only(None, 1),
-    "factor": only(None, 1),
-    "attention_factor": only(None, 1),
-}
-"""`rope_parameters` and `rope_scaling` of config.json."""
-
-TOKENIZER_CLASSES = ("Qwen2Tokenizer", "Qwen2TokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
 SPECIAL_TOKENS = (
     *("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"),
     *("additional_special_tokens", "extra_special_tokens"),
 )
 
 TOKENIZER_CONFIG: Table = {
-    **_any("model_max_length", "chat_template", "added_tokens_decoder", *SPECIAL_TOKENS),
-    "tokenizer_class": only(None, *TOKENIZER_CLASSES),
+    **any_value("model_max_length", "chat_template", "added_tokens_decoder", *SPECIAL_TOKENS),
     "truncation_side": only(None, "right"),
     **dict.fromkeys(("add_prefix_space", "do_lower_case", "auto_map"), empty),
     # Of padding, of decoding, or of how transformers finds its files. A special token in a text is plain text to quoit
     # whatever `split_special_tokens` says, and the classes above ignore `add_bos_token` and `add_eos_token`.
-    **_any("padding_side", "padding", "pad_to_multiple_of", "pad_token_type_id", "truncation", "truncation_strategy"),
-    **_any("max_length", "stride", "clean_up_tokenization_spaces", "errors", "split_special_tokens", "add_bos_token"),
-    **_any("add_eos_token", "backend", "is_local", "local_files_only", "name_or_path", "processor_class", "use_fast"),
-    **_any("special_tokens_map_file", "tokenizer_file", "vocab_file", "merges_file", "model_input_names", "legacy"),
-    **_any("response_schema", "is_fast"),
+    **any_value(
+        "padding_side", "padding", "pad_to_multiple_of", "pad_token_type_id", "truncation", "truncation_strategy"
+    ),
+    **any_value(
+        "max_length", "stride", "clean_up_tokenization_spaces", "errors", "split_special_tokens", "add_bos_token"
+    ),
+    **any_value(
+        "add_eos_token", "backend", "is_local", "local_files_only", "name_or_path", "processor_class", "use_fast"
+    ),
+    **any_value(
+        "special_tokens_map_file", "tokenizer_file", "vocab_file", "merges_file", "model_input_names", "legacy"
+    ),
+    **any_value("response_schema", "is_fast"),
 }
-"""tokenizer_config.json."""
+"""tokenizer_config.json, but for `tokenizer_class`, whose values a family names."""
 
-MODULE: Table = _any("idx", "name", "path", "type", "kwargs")
+MODULE: Table = any_value("idx", "name", "path", "type", "kwargs")
 """A module of modules.json; `kwargs` names arguments that a caller may pass on."""
 
 POOLING: Table = {
-    **_any("word_embedding_dimension", "embedding_dimension", "include_prompt", "pooling_mode"),
-    **_any("pooling_mode_cls_token", "pooling_mode_mean_tokens", "pooling_mode_max_tokens"),
-    **_any("pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens", "pooling_mode_lasttoken"),
+    **any_value("word_embedding_dimension", "embedding_dimension", "include_prompt", "pooling_mode"),
+    **any_value("pooling_mode_cls_token", "pooling_mode_mean_tokens", "pooling_mode_max_tokens"),
+    **any_value("pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens", "pooling_mode_lasttoken"),
 }
 """config.json of a Pooling module; `include_prompt` says nothing about the last token."""
 
@@ -126,10 +108,12 @@ NORMALIZE: Table = {
 }
 """config.json of a Normalize module."""
 
-LOGIT_SCORE: Table = {**_any("true_token_id", "false_token_id"), "module_input_name": only("causal_logits")}
+LOGIT_SCORE: Table = {**any_value("true_token_id", "false_token_id"), "module_input_name": only("causal_logits")}
 """config.json of a LogitScore module."""
 
-LOADING: Table = _any("dtype", "torch_dtype", "attn_implementation", "device_map", "low_cpu_mem_usage", "use_cache")
+LOADING: Table = any_value(
+    "dtype", "torch_dtype", "attn_implementation", "device_map", "low_cpu_mem_usage", "use_cache"
+)
 """Arguments of transformers' `from_pretrained` that say where and in which precision a model is computed."""
 
 
@@ -169,11 +153,11 @@ RERANK_TRANSFORMER: Table = {
 }
 """sentence_bert_config.json of a reranker."""
 
-PIPELINE: Table = _any("prompts", "default_prompt_name", "requirements", "similarity_fn_name", "truncate_dim")
+PIPELINE: Table = any_value("prompts", "default_prompt_name", "requirements", "similarity_fn_name", "truncate_dim")
 EMBEDDING_PIPELINE: Table = {**PIPELINE, "model_type": only("SentenceTransformer")}
 RERANK_PIPELINE: Table = {
     **PIPELINE,
-    **_any("activation_fn", "keep_in_fp32_modules"),
+    **any_value("activation_fn", "keep_in_fp32_modules"),
     "model_type": only("CrossEncoder"),
 }
 """config_sentence_transformers.json; a reranker's `activation_fn` is quoit's parameter `activation`."""
