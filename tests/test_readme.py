@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.report import SIDE_BY_SIDE, page, side_by_side_table
+from bench.pages import PAGES, REGIONS, filled, marked
+from bench.side_by_side.report import page
+from bench.side_by_side.result import SIDE_BY_SIDE
 from quoit.artifact import Artifact
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BENCH_README = (ROOT / "bench" / "README.md").read_text(encoding="utf-8")
 REPORT = SIDE_BY_SIDE.with_suffix("") / "REPORT.md"
 CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
@@ -68,20 +69,20 @@ def test_the_python_examples_run(
     assert 0 < ranked["score"] < 1
 
 
-@pytest.mark.parametrize(("name", "page"), [("rerank", README), ("methods", README), ("adversaries", BENCH_README)])
-def test_the_tables_are_the_measured_ones(name: str, page: str) -> None:
-    """Every figure of the tables comes from bench/results."""
-    table = subprocess.run(
-        [sys.executable, "-m", "bench.table", name], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    assert table.strip() in page
+def test_every_generated_region_is_as_it_is_made() -> None:
+    """Every figure between two markers comes from bench/results; `python -m bench pages` writes them."""
+    regions = [name for file in PAGES for name in marked(ROOT / file)]
+    assert sorted(regions) == sorted(set(REGIONS))
+    for file in map(ROOT.joinpath, PAGES):
+        text = file.read_text(encoding="utf-8")
+        assert text.count("<!-- begin ") == text.count("<!-- end ") == len(marked(file))
+        assert filled(text) == text, f"{file} is not as `python -m bench pages` writes it"
 
 
 @pytest.mark.skipif(not SIDE_BY_SIDE.is_file(), reason="no full run of `python -m bench` is in bench/results yet")
-def test_the_side_by_side_is_the_measured_one() -> None:
-    """Its table is in the README, and the report of the same result beside it."""
+def test_the_report_is_that_of_the_result() -> None:
+    """The report is that of the result beside it."""
     result = json.loads(SIDE_BY_SIDE.read_text())
-    assert "\n".join(side_by_side_table(result)) in README
     plots = {title: name for title, name in re.findall(r"!\[(.+)\]\((.+\.png)\)", REPORT.read_text(encoding="utf-8"))}
     assert plots
     assert all((REPORT.parent / name).is_file() for name in plots.values())

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.cuda import summarise, token_flops
-from bench.table import cuda_table
+from bench.studies.cuda import summarise, token_flops
+from bench.studies.tables import cuda_table
 from random_checkpoint import SHAPES
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +18,7 @@ ROUNDS = [{"8x64": {OURS: 300.0, "torch sdpa bf16, 32 rows": 50.0, THEIRS: 100.0
 
 
 def result(*, rivals: bool) -> dict[str, Any]:
-    """As `bench.cuda` writes it."""
+    """As `bench.studies.cuda` writes it."""
     rounds = [{"8x64": {name: rate for name, rate in one["8x64"].items() if rivals or name == OURS}} for one in ROUNDS]
     models = [OURS, *(["torch sdpa bf16"] if rivals else [])]
     return {

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bench.adversaries import ADVERSARIES, MASSIVE_WORD, write_adversary
+from bench.studies.adversaries import ADVERSARIES, MASSIVE_WORD, write_adversary
 from quoit import Embedder
 from quoit.artifact import Artifact, Parity
 from quoit.text.tokenizer import TextTokenizer

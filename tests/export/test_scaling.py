@@ -12,7 +12,7 @@ import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 
-from bench.adversaries import OVERFLOWING, write_adversary
+from bench.studies.adversaries import OVERFLOWING, write_adversary
 from quoit import Embedder
 from quoit.artifact import Artifact, Calibration, Scaling
 from quoit.engine.pipeline import CPU_LIMITS

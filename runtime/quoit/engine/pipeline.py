@@ -25,7 +25,7 @@ from quoit.text.tokenizer import TextTokenizer, Truncation, take_chunks
 NEVER = 1 << 62
 CPU_LIMITS = Limits(stream_tokens=512, rectangle_tokens=2048, tiled_from=385)
 """Larger batches gain a few percent and cost memory, and attention in tiles overtakes the full score matrix near 350
-tokens; see bench/LOG.md."""
+tokens; see bench/log/."""
 CPU_RERANK_LIMITS = replace(CPU_LIMITS, stream_tokens=1024, rectangle_tokens=4096)
 """Rows that all begin alike gain from larger batches, since what they share is computed once in each."""
 
@@ -180,7 +180,7 @@ class Pipeline:
         if tokens is not None:
             limits = with_budget(limits, tokens)
         prompts = KeptPrompts(session, tokenizer, longest=min(limits.tiled_from - 1, MOST_TOKENS))
-        # A CPU that computes has no time to spare for it, see bench/LOG.md.
+        # A CPU that computes has no time to spare for it, see bench/log/.
         return cls(artifact, tokenizer, session, limits, prompts, workers, overlapped=choice.provider == "cuda")
 
     def windows(self, texts: Iterable[str], advance: Advance, prompt: str = "") -> Iterator[Window]:
