@@ -1,0 +1,1 @@
+"""Variants, written and measured."""
