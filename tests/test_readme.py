@@ -1,4 +1,4 @@
-"""The README says what is so: its commands are those of CI, its table is the measured one, its files exist."""
+"""The README says what is so: its commands run and are those of CI, its tables are the measured ones, its links lead somewhere."""
 
 import ast
 import json
@@ -60,13 +60,15 @@ def test_the_first_commands_run(tmp_path: Path) -> None:
 def test_the_python_examples_run(
     artifact: Artifact, rerank_artifact: Artifact, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    embedding, reranking = code_blocks("python")
-    exec(embedding.replace('"models/embedding-onnx"', repr(str(artifact.folder))), {})
-    assert re.fullmatch(r"\[\[.*\]\s+\[.*\]\]\s*", capsys.readouterr().out, re.DOTALL)
-    exec(reranking.replace('"models/reranker-onnx"', repr(str(rerank_artifact.folder))), {})
-    (ranked,) = ast.literal_eval(capsys.readouterr().out)
-    assert list(ranked) == ["index", "score", "text"]
-    assert 0 < ranked["score"] < 1
+    (example,) = code_blocks("python")
+    for name, folder in (("embedding", artifact.folder), ("reranker", rerank_artifact.folder)):
+        example = example.replace(f'"models/{name}-onnx"', repr(str(folder)))
+    exec(example, {})
+    *matrix, ranked = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"\[\[.*\]\s+\[.*\]\]\s*", "\n".join(matrix), re.DOTALL)
+    (best,) = ast.literal_eval(ranked)
+    assert list(best) == ["index", "score"]
+    assert 0 < best["score"] < 1
 
 
 def test_every_generated_region_is_as_it_is_made() -> None:
@@ -89,7 +91,17 @@ def test_the_report_is_that_of_the_result() -> None:
     assert REPORT.read_text(encoding="utf-8") == page(result, plots)
 
 
-def test_the_file_map_names_what_exists() -> None:
-    listed = re.findall(r"^\| `([\w./]+)` \|", README, re.MULTILINE)
-    assert len(listed) >= 15
-    assert [path for path in listed if not (ROOT / path).exists()] == []
+@pytest.mark.parametrize("name", [*PAGES, "bench/results/README.md", "bench/log/README.md"])
+def test_links_lead_to_what_exists(name: str) -> None:
+    """Files and folders, and headings of pages; addresses on the network are not opened."""
+    file = ROOT / name
+    links = re.findall(r"\]\(([^)\s]+)\)", file.read_text(encoding="utf-8"))
+    for link in links:
+        path, _, heading = link.partition("#")
+        if "://" in link:
+            continue
+        target = (file.parent / path).resolve() if path else file
+        assert target.exists(), link
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, link

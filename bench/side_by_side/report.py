@@ -11,6 +11,7 @@ from pathlib import Path
 from bench.record import RESULTS
 from bench.side_by_side.result import SIDE_BY_SIDE, Result, on
 from bench.side_by_side.tables import (
+    CHART,
     cost_table,
     latency_table,
     limit_table,
@@ -34,10 +35,12 @@ def run(options: argparse.Namespace) -> None:
     if options.table:
         print("\n".join(side_by_side_table(result)))
         return
+    from bench.side_by_side.chart import draw_chart
     from bench.side_by_side.plots import draw
 
     options.out.mkdir(parents=True, exist_ok=True)
     plots = draw(result, options.out)
+    draw_chart(result, options.out / CHART.name)
     (options.out / "REPORT.md").write_text(page(result, plots), encoding="utf-8")
     print(options.out / "REPORT.md")
 

@@ -1,7 +1,60 @@
 """The tables of the report, and of the pages that show the side by side."""
 
 from bench.markdown import row, titled
+from bench.record import RESULTS
 from bench.side_by_side.result import NONE, Result, closeness, cold_memory, mixed, on, throughputs
+
+CHART = RESULTS / "side-by-side" / "front.png"
+"""The README's picture."""
+FRONT_WORKLOADS = {
+    "query": "one query",
+    "8x128": "8 texts of 128 tokens",
+    "mix of 200": "200 texts, mixed lengths",
+}
+"""Workloads that the README shows, and what it calls them."""
+FRONT_RIVALS = (
+    "qwen3-embed int8",
+    "OpenVINO int8",
+    "optimum int8",
+    "fastembed int8",
+    "llama.cpp Q8_0",
+    "sentence-transformers bf16",
+    "sentence-transformers fp32",
+    "infinity",
+)
+"""Rivals that the README shows: each library once in the form that is fastest there, and float32's reference."""
+
+
+def chart_lines(result: Result) -> list[str]:
+    """The README's picture, described for those who do not see it."""
+    threads = next(iter(result["speed"]))
+    ratios = [
+        result["speed"][threads][each][name]["anchor_times_faster"] for each in FRONT_WORKLOADS for name in FRONT_RIVALS
+    ]
+    times = f"{min(ratios):.2f} to {max(ratios):.1f} times as fast as"
+    return [
+        f"![{result['anchor']} is {times} {len(FRONT_RIVALS)} other systems](bench/results/side-by-side/{CHART.name})"
+    ]
+
+
+def front_table(result: Result) -> list[str]:
+    """The README's table: paired ratios to quoit's int8, cosine, memory and size; one absolute column."""
+    threads = next(iter(result["speed"]))
+    speed, anchor = result["speed"][threads], result["anchor"]
+    titles = [f"{anchor} ÷ it: {title}" for title in FRONT_WORKLOADS.values()]
+    lines = titled(["", *titles, "cosine: mean, least", "tokens/s, mix", "memory", "installed"])
+    for name in (anchor, *FRONT_RIVALS):
+        facts = result["systems"][name]
+        memory = cold_memory(facts, threads)
+        cells = [
+            *(f"{speed[workload][name]['anchor_times_faster']:.2f} ×" for workload in FRONT_WORKLOADS),
+            closeness(result, name),
+            f"{speed['mix of 200'][name]['tokens_per_second']:,.0f}",
+            f"{memory / 1e9:.2f} GB" if memory else NONE,
+            f"{facts['installed_bytes'] / 1e6:,.0f} MB",
+        ]
+        lines.append(row([name, *cells]))
+    return lines
 
 
 def speed_table(result: Result, threads: str) -> list[str]:

@@ -1,6 +1,6 @@
 """The tables of the studies, from their results."""
 
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 from bench.markdown import row, titled
@@ -125,6 +125,19 @@ def cuda_table(result: dict[str, Any]) -> list[str]:
     shares = [f"{found[fastest]['of_ceiling']:.0%}" for found in rates.values()]
     lines.append(row([f"{fastest}, of a product's rate", *shares, "", ""]))
     return lines
+
+
+def h100_table(brief: dict[str, Any]) -> list[str]:
+    """Tokens/s on an H100 beside torch, of the passes after each workload's first, and a query's milliseconds."""
+    ours, theirs = "quoit fp16", "torch sdpa bf16, 128 rows"
+    workloads, latency = brief["tokens_per_second"], brief["latency_ms"]
+    rates = {name: [median(passes[name][1:]) for passes in workloads.values()] for name in (ours, theirs)}
+    lines = titled(["thousand tokens/s", *workloads, "query, ms: p50, p99"])
+    for name, each in rates.items():
+        query = f"{latency[name]['p50']:.1f}, {latency[name]['p99']:.1f}"
+        lines.append(row([name, *(f"{rate / 1e3:.0f}" for rate in each), query]))
+    ratios = [f"{mine / other:.2f}" for mine, other in zip(rates[ours], rates[theirs], strict=True)]
+    return [*lines, row(["ratio", *ratios, f"{latency[theirs]['p50'] / latency[ours]['p50']:.1f}"])]
 
 
 def short(found: dict[str, float]) -> str:

@@ -207,7 +207,7 @@ QUESTIONS = [
     ("How much resident memory does int8 take?", "most resident memory"),
     ("Is int4 faster than int8?", "slower than int8"),
     ("How was the model trained?", "were made"),
-    ("Which module turns token ids into batches?", "batches.py"),
+    ("Which module turns token ids into batches?", "planner"),
 ]
 
 
@@ -225,8 +225,11 @@ def test_search_answers_questions_about_quoit(
     question: str,
     wanted: str,
 ) -> None:
-    """One of the first three of all passages of README.md and bench/README.md has the answer."""
-    files = [str(ROOT / name) for name in ("README.md", "bench/README.md", "models/README.md")]
+    """One of the first three of all passages of the pages has the answer."""
+    files = [
+        str(ROOT / name)
+        for name in ("README.md", "bench/README.md", "export/README.md", "models/README.md", "runtime/README.md")
+    ]
     out = tmp_path / "found.jsonl"
     assert (
         main(["search", question, *files, "--model", str(small.folder), "--no-cache", "--top", "3", "-o", str(out)])
