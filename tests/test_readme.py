@@ -1,4 +1,4 @@
-"""The README says what is so: its commands run and are those of CI, its tables are the measured ones, its links lead somewhere."""
+"""The pages say what is so: commands run, and CI runs them, tables are the measured ones, links lead somewhere."""
 
 import ast
 import json

@@ -201,6 +201,7 @@ def test_the_reranker_improves_the_order(embed: Embedders, judge: Rerankers, pre
     assert np.mean(after) > np.mean(before)
 
 
+PAGES = ("README.md", *(f"{room}/README.md" for room in ("bench", "export", "models", "runtime")))
 QUESTIONS = [
     ("What happens to texts that are too long?", "are cut"),
     ("Does it run on CUDA?", "CUDA"),
@@ -226,10 +227,7 @@ def test_search_answers_questions_about_quoit(
     wanted: str,
 ) -> None:
     """One of the first three of all passages of the pages has the answer."""
-    files = [
-        str(ROOT / name)
-        for name in ("README.md", "bench/README.md", "export/README.md", "models/README.md", "runtime/README.md")
-    ]
+    files = [str(ROOT / name) for name in PAGES]
     out = tmp_path / "found.jsonl"
     assert (
         main(["search", question, *files, "--model", str(small.folder), "--no-cache", "--top", "3", "-o", str(out)])
