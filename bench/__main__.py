@@ -11,7 +11,7 @@ COMMANDS = {
     "report": (report, "a Markdown page with plots from a result"),
     "compare": (compare, "how far two results are apart"),
     "micro": (stages, "time single stages, by pytest-benchmark"),
-    "pages": (pages, "write the generated tables and the chart into the pages that show them"),
+    "pages": (pages, "write the generated tables into the pages that show them"),
 }
 
 

@@ -16,7 +16,7 @@ from bench.side_by_side.environments import UnavailableError, environment, last_
 from bench.side_by_side.systems import System
 
 PATIENCE_SECONDS = 3600
-"""After which a request counts as never answered."""
+"""Seconds after which a request counts as never answered."""
 KILLED = " (killed, as Linux does when memory runs out)"
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",

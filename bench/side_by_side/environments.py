@@ -16,11 +16,11 @@ from bench.record import ROOT, WORK
 REQUIREMENTS = Path(__file__).parent / "requirements"
 FOLDER = WORK / "environments"
 INSTALLERS = ("pip", "setuptools", "pkg_resources", "_distutils_hack", "distutils-precedence.pth", "wheel")
-"""What a new environment has before anything is installed; no part of a system."""
+"""Packages of a new, empty environment; they are no part of a system's size."""
 BUILD_SETTINGS = {"CMAKE_ARGS": "-DGGML_NATIVE=ON", "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 1)}
 """llama.cpp comes as source, and is compiled for the instructions of this CPU."""
 WITHOUT = re.compile(r"^# without: (\S+)$", re.MULTILINE)
-"""In a requirement file: a package that comes along and is taken out again."""
+"""Line of a requirement file that names a package to take out again."""
 REASON_CHARACTERS = 600
 
 

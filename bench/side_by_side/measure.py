@@ -22,17 +22,17 @@ from bench.side_by_side.systems import ANCHOR, System
 from bench.side_by_side.workloads import RERANK_QUERY, Workload
 
 REST_SECONDS = 0.1
-"""Between two turns, until thread pools have stopped waiting for more work."""
+"""Pause between two turns: thread pools stop waiting for work in it."""
 SHORT_SECONDS = 0.5
-"""A turn is repeated for so long."""
+"""Minimum seconds of a turn; a shorter one is repeated."""
 FEWEST_ROUNDS = 2
-"""Unless one takes longer than a system may spend on a workload: then it has one."""
+"""Minimum rounds of a system; one where a round takes longer than its seconds for a workload."""
 CHECKED_TEXTS = 100
 WARM_UP_TEXTS = 8
 COLD_STARTS = 4
-"""The first brings the files into the page cache and is dropped."""
+"""Starts of a fresh process; the first brings files into the page cache and is dropped."""
 WARM_UP_TOKENS = 2_000
-"""A workload of at most so many tokens is run once before its first round."""
+"""Maximum tokens of a workload that runs once before its first round."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Plan:
         workloads: for one task.
         check: texts whose vectors or scores are compared between systems.
         threads: for each system.
-        rounds: at most; None for each workload's own number.
-        seconds: a system spends about so much on one workload: slow ones get fewer rounds.
+        rounds: maximum rounds; None for each workload's own number.
+        seconds: approximate seconds of a system on one workload; slow systems get fewer rounds.
         memory: bytes that all systems at rest together may take.
     """
 

@@ -13,7 +13,7 @@ from quoit.ort.session import ERRORS_ONLY, ONNX_NAMES, feed, graph_name, onnxrun
 from quoit.text.tokenizer import TextTokenizer
 
 RUNS = 2
-"""Those that count, behind one that does not, in which memory is taken."""
+"""Runs that count; one more before them takes memory."""
 KINDS = {
     "MatMul": "matrix products",
     "FusedMatMul": "matrix products",

@@ -25,7 +25,7 @@ from bench.side_by_side.verdicts import verdicts
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument("--result", type=Path, default=SIDE_BY_SIDE)
-    parser.add_argument("--table", action="store_true", help="print the README's table and write nothing")
+    parser.add_argument("--table", action="store_true", help="print the table of all systems and write nothing")
     parser.add_argument("--out", type=Path, default=RESULTS / "side-by-side", help="a folder for REPORT.md and plots")
 
 

@@ -17,11 +17,11 @@ from quoit.artifact import Precision, Task
 from quoit.text.prompts import DEFAULT_TASK, RERANK_PREFIX, RERANK_SUFFIX
 
 ANCHOR = "quoit int8"
-"""Takes part in every round, so that each ratio has both its sides in the same minute."""
+"""System that works in every round, so that both sides of a ratio come from the same minute."""
 REFERENCE = "sentence-transformers fp32"
-"""Whose vectors the others' are compared with."""
+"""System whose vectors the others' are compared with."""
 PUBLISHED: tuple[Precision, ...] = ("fp32", "int8")
-"""The variants that quoit-export writes when it is not told."""
+"""Variants that quoit-export writes by default."""
 RERANK_PAIR = f"{RERANK_PREFIX}<Instruct>: {DEFAULT_TASK}\n<Query>: {{query}}\n<Document>: {{document}}{RERANK_SUFFIX}"
 """A pair as the model card of Qwen3-Reranker writes it, for `str.format`."""
 

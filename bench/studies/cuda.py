@@ -48,10 +48,10 @@ BEGUN_ALIKE_TOKENS = 92
 QUERY_TOKENS = 16
 QUERIES = 200
 BATCH_ROWS = (32, 128)
-"""Of the rival: its own default, and a larger one; the better counts."""
+"""Rows of a batch of the rival: its default, and more; the better counts."""
 MIX = "mix"
 LAUNCHED = ", no CUDA graphs"
-"""Ends the names of systems that launch the kernels of single queries one by one."""
+"""End of the names of systems that launch the kernels of single queries one by one."""
 CEILING = {"cuda": 8192, "cpu": 512}
 HALVES: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
 ON_CUDA = PREFERRED["cuda"]

@@ -46,7 +46,7 @@ DIMENSIONS = (384, 192, 96)
 TEACHER = "all-MiniLM-L6-v2 (teacher)"
 
 DEEPEST = 100
-"""Ranks kept of every query: nDCG and recall look at ten."""
+"""Ranks kept of every query; nDCG and recall look at ten."""
 COMPARED_QUERIES = 500
 """Queries whose similarities to all documents are compared with the teacher's."""
 RERANKED_QUERIES = 300

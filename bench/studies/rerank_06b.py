@@ -28,7 +28,7 @@ from quoit.text.tokenizer import Ids
 FOLDER = ROOT / "models" / "bench-0.6b"
 RESULT = RESULTS / "rerank-0.6b.json"
 PRECISIONS: dict[Precision, int] = {"fp32": 1, "int8": 5}
-"""And how many rounds each is measured: one of fp32 takes minutes, and averages over noise by itself."""
+"""Rounds of each precision; one of fp32 takes minutes and averages over noise by itself."""
 
 DOCUMENTS = 100
 WARM_UP = 5

@@ -1,6 +1,6 @@
 """fastembed with a model of one's own, as its documentation adds them, on optimum's int8 graph.
 
-That graph wants position_ids, which fastembed does not feed; `prepare.py` makes them of the attention mask. Its default
+That graph wants position_ids, which fastembed does not feed; `onnx_folder.py` makes them of the attention mask. Its default
 batch of 256 texts pads all to the longest, so it gets eight at a time, as other padding systems here; it does not sort.
 """
 

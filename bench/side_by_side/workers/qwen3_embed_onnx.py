@@ -1,7 +1,7 @@
 """qwen3-embed under the name of its own int8 model, but from a local folder; it computes one text at a time.
 
 Its published graph cannot be had offline; the folder has optimum's int8 graph of the same checkpoint as every other
-system, with position_ids made of the attention mask by `prepare.py`.
+system, with position_ids made of the attention mask by `onnx_folder.py`.
 """
 
 from typing import Any
