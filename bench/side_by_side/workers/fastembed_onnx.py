@@ -1,7 +1,8 @@
 """fastembed with a model of one's own, as its documentation adds them, on optimum's int8 graph.
 
-That graph wants position_ids, which fastembed does not feed; `onnx_folder.py` makes them of the attention mask. Its default
-batch of 256 texts pads all to the longest, so it gets eight at a time, as other padding systems here; it does not sort.
+That graph wants position_ids, which fastembed does not feed; `onnx_folder.py` makes them of the attention mask. Its
+default batch of 256 texts pads all to the longest, so it gets eight at a time, as other padding systems here; it does
+not sort.
 """
 
 from typing import Any
