@@ -1,4 +1,4 @@
-"""The README says what is so: its commands run, its table is the measured one, its files exist."""
+"""The pages say what is so: commands run, and CI runs them, tables are the measured ones, links lead somewhere."""
 
 import ast
 import json
@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.report import SIDE_BY_SIDE, page, side_by_side_table
+from bench.pages import PAGES, REGIONS, filled, marked
+from bench.side_by_side.report import page
+from bench.side_by_side.result import SIDE_BY_SIDE
 from quoit.artifact import Artifact
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BENCH_README = (ROOT / "bench" / "README.md").read_text(encoding="utf-8")
 REPORT = SIDE_BY_SIDE.with_suffix("") / "REPORT.md"
 
 
@@ -50,36 +51,48 @@ def test_the_first_commands_run(tmp_path: Path) -> None:
 def test_the_python_examples_run(
     artifact: Artifact, rerank_artifact: Artifact, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    embedding, reranking = code_blocks("python")
-    exec(embedding.replace('"models/embedding-onnx"', repr(str(artifact.folder))), {})
-    assert re.fullmatch(r"\[\[.*\]\s+\[.*\]\]\s*", capsys.readouterr().out, re.DOTALL)
-    exec(reranking.replace('"models/reranker-onnx"', repr(str(rerank_artifact.folder))), {})
-    (ranked,) = ast.literal_eval(capsys.readouterr().out)
-    assert list(ranked) == ["index", "score", "text"]
-    assert 0 < ranked["score"] < 1
+    (example,) = code_blocks("python")
+    for name, folder in (("embedding", artifact.folder), ("reranker", rerank_artifact.folder)):
+        example = example.replace(f'"models/{name}-onnx"', repr(str(folder)))
+    exec(example, {})
+    *matrix, ranked = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"\[\[.*\]\s+\[.*\]\]\s*", "\n".join(matrix), re.DOTALL)
+    (best,) = ast.literal_eval(ranked)
+    assert list(best) == ["index", "score"]
+    assert 0 < best["score"] < 1
 
 
-@pytest.mark.parametrize(("name", "page"), [("rerank", README), ("methods", README), ("adversaries", BENCH_README)])
-def test_the_tables_are_the_measured_ones(name: str, page: str) -> None:
-    """Every figure of the tables comes from bench/results."""
-    table = subprocess.run(
-        [sys.executable, "-m", "bench.table", name], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    assert table.strip() in page
+def test_every_generated_region_is_as_it_is_made() -> None:
+    """Every figure between two markers comes from bench/results; `python -m bench pages` writes them."""
+    regions = [name for file in PAGES for name in marked(ROOT / file)]
+    assert sorted(regions) == sorted(set(REGIONS))
+    for file in map(ROOT.joinpath, PAGES):
+        text = file.read_text(encoding="utf-8")
+        assert text.count("<!-- begin ") == text.count("<!-- end ") == len(marked(file))
+        assert filled(text) == text, f"{file} is not as `python -m bench pages` writes it"
 
 
 @pytest.mark.skipif(not SIDE_BY_SIDE.is_file(), reason="no full run of `python -m bench` is in bench/results yet")
-def test_the_side_by_side_is_the_measured_one() -> None:
-    """Its table is in the README, and the report of the same result beside it."""
+def test_the_report_is_that_of_the_result() -> None:
+    """The report is that of the result beside it."""
     result = json.loads(SIDE_BY_SIDE.read_text())
-    assert "\n".join(side_by_side_table(result)) in README
     plots = {title: name for title, name in re.findall(r"!\[(.+)\]\((.+\.png)\)", REPORT.read_text(encoding="utf-8"))}
     assert plots
     assert all((REPORT.parent / name).is_file() for name in plots.values())
     assert REPORT.read_text(encoding="utf-8") == page(result, plots)
 
 
-def test_the_file_map_names_what_exists() -> None:
-    listed = re.findall(r"^\| `([\w./]+)` \|", README, re.MULTILINE)
-    assert len(listed) >= 15
-    assert [path for path in listed if not (ROOT / path).exists()] == []
+@pytest.mark.parametrize("name", [*PAGES, "bench/results/README.md", "bench/log/README.md"])
+def test_links_lead_to_what_exists(name: str) -> None:
+    """Files and folders, and headings of pages; addresses on the network are not opened."""
+    file = ROOT / name
+    links = re.findall(r"\]\(([^)\s]+)\)", file.read_text(encoding="utf-8"))
+    for link in links:
+        path, _, heading = link.partition("#")
+        if "://" in link:
+            continue
+        target = (file.parent / path).resolve() if path else file
+        assert target.exists(), link
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, link

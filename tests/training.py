@@ -10,7 +10,7 @@ from support import byte_tokenizer
 from train import judge, student
 from train.pairs import Pair, Taught
 
-HELD_OUT = Path(__file__).parents[1] / "bench" / "heldout"
+HELD_OUT = Path(__file__).parents[1] / "bench" / "corpora" / "heldout"
 TEACHER = 384
 TINY = {"vocab_size": 512, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16}
 BFLOAT16 = 0.03

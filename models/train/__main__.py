@@ -23,7 +23,7 @@ from train.fetch import fetch
 from train.pairs import Pair, Taught, read_pairs
 
 HERE = Path(__file__).parent
-HELD_OUT = HERE.parent.parent / "bench" / "heldout"
+HELD_OUT = HERE.parent.parent / "bench" / "corpora" / "heldout"
 EMBEDDING, RERANKER = "quoit-embedding-9m", "quoit-reranker-6m"
 CURVE = HERE / "embedding.jsonl"
 SEED = 20

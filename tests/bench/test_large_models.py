@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bench.large_models import PHASES, WAYS, measure
+from bench.studies.large_models import PHASES, WAYS, measure
 
 
 def test_a_shape_is_exported_loaded_and_measured(tmp_path: Path) -> None:

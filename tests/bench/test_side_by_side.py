@@ -9,17 +9,22 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from bench import client, environments, report, systems
-from bench import measure as measurement
-from bench.client import Worker
-from bench.environments import UnavailableError, last_words
-from bench.limits import add_fractions, works
-from bench.measure import Plan, cold_starts, groups, measure, missing
-from bench.profile import behind, profile
-from bench.store import Store
-from bench.summary import compare, describe_checkpoint, figures_of
-from bench.systems import ANCHOR, SYSTEMS, Files, System
-from bench.texts import Workload, cut, read_texts, workloads
+from bench.corpora.texts import cut, read_texts
+from bench.side_by_side import client, environments, report, systems
+from bench.side_by_side import measure as measurement
+from bench.side_by_side.client import Worker
+from bench.side_by_side.compare import compare_results
+from bench.side_by_side.environments import UnavailableError, last_words
+from bench.side_by_side.limits import add_fractions, works
+from bench.side_by_side.measure import Plan, cold_starts, groups, measure, missing
+from bench.side_by_side.profile import behind, profile
+from bench.side_by_side.result import NONE
+from bench.side_by_side.store import Store
+from bench.side_by_side.summary import compare, describe_checkpoint, figures_of
+from bench.side_by_side.systems import ANCHOR, SYSTEMS, Files, System
+from bench.side_by_side.tables import side_by_side_table
+from bench.side_by_side.verdicts import lost, targets, unfaithful
+from bench.side_by_side.workloads import Workload, workloads
 from quoit.artifact import Artifact
 from support import Embedders
 
@@ -91,7 +96,7 @@ def test_a_run_measures_what_is_missing_and_reports_it(
     written = report.page(result, {"A plot": "plot.png"})
     assert "/no/artifact is not a folder" in written
     assert "![A plot](plot.png)" in written
-    assert list(report.compare_results(result, result))
+    assert list(compare_results(result, result))
     store.explain("broken", "document, 1 threads", None)
     assert store.facts()["broken"]["reasons"] == {}, "a reason goes when the system runs"
 
@@ -133,7 +138,7 @@ def test_a_profile_leaves_out_the_run_in_which_memory_is_taken() -> None:
 
 
 def result_of(store: Store, artifact: Artifact, checkpoint_folder: Path) -> dict[str, Any]:
-    """A result as `bench.summary.summarise` makes it, for workloads of these tests."""
+    """A result as `bench.side_by_side.summary.summarise` makes it, for workloads of these tests."""
     rounds = store.rounds()
     ceilings = {"int8": 500.0, "fp32": 100.0, "bandwidth": 20.0}
     speed: dict[str, Any] = {}
@@ -226,17 +231,17 @@ def test_the_report_says_where_quoit_is_behind() -> None:
             }
         },
     }
-    assert list(report.lost(result, "2")) == ["- 8x128, 2 threads: rival is 1.25 × as fast as quoit int8"]
-    assert [line.split(":")[1].split(" is ")[0] for line in report.unfaithful(result, "2")] == [
+    assert list(lost(result, "2")) == ["- 8x128, 2 threads: rival is 1.25 × as fast as quoit int8"]
+    assert [line.split(":")[1].split(" is ")[0] for line in unfaithful(result, "2")] == [
         " careless",
         " careless",
     ]
-    judged = {words.split(":")[0]: verdict for words, _, verdict in report.targets(result)}
-    assert judged["mix of 200"] in {"met", report.NONE}
+    judged = {words.split(":")[0]: verdict for words, _, verdict in targets(result)}
+    assert judged["mix of 200"] in {"met", NONE}
     assert judged["8x128"] == "**missed**"
     assert judged["smallest installation"] == "**missed**"
-    assert judged["8x512"] == report.NONE
-    table = report.side_by_side_table(result)
+    assert judged["8x512"] == NONE
+    table = side_by_side_table(result)
     assert len(table) == 5
     assert "0.9950, 0.9900" in next(line for line in table if line.startswith("| rival"))
 

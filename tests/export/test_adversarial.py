@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from architectures import architecture_of
-from bench.adversaries import ADVERSARIES, MASSIVE_WORD, write_adversary
+from bench.studies.adversaries import ADVERSARIES, MASSIVE_WORD, write_adversary
 from quoit import Embedder
 from quoit.artifact import Artifact, Parity
 from quoit.text.tokenizer import TextTokenizer

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from architectures import architecture_of
-from bench.adversaries import OVERFLOWING, write_adversary
+from bench.studies.adversaries import OVERFLOWING, write_adversary
 from quoit import Embedder
 from quoit.artifact import Artifact, Calibration, Scaling
 from quoit.engine.layouts.packed import make_inputs

@@ -3,8 +3,6 @@
 import gzip
 import json
 import math
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,7 +32,7 @@ ALL_WORKING = "Ünïcödé, 漢字, 🦉 and\ttabs\nlines <|im_start|> "
 
 def read_pairs(name: str, most: int) -> list[tuple[str, str]]:
     """Queries and documents of a held-out set."""
-    with gzip.open(ROOT / "bench" / "heldout" / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
+    with gzip.open(ROOT / "bench" / "corpora" / "heldout" / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
         found = [json.loads(line) for line, _ in zip(lines, range(most), strict=False)]
     return [(pair["query"], pair["document"]) for pair in found]
 
@@ -131,7 +129,7 @@ def test_real_activations_survive(
 
 @pytest.mark.parametrize(("name", "floor"), [("debian", 0.88), ("docstrings", 0.7), ("wordnet", 0.6)])
 def test_documents_are_found_by_their_queries(embed: Embedders, name: str, floor: float) -> None:
-    """Among 500; half and quarter prefixes and int8 lose little. The whole sets: bench/quality.py."""
+    """Among 500; half and quarter prefixes and int8 lose little. The whole sets: bench/studies/quality.py."""
     queries, documents = (list(side) for side in zip(*read_pairs(name, 500), strict=True))
 
     def ndcg(precision: Precision, dim: int) -> float:
@@ -186,7 +184,7 @@ def test_right_pairs_are_told_from_wrong_ones(
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_the_reranker_improves_the_order(embed: Embedders, judge: Rerankers, precision: Precision) -> None:
-    """Of the embedding's best 20 among 500, for queries of all sets; the whole measurement: bench/quality.py."""
+    """Of the embedding's best 20 among 500, for queries of all sets; all of it: bench/studies/quality.py."""
     before, after = list[float](), list[float]()
     for name in SETS:
         found = read_pairs(name, 500)
@@ -203,13 +201,14 @@ def test_the_reranker_improves_the_order(embed: Embedders, judge: Rerankers, pre
     assert np.mean(after) > np.mean(before)
 
 
+PAGES = ("README.md", *(f"{room}/README.md" for room in ("bench", "export", "models", "runtime")))
 QUESTIONS = [
     ("What happens to texts that are too long?", "are cut"),
     ("Does it run on CUDA?", "CUDA"),
     ("How much resident memory does int8 take?", "most resident memory"),
     ("Is int4 faster than int8?", "slower than int8"),
     ("How was the model trained?", "were made"),
-    ("Which module turns token ids into batches?", "batches.py"),
+    ("Which module turns token ids into batches?", "planner"),
 ]
 
 
@@ -227,8 +226,8 @@ def test_search_answers_questions_about_quoit(
     question: str,
     wanted: str,
 ) -> None:
-    """One of the first three of all passages of README.md and bench/README.md has the answer."""
-    files = [str(ROOT / name) for name in ("README.md", "bench/README.md", "models/README.md")]
+    """One of the first three of all passages of the pages has the answer."""
+    files = [str(ROOT / name) for name in PAGES]
     out = tmp_path / "found.jsonl"
     assert (
         main(["search", question, *files, "--model", str(small.folder), "--no-cache", "--top", "3", "-o", str(out)])
@@ -237,9 +236,3 @@ def test_search_answers_questions_about_quoit(
     capsys.readouterr()
     found = [json.loads(line)["text"] for line in out.read_text().splitlines()]
     assert any(wanted in text for text in found), found
-
-
-def test_the_model_cards_tables_are_the_measured_ones() -> None:
-    command = [sys.executable, "-m", "bench.table", "quality"]
-    table = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert table.strip() in (ROOT / "models" / "README.md").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@
 | packed      | no  | yes         | yes  | CUDA's attention reads q, k and v side by side: one MatMul             |
 | fused_norms | no  | no          | yes  | only CUDA's attention normalises the heads of q and k itself           |
 | layout      | packed, packed, padded    | CUDA's Gather moves value by value: to the rectangle and back took a   |
-|             |                           | quarter of a run, more than padding does; see bench/LOG.md. And its    |
+|             |                           | quarter of a run, more than padding does; see bench/log/. And its     |
 |             |                           | attention needs no tiles: it never holds the whole score matrix        |
 | keeps       | yes | no          | no   | CUDA's attention normalises and turns keys itself; a few tokens less   |
 |             |     |             |      | are no time there                                                      |

@@ -44,13 +44,13 @@ from quoit_export.quantize.quant_error import (
 )
 
 SEED = 20_230
-"""Of rotations; any one does as well, see bench/LOG.md."""
+"""Of rotations; any one does as well, see bench/log/."""
 ALPHAS = (0.4, 0.5, 0.65)
 MOST_LAYERS = 8
 LEAST_LAYERS = 3
 COMPARED_WEIGHTS = 600_000_000
 """Methods are compared on so many layers, fewer of them where they are large, and the one chosen is then looked at in
-all. Of the 0.6B shape these are 8 layers, of 4B 5 and of 8B 3; see bench/LOG.md."""
+all. Of the 0.6B shape these are 8 layers, of 4B 5 and of 8B 3; see bench/log/."""
 Bits = Literal[8, 4]
 INT8_BITS: Bits = 8
 INT4_BITS: Bits = 4

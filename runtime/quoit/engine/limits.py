@@ -10,9 +10,9 @@ from quoit.ort.providers import Choice
 
 TILED_FROM = 385
 """Tokens from which on a row has tiled attention on a CPU. Near 350 tokens it overtakes the full score matrix; see
-bench/LOG.md."""
+bench/log/."""
 CPU_LIMITS = Limits(stream_tokens=512, rectangle_tokens=2048, tiled_from=TILED_FROM)
-"""Larger batches gain a few percent and cost memory; see bench/LOG.md."""
+"""Larger batches gain a few percent and cost memory; see bench/log/."""
 CPU_RERANK_LIMITS = replace(CPU_LIMITS, stream_tokens=1024, rectangle_tokens=4096)
 """Rows that all begin alike gain from larger batches, since what they share is computed once in each."""
 CUDA_PADDING = PaddingLimit(max_share=0.1, free_positions=4096)

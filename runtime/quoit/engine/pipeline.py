@@ -97,7 +97,7 @@ class Pipeline:
             max_prompt_tokens=limits.untiled_tokens(tokenizer.max_tokens),
             max_tokens=resolved.prefix_cache_tokens,
         )
-        # A CPU that computes has no time to spare for it, see bench/LOG.md.
+        # A CPU that computes has no time to spare for it, see bench/log/.
         overlapped = choice.provider == "cuda"
         return cls(artifact, tokenizer, session, layout, limits, prefix_cache, resolved.workers, overlapped)
 

@@ -28,7 +28,7 @@ QUERY = "nvidia-smi"
 QUERY_SECONDS = 20
 
 MOST_STREAM_TOKENS = 32_768
-"""Twice as many are not faster on an H100, and take twice the memory; see bench/LOG.md."""
+"""Twice as many are not faster on an H100, and take twice the memory; see bench/log/."""
 LEAST_STREAM_TOKENS = 1_024
 SHARE = 0.5
 """Of the free memory, for one batch's values; the rest is for the kernels' own and what the allocator holds back."""

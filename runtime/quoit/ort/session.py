@@ -35,7 +35,7 @@ CUDA_OPTIONS = {
 }
 """By default onnxruntime takes twice as much from the device each time, 66 GB for 0.6B and batches of 65,536 tokens.
 And on newer devices it prefers cuDNN's attention, which takes 60 ms and more for each shape of a batch that it has not
-met. See bench/LOG.md."""
+met. See bench/log/."""
 NO_CPU_FALLBACK = {"session.disable_cpu_ep_fallback": "1"}
 """On CUDA, no node runs on the CPU behind the caller's back."""
 

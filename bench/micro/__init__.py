@@ -1,0 +1,1 @@
+"""Times of single stages, by pytest-benchmark."""

@@ -1,0 +1,1 @@
+"""One question each: what a single part costs, or what a method keeps of the vectors."""
