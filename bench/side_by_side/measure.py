@@ -25,7 +25,7 @@ REST_SECONDS = 0.1
 """Pause between two turns: thread pools stop waiting for work in it."""
 SHORT_SECONDS = 0.5
 """Minimum seconds of a turn; a shorter one is repeated."""
-FEWEST_ROUNDS = 2
+MIN_ROUNDS = 2
 """Minimum rounds of a system; one where a round takes longer than its seconds for a workload."""
 CHECKED_TEXTS = 100
 WARM_UP_TEXTS = 8
@@ -106,7 +106,7 @@ def wanted(plan: Plan, store: Store, workload: Workload, name: str) -> int:
     if not done:
         return most
     affordable = int(plan.seconds / float(np.median([sum(seconds) for seconds in done])))
-    return min(most, max(affordable, FEWEST_ROUNDS) if affordable else 1)
+    return min(most, max(affordable, MIN_ROUNDS) if affordable else 1)
 
 
 def missing(plan: Plan, store: Store, workload: Workload, name: str) -> int:

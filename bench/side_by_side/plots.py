@@ -11,7 +11,7 @@ from bench.side_by_side.result import Result, is_quoit, mixed, on, throughputs
 
 OURS, THEIRS = "#c0392b", "#7f8c8d"
 WIDTH, HEIGHT = 9.0, 5.0
-LEAST_DISTANCE = 1e-7
+MIN_DISTANCE = 1e-7
 """What float32 itself is drawn at."""
 
 
@@ -49,7 +49,7 @@ def scatter(result: Result, threads: str, axes: Any) -> bool:
     for name, figures in sorted(found.items(), key=lambda item: -item[1]["tokens_per_second"]):
         cosine = result["systems"][name].get("cosine")
         if cosine is not None:
-            distance, speed = max(1 - cosine["mean"], LEAST_DISTANCE), figures["tokens_per_second"]
+            distance, speed = max(1 - cosine["mean"], MIN_DISTANCE), figures["tokens_per_second"]
             crowded = any(abs(np.log10(distance / x)) < 1 and abs(speed - y) < fastest / 30 for x, y in placed)
             placed.append((distance, speed))
             axes.scatter(distance, speed, color=colour(name))

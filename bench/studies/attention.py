@@ -38,7 +38,7 @@ CONFIG = AttentionConfig(
 LENGTHS = tuple(64 << power for power in range(10))
 KERNELS = ("full", "tiled")
 USED = ("row_lengths", "attention_index", "tiled_attention")
-LEAST_SECONDS = 1.0
+MIN_SECONDS = 1.0
 
 
 def author_node() -> ir.Model:
@@ -79,7 +79,7 @@ def measure(kernel: str, length: int, threads: int) -> None:
     feed["tiled_attention"] = np.array(kernel == "tiled")
     before = resident_bytes()
     seconds: list[float] = []
-    while sum(seconds) < LEAST_SECONDS:
+    while sum(seconds) < MIN_SECONDS:
         start = time.perf_counter()
         session.run(None, feed)
         seconds.append(time.perf_counter() - start)

@@ -93,7 +93,7 @@ class Subject:
         """Every method with one alpha, one with a layer in float32, and the export's own choice."""
         chosen, architecture = self.choose(), self.checkpoint.architecture
         inputs, read = list(architecture.input), self.checkpoint.tensor
-        bare = msgspec.structs.replace(chosen.record, floats=(), steps={}, int8_table=False)
+        bare = msgspec.structs.replace(chosen.record, float32_layers=(), steps={}, int8_table=False)
         for method in METHODS:
             if method.alpha in (None, ALPHA):
                 folding = fold(read, architecture, self.observed.activations, method, inputs)
@@ -102,7 +102,7 @@ class Subject:
                     names = [one.name for one in architecture.gated]
                     errors = [input_error(folding, read, name, self.observed.activations) for name in names]
                     worst = names[int(np.argmax(errors))]
-                    yield MIXED, Plan(folding, msgspec.structs.replace(bare, floats=(worst,)))
+                    yield MIXED, Plan(folding, msgspec.structs.replace(bare, float32_layers=(worst,)))
         yield CHOSEN, chosen
         yield INT4, self.choose(bits=INT4_BITS)
 
@@ -246,7 +246,7 @@ def measure_adversary(subject: Subject, threads: int) -> dict[str, Any]:
             plan = subject.choose(UNROTATED)
             found[name] = cosines(subject.write(plan, threads)[0].encode(texts), reference)
         if name == CHOSEN:
-            found[name] |= {"method": plan.record.method, "floats": len(plan.record.floats)}
+            found[name] |= {"method": plan.record.method, "floats": len(plan.record.float32_layers)}
     return found
 
 

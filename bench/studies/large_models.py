@@ -150,7 +150,7 @@ def measure(shape: str, folder: Path, threads: int) -> dict[str, Any]:
         "bytes": sum(record.bytes for record in variant.files),
         "made": variant.quantization.describe() if variant.quantization else None,
         "cosine_to_fp32": {
-            f"{one.texts}{one.note}": {"texts": one.samples, "mean": one.mean, "least": one.least}
+            f"{one.texts}{one.note}": {"texts": one.samples, "mean": one.mean, "least": one.minimum}
             for one in variant.parity
             if one.measure == "cosine"
         },

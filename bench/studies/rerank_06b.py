@@ -105,7 +105,7 @@ def main() -> None:
     result = recording.describe(options.threads) | {
         "documents": DOCUMENTS,
         "parity": {
-            name: {one.measure: [one.mean, one.least] for one in variants[name].parity if one.texts == HELD_OUT}
+            name: {one.measure: [one.mean, one.minimum] for one in variants[name].parity if one.texts == HELD_OUT}
             for name in PRECISIONS
         },
         "sharing": {name: measure(artifact, name, options.threads, rounds) for name, rounds in PRECISIONS.items()},

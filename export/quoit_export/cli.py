@@ -93,7 +93,7 @@ def describe(artifact: Artifact, seconds: float) -> None:
             if parity.floor is None:
                 continue
             show(
-                f"        {parity.measure} to {parity.reference}: mean {parity.mean:.6f}, least {parity.least:.6f} "
+                f"        {parity.measure} to {parity.reference}: mean {parity.mean:.6f}, least {parity.minimum:.6f} "
                 f"of {parity.samples} {parity.texts} {SAMPLES[parity.measure]}{parity.note} (floor {parity.floor})"
             )
         if variant.made is not None:

@@ -141,8 +141,8 @@ def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
 
 def _explain(failed: list[Precision], measured: dict[Precision, tuple[Parity, ...]]) -> str:
     lines = [
-        f"{name}: {parity.measure} to {parity.reference} on {parity.texts} texts{parity.note} is {parity.least:.5f} at "
-        f"least and {parity.mean:.5f} on average, {_floors(parity)}"
+        f"{name}: {parity.measure} to {parity.reference} on {parity.texts} texts{parity.note} is "
+        f"{parity.minimum:.5f} at least and {parity.mean:.5f} on average, {_floors(parity)}"
         for name in failed
         for parity in measured[name]
         if not parity.passes

@@ -29,7 +29,7 @@ DOCSTRINGS_PER_PACKAGE = 1_200
 RUN, SHARED_RUNS = 8, 0.3
 """A docstring that shares more than this part of its runs of so many words with held-out ones is not trained on:
 libraries copy from each other."""
-MOST_PAIRS = {
+MAX_PAIRS = {
     "debian-it": 6_000,
     "debian-fr": 6_000,
     "debian-de": 6_000,
@@ -132,5 +132,5 @@ def split(raw: Path, work: Path, held_out: Path) -> None:
         write_pairs(held_out / f"{source}.jsonl.gz", chosen)
     development = [sample(parts["development"][source], DEVELOPMENT_DOCUMENTS, family) for source in EVALUATED]
     write_pairs(work / "development.jsonl.gz", (pair for part in development for pair in part))
-    training = [sample(part, MOST_PAIRS.get(source, len(part))) for source, part in parts["training"].items()]
+    training = [sample(part, MAX_PAIRS.get(source, len(part))) for source, part in parts["training"].items()]
     write_pairs(work / "training.jsonl.gz", (pair for part in training for pair in part))

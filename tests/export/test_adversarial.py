@@ -104,7 +104,7 @@ def test_the_floors_of_int8_are_these() -> None:
 def test_the_genuine_model_is_far_above_its_floor(genuine: Artifact) -> None:
     for parity in cosines(genuine).values():
         assert parity.mean >= 0.9995
-        assert parity.least >= 0.997
+        assert parity.minimum >= 0.997
 
 
 @pytest.mark.parametrize("name", ADVERSARIES)
@@ -113,7 +113,7 @@ def test_int8_holds_on_every_adversary(exported: Callable[[str], Artifact], name
     assert set(found) == {"held-out", "calibration"}
     for parity in found.values():
         assert parity.mean >= MEAN, parity
-        assert parity.least >= LEAST, parity
+        assert parity.minimum >= LEAST, parity
     assert exported(name).accepted() == ["fp32", "int8"]
 
 
@@ -128,7 +128,7 @@ def test_a_rescaling_changes_nothing_in_fp32_and_breaks_plain_int8(
     assert 1 - plain.mean > 10 * (1 - cosines(genuine)["held-out"].mean)
     if "products" not in name:  # there it is far from fp32 too, and not below the floor
         assert not plain.passes
-        assert plain.least < 0.9
+        assert plain.minimum < 0.9
 
 
 @pytest.mark.parametrize("name", RESCALED)
@@ -163,7 +163,7 @@ def test_layers_that_nothing_makes_good_are_kept_in_float32(exported: Callable[[
     artifact = exported("cancelling")
     record = artifact.manifest.variants["int8"].quantization
     assert record is not None
-    assert record.floats == tuple(f"layers.{layer}.mlp.down_proj" for layer in range(4))
+    assert record.float32_layers == tuple(f"layers.{layer}.mlp.down_proj" for layer in range(4))
     assert cosines(artifact)["held-out"].mean > 0.9995
 
 

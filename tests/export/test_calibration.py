@@ -23,9 +23,9 @@ from quoit_export.checkpoint.checkpoint import open_checkpoint
 from quoit_export.errors import ExportError
 from quoit_export.quantize.calibration import (
     BUILT_IN,
-    LEAST_TEXTS,
-    MOST_TEXTS,
-    MOST_TOKENS,
+    MAX_TEXTS,
+    MAX_TOKENS,
+    MIN_TEXTS,
     SAMPLED_ROWS,
     Activations,
     CalibrationTexts,
@@ -137,7 +137,7 @@ def test_a_rerankers_rows_are_pairs(rerank_artifact: Artifact) -> None:
 
 def test_long_texts_are_cut(artifact: Artifact) -> None:
     long = CalibrationTexts("long", ("word " * 5000, "b", "c"))
-    assert len(calibration_rows(artifact, long)[0]) == MOST_TOKENS
+    assert len(calibration_rows(artifact, long)[0]) == MAX_TOKENS
 
 
 def test_the_built_in_texts_are_many_and_none_is_held_out() -> None:
@@ -156,13 +156,13 @@ def test_texts_are_read_from_a_file_once_each(tmp_path: Path) -> None:
     file.write_text("\n".join(["a", "", "b", "a", *(f"text {number}" for number in range(500))]))
     found = read_calibration_texts(file)
     assert found.source == "mine.txt"
-    assert len(found.texts) == MOST_TEXTS
+    assert len(found.texts) == MAX_TEXTS
     assert found.texts[:3] == ("a", "b", "text 0")
 
 
 def test_texts_are_read_from_every_kind_of_file_and_from_folders(tmp_path: Path) -> None:
     """Those that are missing are left out as empty ones are."""
-    texts = [f"text {number}" for number in range(LEAST_TEXTS)]
+    texts = [f"text {number}" for number in range(MIN_TEXTS)]
     lines = "".join(json.dumps({"text": text}) + "\n" for text in [None, *texts[1:], ""])
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
     (tmp_path / "a.txt").write_text(texts[0])
@@ -172,8 +172,8 @@ def test_texts_are_read_from_every_kind_of_file_and_from_folders(tmp_path: Path)
 
 def test_too_few_texts_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "few.txt"
-    file.write_text("\n".join(f"text {number}" for number in range(LEAST_TEXTS - 1)))
-    with pytest.raises(ExportError, match=rf"few\.txt has {LEAST_TEXTS - 1} different texts"):
+    file.write_text("\n".join(f"text {number}" for number in range(MIN_TEXTS - 1)))
+    with pytest.raises(ExportError, match=rf"few\.txt has {MIN_TEXTS - 1} different texts"):
         read_calibration_texts(file)
     with pytest.raises(InputError, match="is no file"):
         read_calibration_texts(tmp_path / "absent.txt")

@@ -147,7 +147,7 @@ def test_int8_quantizes_once_per_group_and_multiplies_integers_only(artifact: Ar
     assert counts["MatMulIntegerToFloat"] == LINEAR_LAYERS * layers
     record = artifact.manifest.variants["int8"].quantization
     assert record is not None
-    assert record.floats == ()
+    assert record.float32_layers == ()
     assert counts["MatMul"] == record.method.startswith("rotate"), "what turns the last tokens' states back"
     assert counts["DequantizeLinear"] == record.int8_table
     assert counts["ReduceMax"] == QUANTIZED_INPUTS * layers - len(record.steps), (

@@ -368,7 +368,7 @@ def test_int8_alone_is_measured_against_fp32_and_published_without_it(tmp_path: 
     parity = found.manifest.variants["int8"].parity[0]
     assert (parity.measure, parity.reference, parity.texts) == ("cosine", "fp32", "held-out")
     assert parity.samples >= 60
-    assert PRECISIONS["int8"].floors["cosine"] <= parity.least <= parity.mean < 1
+    assert PRECISIONS["int8"].floors["cosine"] <= parity.minimum <= parity.mean < 1
     assert Embedder(found.folder, provider="cpu").encode("text").shape == (32,)
 
 
@@ -841,7 +841,7 @@ def test_int4_is_smaller_and_measured_like_int8(tmp_path: Path) -> None:
     artifact = publish(open_checkpoint(str(SMALL_REAL)), Request(out, ("int8", "int4")))
     int8, int4 = artifact.variant("int8"), artifact.variant("int4")
     assert int4.quantization is not None
-    assert int4.quantization.eights, "else it needs no graph for CPUs that saturate"
+    assert int4.quantization.int8_layers, "else it needs no graph for CPUs that saturate"
     assert set(contents(out)) == expected_files("int8", "int4") | {"int4/model.saturating.onnx"}
     sizes = [sum(record.bytes for record in variant.files) for variant in (int8, int4)]
     assert sizes[1] < 0.86 * sizes[0], "the token table is most of either"
@@ -851,7 +851,7 @@ def test_int4_is_smaller_and_measured_like_int8(tmp_path: Path) -> None:
     assert measured["ranking", "held-out"].mean > 0.97
     assert int8.quantization is not None
     assert int4.quantization.errors.keys() == int8.quantization.errors.keys()
-    assert len(int4.quantization.eights) < 0.25 * LINEARS
+    assert len(int4.quantization.int8_layers) < 0.25 * LINEARS
     embedder = Embedder(artifact, precision="int4", provider="cpu")
     texts = held_out().texts[:12]
     together = embedder.encode(texts)
@@ -868,6 +868,6 @@ def test_what_is_below_its_floor_is_made_again_with_its_worst_layers_in_more_bit
     assert variant.accepted
     assert variant.parity[0].mean >= 0.9968
     assert variant.quantization is not None
-    assert LINEARS / 4 <= len(variant.quantization.eights) <= 0.7 * LINEARS
-    assert variant.quantization.floats == ()
+    assert LINEARS / 4 <= len(variant.quantization.int8_layers) <= 0.7 * LINEARS
+    assert variant.quantization.float32_layers == ()
     assert len(variant.quantization.errors) > 1, "of all methods that were compared"

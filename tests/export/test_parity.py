@@ -146,7 +146,7 @@ def test_cosine_is_that_of_each_row() -> None:
     parity, *_ = compare(vectors, reference, Comparison("int8", "embedding", "somewhere"))
     assert (parity.measure, parity.reference, parity.samples) == ("cosine", "somewhere", 4)
     assert parity.floor == PRECISIONS["int8"].floors["cosine"]
-    assert parity.least == pytest.approx(0, abs=1e-6)
+    assert parity.minimum == pytest.approx(0, abs=1e-6)
     assert parity.mean == pytest.approx(np.cos(angles).mean(), abs=1e-6)
 
 
@@ -174,7 +174,7 @@ def test_what_happens_to_neighbours_is_recorded_and_the_mean_cosine_has_a_floor(
     assert {one.texts for one in (cosine, top10, ranking)} == {"some"}
     for one in (top10, ranking):
         assert (one.floor, one.mean_floor) == (None, None)
-        assert one.least <= one.p1 < one.mean < 1
+        assert one.minimum <= one.p1 < one.mean < 1
 
 
 def test_a_mean_below_its_floor_fails_where_no_single_text_does(reference: Vectors) -> None:
@@ -186,7 +186,7 @@ def test_a_mean_below_its_floor_fails_where_no_single_text_does(reference: Vecto
     found = (0.99 * reference + np.sqrt(1 - 0.99**2) * away).astype(np.float32)
     cosine, *_ = compare(found, reference, Comparison("int8", "embedding"))
     assert cosine.floor is not None
-    assert cosine.least > cosine.floor
+    assert cosine.minimum > cosine.floor
     assert not cosine.passes
 
 
@@ -203,12 +203,12 @@ def test_agreement_is_that_of_probabilities_and_spearman_that_of_ranks() -> None
     agreement, spearman = compare(found, reference, Comparison("fp16", "rerank", "somewhere"))
     assert (agreement.measure, agreement.reference, agreement.samples) == ("agreement", "somewhere", 8)
     expected = 1 - np.abs(1 / (1 + np.exp(-found.astype(float))) - 1 / (1 + np.exp(-reference.astype(float))))
-    assert agreement.least == pytest.approx(expected.min(), abs=1e-6)
+    assert agreement.minimum == pytest.approx(expected.min(), abs=1e-6)
     assert agreement.mean == pytest.approx(expected.mean(), abs=1e-6)
     assert agreement.floor == PRECISIONS["fp16"].floors["agreement"]
     assert (spearman.measure, spearman.reference, spearman.samples) == ("spearman", "somewhere", 2)
-    assert spearman.least == pytest.approx(1 - 6 * 2 / (4 * 15)), "two neighbours of four have changed places"
-    assert spearman.mean == pytest.approx((spearman.least + 1) / 2)
+    assert spearman.minimum == pytest.approx(1 - 6 * 2 / (4 * 15)), "two neighbours of four have changed places"
+    assert spearman.mean == pytest.approx((spearman.minimum + 1) / 2)
     assert spearman.floor == PRECISIONS["fp16"].floors["spearman"]
 
 
@@ -217,7 +217,7 @@ def test_equal_answers_are_one(reference: Vectors, logits: Answers) -> None:
         *compare(reference, reference, Comparison("fp32", "embedding", "itself")),
         *compare(logits, logits, Comparison("fp32", "rerank", "itself")),
     ):
-        assert parity.least == pytest.approx(1, abs=2e-7)
+        assert parity.minimum == pytest.approx(1, abs=2e-7)
         assert parity.passes
 
 
@@ -244,7 +244,7 @@ def test_one_bad_query_is_enough_to_fail(logits: Answers) -> None:
     other[2] *= -1
     agreement, spearman = compare(other, scores, Comparison("int8", "rerank", "fp32"))
     assert agreement.passes
-    assert spearman.least == pytest.approx(-1)
+    assert spearman.minimum == pytest.approx(-1)
     assert not spearman.passes
 
 
@@ -290,7 +290,7 @@ def test_the_artifacts_parity_is_what_measuring_it_again_gives(
     oracle = transformers_answers(checkpoint, artifact, held_out())
     again, *_ = compare(reference, oracle, Comparison("fp32", "embedding", "transformers fp32"))
     assert verified.reference == again.reference
-    assert verified.least == pytest.approx(again.least, abs=2e-7)
+    assert verified.minimum == pytest.approx(again.minimum, abs=2e-7)
 
 
 def test_a_rerankers_parity_is_what_measuring_it_again_gives(
@@ -309,7 +309,7 @@ def test_a_rerankers_parity_is_what_measuring_it_again_gives(
     again = compare(logits, oracle, Comparison("fp32", "rerank", "transformers fp32"))
     for verified, measured_again in zip(variants["fp32"].parity, again, strict=True):
         assert (verified.measure, verified.reference) == (measured_again.measure, measured_again.reference)
-        assert verified.least == pytest.approx(measured_again.least, abs=1e-6)
+        assert verified.minimum == pytest.approx(measured_again.minimum, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_another_precision_is_one_entry_and_one_encoding(
     assert [(one.measure, one.floor) for one in variant.parity if one.floor is not None] == [
         ("cosine", floors["cosine"])
     ]
-    assert floors["cosine"] < variant.parity[0].least < 1
+    assert floors["cosine"] < variant.parity[0].minimum < 1
     names = ["model.onnx", "model.onnx.data"]
     assert sorted(file.name for file in (tmp_path / "staging" / NEW).iterdir()) == names
     artifact, samples = Artifact(staging.folder, manifest), [held_out()]

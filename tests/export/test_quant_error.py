@@ -72,8 +72,8 @@ def run_linears(encoding: Encoding, read: ReadTensor, rows: Values) -> list[Valu
         (Int8Encoding(), INT8, 1e-6, 1e-3),
         (Int8Encoding(steps={NAME: STEP}), in_steps(STEP), 1e-6, 1e-2),
         (Int4Encoding(), INT4, 1e-3, 5e-2),
-        (Int4Encoding(eights=frozenset(LINEARS)), INT8, 1e-6, 1e-3),
-        (Int4Encoding(Int8Encoding(floats=frozenset(LINEARS))), None, 0, 1e-10),
+        (Int4Encoding(int8_layers=frozenset(LINEARS)), INT8, 1e-6, 1e-3),
+        (Int4Encoding(Int8Encoding(float32_layers=frozenset(LINEARS))), None, 0, 1e-10),
     ],
 )
 def test_predicted_errors_are_those_of_onnxruntime(

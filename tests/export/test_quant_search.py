@@ -25,9 +25,9 @@ from quoit_export.quantize.quant_error import (
     table_error,
 )
 from quoit_export.quantize.quant_search import (
+    MAX_ERROR,
+    MAX_STEP_ERROR,
     METHODS,
-    MOST_ERROR,
-    MOST_STEP_ERROR,
     NEARLY,
     SEED,
     Bits,
@@ -76,7 +76,7 @@ def test_steps_are_fixed_behind_the_norms_of_a_rotated_stream_alone(
         step = plan.record.steps.get(name, 1.1 * np.abs(rows).max() / 127)
         assert np.abs(rows).max() < 127 * step
         error = input_error(plan.folding, read, name, activations, in_steps(step))
-        assert (error <= MOST_STEP_ERROR) is (name in plan.record.steps)
+        assert (error <= MAX_STEP_ERROR) is (name in plan.record.steps)
 
 
 def test_of_methods_that_are_about_as_good_a_rotated_one_is_taken(
@@ -94,7 +94,7 @@ def test_the_least_error_is_chosen_and_all_are_recorded(checkpoint: Checkpoint, 
     assert list(record.errors) == [method.name for method in METHODS]
     assert record.errors[record.method] <= NEARLY * min(record.errors.values())
     assert record.calibration == RECORD
-    assert record.floats == ()
+    assert record.float32_layers == ()
     assert plan.encoding == Int8Encoding(steps=record.steps, int8_table=True)
     chosen = next(method for method in METHODS if method.name == record.method)
     assert record.alpha == chosen.alpha
@@ -127,9 +127,9 @@ def test_what_no_method_makes_good_stays_in_float32(checkpoint: Checkpoint, acti
     changed = Activations(largest, activations.rows | {name: rows})
     read = with_changes(checkpoint, **{f"{name}.weight": down})
     plan = choose(Observed(read, checkpoint.architecture, changed, RECORD))
-    assert plan.record.floats == (name,)
+    assert plan.record.float32_layers == (name,)
     assert plan.record.describe().startswith(f"{plan.record.method}, 1 linear layers in float32: ")
-    assert all(error > MOST_ERROR[8] / 12 for error in plan.record.errors.values())
+    assert all(error > MAX_ERROR[8] / 12 for error in plan.record.errors.values())
 
 
 def test_inputs_are_kept_in_float32_with_all_that_read_them(checkpoint: Checkpoint, activations: Activations) -> None:
@@ -138,7 +138,7 @@ def test_inputs_are_kept_in_float32_with_all_that_read_them(checkpoint: Checkpoi
     broken = Activations(activations.largest, activations.rows | {name: activations.rows[name] * np.nan})
     with np.errstate(invalid="ignore"):
         plan = choose(Observed(checkpoint.tensor, checkpoint.architecture, broken, RECORD), [Method()])
-    assert plan.record.floats == tuple(f"layers.0.self_attn.{part}_proj" for part in "qkv")
+    assert plan.record.float32_layers == tuple(f"layers.0.self_attn.{part}_proj" for part in "qkv")
 
 
 def test_a_towering_channel_of_the_token_table_speaks_against_rotation(
@@ -184,16 +184,16 @@ def test_int4_stores_in_int8_what_errs_most(checkpoint: Checkpoint, activations:
     changed = Activations(activations.largest, activations.rows | {name: rows})
     read = with_changes(checkpoint, **{f"{name}.weight": weight})
     plan = choose(Observed(read, checkpoint.architecture, changed, RECORD), [Method()], bits=4)
-    assert name in plan.record.eights
+    assert name in plan.record.int8_layers
     others = [linear for one in checkpoint.architecture.inputs for linear in one.linears]
-    assert len(plan.record.eights) < len(others) / 2
-    assert plan.record.floats == ()
-    assert f", {len(plan.record.eights)} in int8: predicted" in plan.record.describe()
+    assert len(plan.record.int8_layers) < len(others) / 2
+    assert plan.record.float32_layers == ()
+    assert f", {len(plan.record.int8_layers)} in int8: predicted" in plan.record.describe()
     assert isinstance(plan.encoding, Int4Encoding)
-    assert plan.encoding.eights == frozenset(plan.record.eights)
+    assert plan.encoding.int8_layers == frozenset(plan.record.int8_layers)
     for other in checkpoint.architecture.input:
         error = input_error(plan.folding, read, other, changed, INT4)
-        assert (error > MOST_ERROR[4]) is (other in plan.record.eights)
+        assert (error > MAX_ERROR[4]) is (other in plan.record.int8_layers)
 
 
 @pytest.mark.parametrize("bits", [8, 4])
@@ -208,8 +208,8 @@ def test_the_worst_inputs_are_spared(checkpoint: Checkpoint, activations: Activa
     worst = sorted(inputs, key=errors.__getitem__)[-3:]
     expected = [linear for name in inputs if name in worst for linear in architecture.input[name].linears]
     assert len(inputs) == 12
-    assert list(plan.record.floats if bits == 8 else plan.record.eights) == expected
-    assert (plan.record.eights if bits == 8 else plan.record.floats) == ()
-    assert examined.plan(spared=1.0).record.floats == (
+    assert list(plan.record.float32_layers if bits == 8 else plan.record.int8_layers) == expected
+    assert (plan.record.int8_layers if bits == 8 else plan.record.float32_layers) == ()
+    assert examined.plan(spared=1.0).record.float32_layers == (
         tuple(linear for name in inputs for linear in architecture.input[name].linears) if bits == 8 else ()
     )

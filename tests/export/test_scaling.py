@@ -125,7 +125,7 @@ def test_plain_fp16_is_not_finite_and_scaled_fp16_is_as_close_as_ever(
     for precision in ("fp16", "bf16"):
         variant = artifact.manifest.variants[precision]
         assert variant.accepted
-        assert variant.parity[0].least >= PRECISIONS[precision].floors["cosine"]
+        assert variant.parity[0].minimum >= PRECISIONS[precision].floors["cosine"]
     record = artifact.manifest.variants["fp16"].scaling
     assert record is not None
     assert bool(record.stream) == (name == "towering")

@@ -19,8 +19,8 @@ from quoit_export.precisions.table import PRECISIONS
 from quoit_export.precisions.weight_only import WeightOnlyEncoding, weight_only
 
 ROWS, INPUTS, OUTPUTS = 5, 3 * BLOCK, 48
-WHERE = {"four": Int4Encoding(), "eight": Int4Encoding(eights=frozenset({"a"}))}
-WHERE["float"] = Int4Encoding(Int8Encoding(floats=frozenset({"a"})))
+WHERE = {"four": Int4Encoding(), "eight": Int4Encoding(int8_layers=frozenset({"a"}))}
+WHERE["float"] = Int4Encoding(Int8Encoding(float32_layers=frozenset({"a"})))
 STEPS = {"four": 7, "eight": 127, "float": np.inf}
 """Of the largest magnitude that shares a scale."""
 

@@ -16,7 +16,7 @@ from quoit import Embedder
 from quoit.artifact import Artifact
 from quoit.cli.bench import made_texts
 from quoit.search import VectorCache
-from quoit.tuning.autotune import FEWEST_TEXTS
+from quoit.tuning.autotune import MIN_TEXTS
 
 PATIENCE = 120
 """Seconds that a command may take on a busy machine."""
@@ -253,7 +253,7 @@ def test_a_bench_without_a_home_is_refused_before_it_starts(byte_artifact: Artif
 def test_a_bench_that_finds_no_room_prints_its_result(tmp_path: Path, disk: Disk, byte_artifact: Artifact) -> None:
     """The file is named as the user did: by a link to the disk that is full."""
     texts, out = tmp_path / "texts.txt", tmp_path / "tuning.json"
-    texts.write_text("\n".join(made_texts()[:FEWEST_TEXTS]))
+    texts.write_text("\n".join(made_texts()[:MIN_TEXTS]))
     out.symlink_to(disk.folder / "real.json")
     fill(disk)
     arguments = ["--seconds", "1", "--texts", texts, "--json", "-o", out, "--precision", "fp32"]

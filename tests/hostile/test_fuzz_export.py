@@ -32,13 +32,13 @@ VALUES = JSON_VALUES | st.sampled_from(
 )
 
 
-MOST_LAYERS = 10_000
+MAX_LAYERS = 10_000
 
 
 def read_numbers(config: dict[str, Any], folder: Path) -> Architecture:
     """The architecture, of a size that is no attack on memory: there are eleven tensors a layer."""
     numbers = read_architecture(config, folder)
-    assert numbers.attention.num_hidden_layers <= MOST_LAYERS
+    assert numbers.attention.num_hidden_layers <= MAX_LAYERS
     assert 2 <= read_position_limit(config, folder) < 2**63
     return numbers
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent.parent
 EMBEDDING, RERANKER = (ROOT / "models" / name for name in ("quoit-embedding-9m", "quoit-reranker-6m"))
 SETS = ("debian", "docstrings", "wordnet")
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-MOST_BYTES = 30_000_000
+MAX_BYTES = 30_000_000
 ALL_WORKING = "Ünïcödé, 漢字, 🦉 and\ttabs\nlines <|im_start|> "
 
 
@@ -91,7 +91,7 @@ def test_the_embedding_model_has_the_files_of_an_official_one_and_the_reranker_i
     assert files(EMBEDDING) == common | modules
     assert files(RERANKER) == common | {"chat_template.jinja"}
     both = [file for folder in (EMBEDDING, RERANKER) for file in folder.rglob("*") if file.is_file()]
-    assert sum(file.stat().st_size for file in both) < MOST_BYTES
+    assert sum(file.stat().st_size for file in both) < MAX_BYTES
 
 
 def test_vectors_are_those_of_transformers(embed: Embedders, texts: list[str]) -> None:

@@ -13,8 +13,8 @@ from quoit.artifact import Artifact, GraphName, Precision
 from quoit.engine.limits import CPU_LIMITS, cuda_limits
 from quoit.engine.planner import plan_batches
 from quoit.ort.cuda import (
-    LEAST_STREAM_TOKENS,
-    MOST_STREAM_TOKENS,
+    MAX_STREAM_TOKENS,
+    MIN_STREAM_TOKENS,
     explain_absence,
     free_bytes,
     installed,
@@ -107,13 +107,13 @@ def test_a_driver_without_a_device_is_refused_in_its_own_words(
 def test_a_batch_is_as_large_as_memory_allows_within_bounds() -> None:
     sizes = [stream_tokens(SMALLEST, free) for free in (0, GIB, 4 * GIB, 80 * GIB)]
     assert sizes == sorted(sizes)
-    assert sizes[0] == LEAST_STREAM_TOKENS
-    assert sizes[-1] == MOST_STREAM_TOKENS
+    assert sizes[0] == MIN_STREAM_TOKENS
+    assert sizes[-1] == MAX_STREAM_TOKENS
     for costs in (SMALLEST, LARGEST):
         for free in (4 * GIB, 8 * GIB, 24 * GIB):
             tokens = stream_tokens(costs, free)
             assert tokens * token_bytes(costs) <= free / 2
-            assert tokens % LEAST_STREAM_TOKENS == 0
+            assert tokens % MIN_STREAM_TOKENS == 0
     assert stream_tokens(LARGEST, 24 * GIB) >= 16_384
 
 
@@ -200,7 +200,7 @@ class TestOnCuda:
 
     def test_the_limits_follow_the_free_memory(self, half_artifact: Artifact, precision: Precision) -> None:
         limits = self.embedder(half_artifact, precision).pipeline.limits
-        assert LEAST_STREAM_TOKENS <= limits.stream_tokens <= MOST_STREAM_TOKENS
+        assert MIN_STREAM_TOKENS <= limits.stream_tokens <= MAX_STREAM_TOKENS
         assert re.fullmatch(r"\d+", str(free_bytes()))
 
 

@@ -10,7 +10,7 @@ import pytest
 from quoit import Embedder
 from quoit.artifact import Artifact
 from quoit.engine.planner import Limits
-from quoit.engine.prefetch import ahead
+from quoit.engine.prefetch import prefetch
 from quoit_export.verify.parity import parity_texts
 from support import Vectors
 
@@ -23,13 +23,13 @@ def test_order_is_kept_in_one_other_thread() -> None:
             threads.add(threading.get_ident())
             yield item
 
-    assert list(ahead(items())) == list(range(100))
+    assert list(prefetch(items())) == list(range(100))
     assert len(threads) == 1
     assert threading.get_ident() not in threads
 
 
 def test_no_items_are_none() -> None:
-    assert list(ahead(iter(()))) == []
+    assert list(prefetch(iter(()))) == []
 
 
 def test_one_item_is_made_while_the_one_before_it_is_used() -> None:
@@ -40,7 +40,7 @@ def test_one_item_is_made_while_the_one_before_it_is_used() -> None:
             event.set()
             yield item
 
-    running = ahead(items())
+    running = prefetch(items())
     assert next(running) == 0
     assert made[1].wait(10)
     assert not made[2].is_set(), "no more than one ahead"
@@ -55,16 +55,16 @@ def test_an_error_comes_behind_what_was_made_before_it() -> None:
 
     found: list[int] = []
     with pytest.raises(ValueError, match="the third"):
-        found.extend(ahead(items()))
+        found.extend(prefetch(items()))
     assert found == [1, 2]
 
 
 def test_whoever_stops_leaves_no_thread_behind() -> None:
-    for item in ahead(iter(range(1000))):
+    for item in prefetch(iter(range(1000))):
         if item == 3:
             break
     for thread in threading.enumerate():
-        if thread.name.startswith("quoit-ahead"):
+        if thread.name.startswith("quoit-prefetch"):
             thread.join(10)
             assert not thread.is_alive()
 

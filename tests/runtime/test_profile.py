@@ -15,7 +15,7 @@ from quoit.cli.main import main
 from quoit.engine.profile import TUNING_FORMAT, Place, Setting, Tuning, read_tuning
 from quoit.errors import InputError
 from quoit.ort.providers import choose
-from quoit.tuning.autotune import FEWEST_TEXTS, Texts, tune
+from quoit.tuning.autotune import MIN_TEXTS, Texts, tune
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +70,7 @@ def test_bench_takes_a_reranker_and_your_own_texts(
     rerank_artifact: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     texts, out = tmp_path / "texts.txt", tmp_path / "tuning.json"
-    texts.write_text("\n".join(made_texts()[:FEWEST_TEXTS]))
+    texts.write_text("\n".join(made_texts()[:MIN_TEXTS]))
     arguments = ["--texts", str(texts), "--seconds", "1", "-o", str(out), "--precision", "int8", "--provider", "cpu"]
     assert main(["bench", str(rerank_artifact.folder), *arguments]) == 0
     assert "tokens/s" in capsys.readouterr().out
@@ -162,7 +162,7 @@ def test_a_setting_that_is_clearly_slower_does_not_win(
     pipeline = Embedder(byte_artifact, precision="int8", provider="cpu").pipeline
     default = (1, pipeline.limits.stream_tokens, pipeline.session.threads)
     monkeypatch.setitem(tune.__globals__, "answer", waiting)
-    texts = [f"text {number}" for number in range(FEWEST_TEXTS)]
+    texts = [f"text {number}" for number in range(MIN_TEXTS)]
     measured = tune(byte_artifact, Texts(texts, texts), precision="int8", provider="cpu", seconds=0.01)
     expected = Setting(threads=default[2], workers=1, batch_tokens=default[1])
     assert (measured.tuning.latency, measured.tuning.throughput) == (expected, expected)

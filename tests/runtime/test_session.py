@@ -297,7 +297,7 @@ def test_where_int8_sums_saturate_its_other_graph_runs(
         for parity in artifact.variant("int8").parity
         if parity.graph == "saturating" and parity.measure == "cosine"
     ]
-    assert np.sum(vectors * embedders("fp32").encode(texts), axis=1).min() > 2 * measured.least - 1
+    assert np.sum(vectors * embedders("fp32").encode(texts), axis=1).min() > 2 * measured.minimum - 1
     np.testing.assert_array_equal(np.concatenate([embedder.encode([text]) for text in texts]), vectors)
 
 

@@ -44,7 +44,7 @@ MEASURED: tuple[GraphName, ...] = ("cpu", "saturating", "emulated")
 SPARED = (0.25, 0.5)
 """Shares of the inputs whose layers are stored in more bits, in this order, where a variant is below its floor."""
 SPARE_BYTES = 64 << 20
-MOST_MEASURED = 64
+MAX_MEASURED = 64
 """Of the calibration texts, so many are measured on too."""
 
 Measured = dict[Precision, tuple[Parity, ...]]
@@ -185,7 +185,7 @@ class Making:
         artifact = self._artifact()
         samples = [held_out()]
         if any(PRECISIONS[name].bits is not None for name in missing):
-            samples.append(Sample("calibration", self.texts.texts[:MOST_MEASURED]))
+            samples.append(Sample("calibration", self.texts.texts[:MAX_MEASURED]))
         questions = [Questions.plan(artifact, sample) for sample in samples]
         observed = None
         if calibrate:

@@ -23,11 +23,11 @@ class Int4Encoding:
 
     Attributes:
         others: what stores those, and the token table.
-        eights: which are in int8; those that read one input are so together, and as in `others.floats`.
+        int8_layers: which are in int8; those that read one input are so together, and as in `others.float32_layers`.
     """
 
     others: Int8Encoding = field(default_factory=Int8Encoding)
-    eights: frozenset[str] = frozenset()
+    int8_layers: frozenset[str] = frozenset()
 
     def narrowed(self) -> "Int4Encoding":
         """See `Encoding`."""
@@ -49,11 +49,11 @@ class Int4Encoding:
 
     def prepare(self, author: Author, x: Rows, tokens: ir.Value, names: Sequence[str]) -> Rows:
         """See `Encoding`."""
-        return self.others.prepare(author, x, tokens, names) if self.eights.issuperset(names) else x
+        return self.others.prepare(author, x, tokens, names) if self.int8_layers.issuperset(names) else x
 
     def linear(self, author: Author, x: Rows, name: str, shape: tuple[int, int]) -> Rows:
         """See `Encoding`."""
-        if name in self.eights | self.others.floats:
+        if name in self.int8_layers | self.others.float32_layers:
             return self.others.linear(author, x, name, shape)
         weight, scale = self.blocks(author, name, shape)
         return Rows(self.product(author, x.values, weight, scale, shape, accuracy_level=INT8_ARITHMETIC), x.scale)

@@ -30,7 +30,7 @@ class Int8Encoding:
 
     Attributes:
         dtype: of the values between linear layers.
-        floats: linear layers that stay in float32; those that read one input do so together.
+        float32_layers: linear layers that stay in float32; those that read one input do so together.
         steps: what one unit of an input's uint8 values stands for, for inputs that need no look at their rows; named
             as in `folding`.
         int8_table: the token table in int8, each row with its scale, instead of float16.
@@ -38,7 +38,7 @@ class Int8Encoding:
     """
 
     dtype: ir.DataType = ir.DataType.FLOAT
-    floats: frozenset[str] = frozenset()
+    float32_layers: frozenset[str] = frozenset()
     steps: Mapping[str, float] = field(default_factory=dict)
     int8_table: bool = False
     narrow: bool = False
@@ -65,7 +65,7 @@ class Int8Encoding:
 
         Or around 64 and in 63rds, where they are narrow.
         """
-        if self.floats.issuperset(names):
+        if self.float32_layers.issuperset(names):
             return x
         if names[0] in self.steps and not self.narrow:
             step = author.constant(f"{names[0]}.step", np.array(self.steps[names[0]], np.float32))
@@ -111,7 +111,7 @@ class Int8Encoding:
 
     def linear(self, author: Author, x: Rows, name: str, shape: tuple[int, int]) -> Rows:
         """See `Encoding`."""
-        if name in self.floats:
+        if name in self.float32_layers:
             return FloatEncoding(self.dtype).linear(author, x, name, shape)
         weight, scale = self.columns(author, name, shape)
         step = x.step or author.constant("one", np.array(1, np.float32))

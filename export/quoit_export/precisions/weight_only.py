@@ -52,11 +52,11 @@ class WeightOnlyEncoding:
     def linear(self, author: Author, x: Rows, name: str, shape: tuple[int, int]) -> Rows:
         """See `Encoding`."""
         stored = self.stored
-        if name in stored.others.floats:
+        if name in stored.others.float32_layers:
             wide = Rows(author.op("Cast", x.values, to=FLOAT))
             product = FloatEncoding(FLOAT).linear(author, wide, name, shape).values
             return Rows(author.op("Cast", product, to=BFLOAT16))
-        if name in stored.eights:
+        if name in stored.int8_layers:
             weight, scale = stored.others.columns(author, name, shape)
             unpacked = author.op("DequantizeLinear", weight, scale, axis=1)
             return Rows(author.op("MatMul", x.values, author.op("Cast", unpacked, to=BFLOAT16)))

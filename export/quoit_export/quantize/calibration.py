@@ -31,9 +31,9 @@ from quoit_export.quantize.folding import Channels, Values
 from quoit_export.verify.layerwise import run
 
 BUILT_IN = "built-in"
-MOST_TEXTS = 256
-LEAST_TEXTS = 8
-MOST_TOKENS = 512
+MAX_TEXTS = 256
+MIN_TEXTS = 8
+MAX_TOKENS = 512
 """Of one text."""
 SAMPLED_ROWS = 256
 """Rows kept of every input, about."""
@@ -98,25 +98,25 @@ def built_in_texts() -> CalibrationTexts:
 
 
 def read_calibration_texts(file: Path) -> CalibrationTexts:
-    """The first MOST_TEXTS different texts of a file or folder, of a kind that `quoit embed` reads.
+    """The first MAX_TEXTS different texts of a file or folder, of a kind that `quoit embed` reads.
 
     Empty and missing texts are left out.
 
     Raises:
         InputError: the file cannot be read.
-        ExportError: it has fewer than LEAST_TEXTS different texts.
+        ExportError: it has fewer than MIN_TEXTS different texts.
     """
     distinct = dict.fromkeys(text for text in read_texts(str(file), skipped=Skipped()) if text.strip())
-    texts = tuple(islice(distinct, MOST_TEXTS))
-    if len(texts) < LEAST_TEXTS:
-        raise ExportError(f"{file} has {len(texts)} different texts, calibration needs {LEAST_TEXTS}; add some")
+    texts = tuple(islice(distinct, MAX_TEXTS))
+    if len(texts) < MIN_TEXTS:
+        raise ExportError(f"{file} has {len(texts)} different texts, calibration needs {MIN_TEXTS}; add some")
     return CalibrationTexts(file.name, texts)
 
 
 def calibration_rows(artifact: Artifact, texts: CalibrationTexts) -> list[Ids]:
     """Token ids: of every other text as a query, or of each text as a query for the next."""
     contract = artifact.manifest.contract
-    limit = min(MOST_TOKENS, artifact.manifest.max_tokens)
+    limit = min(MAX_TOKENS, artifact.manifest.max_tokens)
     tokenizer = TextTokenizer.load(artifact.path(artifact.manifest.tokenizer), artifact.manifest, max_tokens=limit)
     if isinstance(contract, EmbeddingContract):
         prompts = (document_prompt(contract.prompts), query_prompt(contract.prompts, None))

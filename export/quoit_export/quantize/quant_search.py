@@ -46,15 +46,15 @@ from quoit_export.quantize.quant_error import (
 SEED = 20_230
 """Of rotations; any one does as well, see bench/log/."""
 ALPHAS = (0.4, 0.5, 0.65)
-MOST_LAYERS = 8
-LEAST_LAYERS = 3
+MAX_LAYERS = 8
+MIN_LAYERS = 3
 COMPARED_WEIGHTS = 600_000_000
 """Methods are compared on so many layers, fewer of them where they are large, and the one chosen is then looked at in
 all. Of the 0.6B shape these are 8 layers, of 4B 5 and of 8B 3; see bench/log/."""
 Bits = Literal[8, 4]
 INT8_BITS: Bits = 8
 INT4_BITS: Bits = 4
-MOST_ERROR: dict[Bits, float] = {8: 0.01, 4: 0.02}
+MAX_ERROR: dict[Bits, float] = {8: 0.01, 4: 0.02}
 """A linear layer whose squared error exceeds this share of its output is stored otherwise: of int4 in int8, of int8 in
 float32."""
 COMPARED_AS: dict[Bits, Arithmetic] = {8: INT8, 4: INT4_AT_FIRST_SIGHT}
@@ -62,9 +62,9 @@ NEARLY = 1.05
 """Of methods whose errors differ by less, a rotated one is taken, since steps can be fixed there."""
 STEP_MARGIN = 1.1
 """How far a fixed step reaches beyond the largest magnitude of the observed rows; what is beyond that is clipped."""
-MOST_STEP_ERROR = 0.0005
+MAX_STEP_ERROR = 0.0005
 """A step is fixed where the error that it leads to is not above this."""
-MOST_TABLE_ERROR = 0.0002
+MAX_TABLE_ERROR = 0.0002
 """The token table is stored in int8 where the error that it adds is not above this."""
 DIGITS = 4
 
@@ -114,8 +114,10 @@ class Plan:
     def encoding(self) -> Int8Encoding | Int4Encoding:
         """How the folded tensors are stored."""
         record = self.record
-        int8 = Int8Encoding(floats=frozenset(record.floats), steps=record.steps, int8_table=record.int8_table)
-        return int8 if self.bits == INT8_BITS else Int4Encoding(int8, frozenset(record.eights))
+        int8 = Int8Encoding(
+            float32_layers=frozenset(record.float32_layers), steps=record.steps, int8_table=record.int8_table
+        )
+        return int8 if self.bits == INT8_BITS else Int4Encoding(int8, frozenset(record.int8_layers))
 
 
 def choose(observed: Observed, methods: Iterable[Method] = METHODS, bits: Bits = INT8_BITS) -> Plan:
@@ -191,8 +193,8 @@ class Examined:
             method=method.name,
             alpha=method.alpha,
             seed=SEED if method.rotated or method.heads else None,
-            floats=tuple(linear for name in settled.floats for linear in inputs[name].linears),
-            eights=tuple(linear for name in settled.eights for linear in inputs[name].linears),
+            float32_layers=tuple(linear for name in settled.float32_layers for linear in inputs[name].linears),
+            int8_layers=tuple(linear for name in settled.int8_layers for linear in inputs[name].linears),
             steps=settled.steps,
             int8_table=self.int8_table,
             calibration=self.observed.calibration,
@@ -209,10 +211,10 @@ class Examined:
             if self.bits == INT4_BITS and name not in better:
                 continue
             if not is_good(look.int8) or (self.bits == INT8_BITS and name in better):
-                settled.floats.append(name)
+                settled.float32_layers.append(name)
                 continue
             if self.bits == INT4_BITS:
-                settled.eights.append(name)
+                settled.int8_layers.append(name)
             if look.step:
                 settled.steps[name] = look.step
         return settled
@@ -228,7 +230,7 @@ def examine(observed: Observed, method: Method, errors: dict[str, float], bits: 
         for name in tqdm(names, desc="settling", unit=" inputs", disable=None)
     }
     table = table_error(folding, read, _compared(architecture), as_int8)
-    return Examined(observed, method, folding, errors, bits, looks, table <= MOST_TABLE_ERROR)
+    return Examined(observed, method, folding, errors, bits, looks, table <= MAX_TABLE_ERROR)
 
 
 def _compared(architecture: Architecture) -> list[str]:
@@ -248,8 +250,8 @@ def _first_of_nearly_equal(ranks: dict[Method, tuple[int, float]]) -> Method:
 class Settled:
     """The inputs whose linear layers stay in float32, those stored in int8 instead of int4, and the fixed steps."""
 
-    floats: list[str] = field(default_factory=list)
-    eights: list[str] = field(default_factory=list)
+    float32_layers: list[str] = field(default_factory=list)
+    int8_layers: list[str] = field(default_factory=list)
     steps: dict[str, float] = field(default_factory=dict)
 
 
@@ -257,7 +259,7 @@ def _look(folding: Folding, read: ReadTensor, name: str, activations: Activation
     step = _even_step(folding, read, name, activations)
     arithmetics = [INT8, *([INT4] if bits == INT4_BITS else []), *([in_steps(step)] if step else [])]
     errors = input_errors(folding, read, name, activations, arithmetics)
-    fixed = step is not None and errors[-1] <= MOST_STEP_ERROR
+    fixed = step is not None and errors[-1] <= MAX_STEP_ERROR
     return Look(error=errors[1] if bits == INT4_BITS else errors[0], int8=errors[0], step=step if fixed else None)
 
 
@@ -271,7 +273,7 @@ def _even_step(folding: Folding, read: ReadTensor, name: str, activations: Activ
 
 def is_good(error: float, bits: Bits = INT8_BITS) -> bool:
     """Whether a linear layer with this error may be stored with so many bits; NaN may not."""
-    return error <= MOST_ERROR[bits]
+    return error <= MAX_ERROR[bits]
 
 
 def fold(
@@ -311,5 +313,5 @@ def _scales(
 def _spaced(architecture: Architecture) -> set[int]:
     """The layers that methods are compared on, evenly spaced, the first and the last among them."""
     layers = architecture.attention.num_hidden_layers
-    count = min(layers, MOST_LAYERS, max(LEAST_LAYERS, COMPARED_WEIGHTS // architecture.layer_weights))
+    count = min(layers, MAX_LAYERS, max(MIN_LAYERS, COMPARED_WEIGHTS // architecture.layer_weights))
     return {int(layer) for layer in np.linspace(0, layers - 1, count).round()}

@@ -234,7 +234,7 @@ def compare(found: Answers, reference: Answers, what: Comparison) -> tuple[Parit
             samples=len(values),
             mean=round(float(values.mean()), DIGITS),
             p1=round(float(np.percentile(values, 1)), DIGITS),
-            least=round(float(values.min()), DIGITS),
+            minimum=round(float(values.min()), DIGITS),
             floor=None if measure in recorded else spec.floors[measure],
             mean_floor=spec.mean_floors.get(measure),
             graph=what.graph,

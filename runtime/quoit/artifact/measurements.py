@@ -26,8 +26,8 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
         samples: the number of samples.
         mean: the mean of all samples.
         p1: the first percentile.
-        least: the worst sample.
-        floor: the least value that `least` may have; None where the measure is only recorded.
+        minimum: the value of the worst sample.
+        floor: the least value that `minimum` may have; None where the measure is only recorded.
         mean_floor: the least value that `mean` may have.
         graph: the graph of the variant that was measured.
     """
@@ -38,15 +38,15 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     samples: int
     mean: float
     p1: float
-    least: float
+    minimum: float
     floor: float | None
     mean_floor: float | None
     graph: GraphName = "cpu"
 
     @property
     def passes(self) -> bool:
-        """Whether mean and least are at or above their floors."""
-        floors = ((self.least, self.floor), (self.mean, self.mean_floor))
+        """Whether mean and minimum are at or above their floors."""
+        floors = ((self.minimum, self.floor), (self.mean, self.mean_floor))
         return all(floor is None or value >= floor for value, floor in floors)
 
     @property
@@ -56,7 +56,7 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
     def shortfall(self) -> str:
         """The values below their floor, in words."""
-        floors = (("least", self.least, self.floor), ("mean", self.mean, self.mean_floor))
+        floors = (("least", self.minimum, self.floor), ("mean", self.mean, self.mean_floor))
         missed = [
             f"{name} {value:.5f}, below {floor}"
             for name, value, floor in floors
@@ -88,8 +88,8 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
         method: the folds that were made, as in `errors`.
         alpha: the exponent of smoothing; None where nothing was smoothed.
         seed: the seed of rotations; None where nothing was rotated.
-        floats: the linear layers that stay in float32.
-        eights: of int4, the linear layers that are stored as in int8.
+        float32_layers: the linear layers that stay in float32.
+        int8_layers: of int4, the linear layers that are stored as in int8.
         steps: by the first of the linear layers that read it, the step in which an input is rounded in all rows; other
             inputs are rounded in 127ths of each row's largest magnitude.
         int8_table: whether the token table is int8, each row with its scale, and not float16.
@@ -101,8 +101,8 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     method: str
     alpha: float | None
     seed: int | None
-    floats: tuple[str, ...]
-    eights: tuple[str, ...]
+    float32_layers: tuple[str, ...]
+    int8_layers: tuple[str, ...]
     steps: dict[str, float]
     int8_table: bool
     calibration: Calibration
@@ -111,8 +111,8 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     def describe(self) -> str:
         """What was chosen and why, in one line."""
         others = [error for name, error in self.errors.items() if name != self.method]
-        kept = f", {len(self.floats)} linear layers in float32" if self.floats else ""
-        kept += f", {len(self.eights)} in int8" if self.eights else ""
+        kept = f", {len(self.float32_layers)} linear layers in float32" if self.float32_layers else ""
+        kept += f", {len(self.int8_layers)} in int8" if self.int8_layers else ""
         against = f", {_share(min(others))} to {_share(max(others))} for {len(others)} other methods" if others else ""
         source = f"on {self.calibration.texts} {self.calibration.source} texts"
         return f"{self.method}{kept}: predicted error {_share(self.errors[self.method])}{against}, {source}"

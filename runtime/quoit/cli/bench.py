@@ -20,13 +20,13 @@ from quoit.files.atomic import replacing
 from quoit.files.writers import check_destination
 from quoit.ort.providers import ProviderRequest
 from quoit.text.prompts import document_prompt, join_pairs, query_prompt, rerank_prompt
-from quoit.tuning.autotune import FEWEST_TEXTS, Measured, Texts, tune
+from quoit.tuning.autotune import MIN_TEXTS, Measured, Texts, tune
 
 if TYPE_CHECKING:
     from quoit.cli.options import Commands
 
 SECONDS = 60.0
-LEAST_SECONDS, MOST_SECONDS = 1.0, 86_400.0
+MIN_SECONDS, MAX_SECONDS = 1.0, 86_400.0
 MADE_TEXTS = 1_000
 MEDIAN_WORDS, SIGMA, SHORTEST, LONGEST = 45, 0.9, 3, 380
 SINGLE_WORDS = (4, 16)
@@ -55,13 +55,13 @@ def add_to(commands: "Commands") -> None:
 
 def run(options: argparse.Namespace) -> int:
     """`quoit bench`."""
-    if not LEAST_SECONDS <= options.seconds <= MOST_SECONDS:
-        raise InputError(f"--seconds {options.seconds} must be from {LEAST_SECONDS:.0f} to {MOST_SECONDS:,.0f}")
+    if not MIN_SECONDS <= options.seconds <= MAX_SECONDS:
+        raise InputError(f"--seconds {options.seconds} must be from {MIN_SECONDS:.0f} to {MAX_SECONDS:,.0f}")
     check_tuning_file(options.output)
     artifact = read_artifact(options.artifact)
     many = made_texts() if options.texts is None else own_texts(options)
-    if len(many) < FEWEST_TEXTS:
-        raise InputError(f"{options.texts} has {len(many)} texts, {FEWEST_TEXTS} are needed; name a longer file")
+    if len(many) < MIN_TEXTS:
+        raise InputError(f"{options.texts} has {len(many)} texts, {MIN_TEXTS} are needed; name a longer file")
     with tqdm(bar_format="{desc} ({elapsed})", leave=False, disable=None) as bar:
         measured = tune(
             artifact,

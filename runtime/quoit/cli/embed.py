@@ -26,7 +26,7 @@ from quoit.text.prompts import NO_PROMPT, Prompt, document_prompt, query_prompt
 if TYPE_CHECKING:
     from quoit.cli.options import Commands
 
-MOST_WORKERS = 8
+MAX_WORKERS = 8
 
 
 def add_to(commands: "Commands") -> None:
@@ -57,7 +57,7 @@ def add_to(commands: "Commands") -> None:
     embed.add_argument("--no-normalize", action="store_true", help="leave the vectors' lengths as they are")
     add_model(embed, MODEL_VARIABLE)
     embed.add_argument(
-        "--workers", type=int, help=f"batches computed at a time (default: one a core, {MOST_WORKERS} at most)"
+        "--workers", type=int, help=f"batches computed at a time (default: one a core, {MAX_WORKERS} at most)"
     )
     embed.set_defaults(run=run)
 
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     texts = stream(options, options.file, skipped)
     workers = options.workers
     if workers is None and not options.tuned and options.tuning is None:
-        workers = min(options.threads or usable_cores(), MOST_WORKERS)
+        workers = min(options.threads or usable_cores(), MAX_WORKERS)
     embedder = Embedder(model_of(options), **replace(run_options(options), workers=workers).arguments())
     prompt = _prompt(embedder, options)
     output = OutputOptions(

@@ -47,8 +47,8 @@ def run_info(options: argparse.Namespace) -> int:
     for name, variant in manifest.variants.items():
         size = sum(record.bytes for record in variant.files) / 1e6
         measured = "; ".join(
-            f"{parity.measure} to {parity.reference}{parity.note} {parity.mean:.6f} on average, {parity.least:.6f} at "
-            "least"
+            f"{parity.measure} to {parity.reference}{parity.note} {parity.mean:.6f} on average, "
+            f"{parity.minimum:.6f} at least"
             for parity in variant.parity
             if parity.floor is not None and parity.texts == HELD_OUT
         )

@@ -14,7 +14,7 @@ from quoit.engine.layouts import Layout, find_layout
 from quoit.engine.limits import default_limits, with_budget
 from quoit.engine.options import Options
 from quoit.engine.planner import Batch, Limits, Row, plan_batches
-from quoit.engine.prefetch import ahead
+from quoit.engine.prefetch import prefetch
 from quoit.engine.prefix_cache import CachedPrefix, PrefixCache
 from quoit.ort.graph_inputs import Inputs
 from quoit.ort.probe import choose_graph
@@ -22,7 +22,7 @@ from quoit.ort.session import Answers, Session
 from quoit.text.prompts import Prompt
 from quoit.text.tokenizer import TextTokenizer, Truncation, take_chunks
 
-LEAST_SHARED_TOKENS = 64
+MIN_SHARED_TOKENS = 64
 """Matrix products on fewer rows than this are slow for a token."""
 
 WINDOW_TEXTS = 2048
@@ -124,7 +124,7 @@ class Pipeline:
         """
         self.session.check()
         encoded = map(self.tokenizer.encode, take_windows(prompt.render(texts)))
-        for rows in ahead(encoded) if self.overlapped else encoded:
+        for rows in prefetch(encoded) if self.overlapped else encoded:
             answers = self.run(rows.ids, advance, self.prefix_cache.get(prompt.text))
             yield Window(answers, sum(map(len, rows.ids)), rows.truncation)
 
@@ -145,11 +145,11 @@ class Pipeline:
     def _run_batches(self, rows: Sequence[Row], prefix: CachedPrefix | None) -> Iterator[tuple[Batch, Answers]]:
         if self.workers == 1:
             planned = self._plan(rows, self.limits, prefix)
-            for batch, inputs in ahead(planned) if self.overlapped else planned:
+            for batch, inputs in prefetch(planned) if self.overlapped else planned:
                 yield batch, self.session.run(inputs)
             return
         # Few tokens are shared out, so that no worker stands idle.
-        share = max(sum(map(len, rows)) // self.workers, LEAST_SHARED_TOKENS)
+        share = max(sum(map(len, rows)) // self.workers, MIN_SHARED_TOKENS)
         limits = replace(self.limits, stream_tokens=min(self.limits.stream_tokens, share))
         running: deque[tuple[Batch, Future[Answers]]] = deque()
         with ThreadPoolExecutor(self.workers) as pool:
@@ -178,4 +178,4 @@ class Pipeline:
 
 def take_windows(texts: Iterable[str]) -> Iterator[list[str]]:
     """The texts in windows, as `quoit.text.tokenizer.take_chunks`."""
-    return take_chunks(texts, most_texts=WINDOW_TEXTS, most_characters=WINDOW_CHARACTERS)
+    return take_chunks(texts, max_texts=WINDOW_TEXTS, max_characters=WINDOW_CHARACTERS)

@@ -10,13 +10,13 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 
-def ahead(items: Iterator[Item]) -> Iterator[Item]:
+def prefetch(items: Iterator[Item]) -> Iterator[Item]:
     """The items in their order, each asked for in one other thread as soon as the one before it is handed out.
 
     Where the iterator raises, the items before that come first. Whoever stops early leaves at most one item unused.
     """
     boxes = ((item,) for item in items)
-    pool = ThreadPoolExecutor(1, thread_name_prefix="quoit-ahead")
+    pool = ThreadPoolExecutor(1, thread_name_prefix="quoit-prefetch")
     try:
         following = pool.submit(next, boxes, None)
         while (box := following.result()) is not None:

@@ -27,9 +27,9 @@ LIBRARIES = {
 QUERY = "nvidia-smi"
 QUERY_SECONDS = 20
 
-MOST_STREAM_TOKENS = 32_768
+MAX_STREAM_TOKENS = 32_768
 """Twice as many are not faster on an H100, and take twice the memory; see bench/log/."""
-LEAST_STREAM_TOKENS = 1_024
+MIN_STREAM_TOKENS = 1_024
 SHARE = 0.5
 """Of the free memory, for one batch's values; the rest is for the kernels' own and what the allocator holds back."""
 HALF_BYTES = 2
@@ -119,8 +119,8 @@ def stream_tokens(costs: Costs, free: int) -> int:
         free: bytes of device memory, with the weights already there.
     """
     budget = int(SHARE * free) // token_bytes(costs)
-    tokens = min(max(budget, LEAST_STREAM_TOKENS), MOST_STREAM_TOKENS)
-    return tokens // LEAST_STREAM_TOKENS * LEAST_STREAM_TOKENS
+    tokens = min(max(budget, MIN_STREAM_TOKENS), MAX_STREAM_TOKENS)
+    return tokens // MIN_STREAM_TOKENS * MIN_STREAM_TOKENS
 
 
 def token_bytes(costs: Costs) -> int:

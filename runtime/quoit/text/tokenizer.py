@@ -150,7 +150,7 @@ class TextTokenizer:
 
     def _encodings(self, texts: Sequence[str]) -> Iterator[Encoding]:
         read = (text[: self.max_characters] for text in texts)
-        for chunk in take_chunks(read, most_texts=len(texts), most_characters=CHUNK_CHARACTERS):
+        for chunk in take_chunks(read, max_texts=len(texts), max_characters=CHUNK_CHARACTERS):
             what = f"the tokenizer cannot encode one of {len(chunk)} texts that begin with {shown(chunk[0])}"
             with refusing(InputError, what, "check their characters"):
                 encodings = self.tokenizer.encode_batch_fast(chunk, add_special_tokens=False)
@@ -168,8 +168,8 @@ def load_tokenizer(file: Path) -> Tokenizer:
     return tokenizer
 
 
-def take_chunks(texts: Iterable[str], *, most_texts: int, most_characters: int) -> Iterator[list[str]]:
-    """Consecutive lists of at most `most_texts` texts and about `most_characters` characters.
+def take_chunks(texts: Iterable[str], *, max_texts: int, max_characters: int) -> Iterator[list[str]]:
+    """Consecutive lists of at most `max_texts` texts and about `max_characters` characters.
 
     Where the iterable raises, the texts it gave before are a last list, and then the error goes on.
     """
@@ -179,7 +179,7 @@ def take_chunks(texts: Iterable[str], *, most_texts: int, most_characters: int) 
         for text in texts:
             chunk.append(text)
             characters += len(text)
-            if len(chunk) == most_texts or characters >= most_characters:
+            if len(chunk) == max_texts or characters >= max_characters:
                 yield chunk
                 chunk, characters = [], 0
     except Exception:

@@ -30,8 +30,8 @@ CLEARLY = 1.03
 ROUNDS = 5
 SHARES = 40
 """One pass over the texts is to take about this part of the time that a user gives."""
-FEWEST_TEXTS = 8
-MOST_WORKERS = 16
+MIN_TEXTS = 8
+MAX_WORKERS = 16
 BUDGETS = (0.5, 2.0, 4.0)
 """Batch budgets to try, as multiples of the default."""
 PERCENTILES = (50, 95, 99)
@@ -135,13 +135,13 @@ def tune(
     base = load(cores, 1)
     default = Setting(threads=cores, workers=1, batch_tokens=base.limits.stream_tokens)
     many = take_texts(base, texts, seconds / SHARES)
-    texts = replace(texts, many=many, single=texts.single[: max(len(many), FEWEST_TEXTS)])
+    texts = replace(texts, many=many, single=texts.single[: max(len(many), MIN_TEXTS)])
     alone = Contest(base, default, partial(answer_singly, texts=texts), lambda what: told(f"one text: {what}"))
     bulk = Contest(base, default, partial(answer_many, texts=texts), lambda what: told(f"many texts: {what}"))
     if base.session.choice.provider == "cpu":
         for threads in powers(cores):
             alone.challenge(load(threads, 1), threads=threads)
-        for workers in (number for number in (*powers(cores), cores) if 1 < number <= MOST_WORKERS):
+        for workers in (number for number in (*powers(cores), cores) if 1 < number <= MAX_WORKERS):
             bulk.challenge(load(cores, workers), workers=workers)
     for share in BUDGETS:
         tokens = round(share * default.batch_tokens)
@@ -179,11 +179,11 @@ def powers(most: int) -> Iterator[int]:
 
 
 def take_texts(pipeline: Pipeline, texts: Texts, seconds: float) -> Sequence[str]:
-    """So many of the texts that answering them takes about `seconds`; FEWEST_TEXTS at least."""
-    some = replace(texts, many=texts.many[:FEWEST_TEXTS])
+    """So many of the texts that answering them takes about `seconds`; MIN_TEXTS at least."""
+    some = replace(texts, many=texts.many[:MIN_TEXTS])
     answer_many(pipeline, some)
     took = seconds_of(partial(answer_many, pipeline, some))
-    return texts.many[: max(int(len(some.many) * seconds / took), FEWEST_TEXTS)]
+    return texts.many[: max(int(len(some.many) * seconds / took), MIN_TEXTS)]
 
 
 def answer_singly(pipeline: Pipeline, texts: Texts) -> None:
