@@ -36,7 +36,7 @@ from quoit.artifact import Artifact, Costs, Precision, ProviderName, read_artifa
 from quoit.engine.pipeline import Pipeline
 from quoit.machine import cpu_name, resident_bytes, usable_cores
 from quoit.ort.cuda import free_bytes
-from quoit.ort.module import onnxruntime_version
+from quoit.ort.providers import onnxruntime_version
 from quoit.precisions import PREFERRED
 
 SHAPE = "0.6b"

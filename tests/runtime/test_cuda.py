@@ -22,7 +22,7 @@ from quoit.ort.cuda import (
     stream_tokens,
     token_bytes,
 )
-from quoit.ort.module import onnxruntime_version
+from quoit.ort.providers import onnxruntime_version
 from quoit.ort.session import CUDA_OPTIONS
 from quoit.ort.sessions import ONNX_NAMES
 from quoit.precisions import PREFERRED

@@ -19,9 +19,8 @@ from quoit import ArtifactError, Embedder, InputError, ProviderError
 from quoit.artifact import Artifact, Precision, Variant, record_file
 from quoit.engine.layouts import packed
 from quoit.machine import usable_cores
-from quoit.ort.module import onnxruntime_version
 from quoit.ort.probe import INT8_PROBE, int8_is_exact
-from quoit.ort.providers import choose
+from quoit.ort.providers import choose, onnxruntime_version
 from quoit.ort.session import Session
 from quoit_export.verify.parity import parity_texts
 from support import Embedders

@@ -17,9 +17,8 @@ from quoit.engine.pooling import Vectors
 from quoit.engine.scoring import Scores
 from quoit.errors import QuoitError
 from quoit.machine import cpu_features, cpu_name, resident_bytes, usable_cores
-from quoit.ort.module import onnxruntime_version
 from quoit.ort.probe import int8_is_exact
-from quoit.ort.providers import ProviderRequest, choose
+from quoit.ort.providers import ProviderRequest, choose, onnxruntime_version
 from quoit.precisions import PRECISIONS
 from quoit.reranker import Reranker
 from quoit.text.prompts import NO_PROMPT

@@ -16,8 +16,7 @@ from quoit.artifact import Artifact, Digest, Positive, Precision, ProviderName, 
 from quoit.errors import InputError, brief, shown
 from quoit.fingerprint import digest
 from quoit.machine import cpu_name, usable_cores
-from quoit.ort.module import onnxruntime_version
-from quoit.ort.providers import Choice
+from quoit.ort.providers import Choice, onnxruntime_version
 
 TUNING_FORMAT = 1
 MAX_TUNING_BYTES = 1 << 16

@@ -4,7 +4,6 @@ import os
 from typing import Any
 
 from quoit.errors import ProviderError
-from quoit.ort.cuda import installed
 
 
 def onnxruntime() -> Any:
@@ -26,8 +25,3 @@ def onnxruntime() -> Any:
             "`pip install 'quoit[cuda]'`"
         ) from error
     return module
-
-
-def onnxruntime_version() -> str:
-    """The installed onnxruntime's version, with its distribution's name."""
-    return " and ".join(installed()) or onnxruntime().__version__

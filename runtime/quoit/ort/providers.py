@@ -75,3 +75,8 @@ def _runs(artifact: Artifact, provider: ProviderName) -> list[Precision]:
     """The accepted precisions that a provider runs, the preferred one first."""
     variants, accepted = artifact.manifest.variants, artifact.accepted()
     return [name for name in PREFERRED[provider] if name in accepted and variants[name].graph(provider)]
+
+
+def onnxruntime_version() -> str:
+    """The installed onnxruntime's version, with its distribution's name."""
+    return " and ".join(installed()) or onnxruntime().__version__
