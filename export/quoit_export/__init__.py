@@ -1,1 +1,1 @@
-"""Exports Qwen3-Embedding checkpoints to the artifacts that `quoit` runs."""
+"""Export Qwen3-Embedding and Qwen3-Reranker checkpoints to the artifacts that `quoit` runs."""

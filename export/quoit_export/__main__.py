@@ -1,4 +1,4 @@
-"""The command `quoit-export`, also as `python -m quoit_export`."""
+"""Start the command `quoit-export`, also as `python -m quoit_export`."""
 
 import sys
 
@@ -6,7 +6,7 @@ from quoit.cli.process import start
 
 
 def entry() -> int:
-    """The whole program; returns its exit code."""
+    """Run the whole program and return its exit code."""
     return start("quoit-export", "quoit_export.cli", "quoit[export]")
 
 

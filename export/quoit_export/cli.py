@@ -1,4 +1,4 @@
-"""The command `quoit-export`."""
+"""Parse the command line of `quoit-export`, run the export and print its result."""
 
 import argparse
 import sys
@@ -23,7 +23,7 @@ SAMPLES: dict[Measure, str] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line; returns its exit code."""
+    """Run the command line and return its exit code."""
     return guarded(
         "quoit-export",
         lambda: run(make_parser().parse_args(arguments)),
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line's arguments."""
+    """Return the parser of the command line's arguments."""
     calibrated = [name for name, spec in PRECISIONS.items() if spec.calibrated]
     parser = argparse.ArgumentParser(
         prog="quoit-export", description="Export a Qwen3-Embedding or Qwen3-Reranker checkpoint to an ONNX artifact."
@@ -66,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Exports, and says what was written."""
+    """Export the checkpoint, print what was written and return the exit code."""
     start = time.perf_counter()
     request = Request(
         out=options.out,
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def describe(artifact: Artifact, seconds: float) -> None:
-    """Prints the variants of an artifact with their sizes and parity."""
+    """Print the variants of an artifact with their sizes and parity."""
     manifest = artifact.manifest
     show(f"{artifact.folder}: {manifest.source.id}, {manifest.task}, {manifest.dimension} dimensions, {seconds:.1f} s")
     for name, variant in manifest.variants.items():

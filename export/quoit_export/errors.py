@@ -1,10 +1,10 @@
-"""What export refuses, below the error tree of `quoit.errors`."""
+"""Define the errors of export, as part of the error tree of `quoit.errors`."""
 
 from quoit.errors import QuoitError
 
 
 class CheckpointError(QuoitError):
-    """A checkpoint that is absent, incomplete, or of no family that quoit exports."""
+    """The checkpoint is absent, is incomplete, or belongs to no family that quoit exports."""
 
 
 class ExportError(QuoitError):

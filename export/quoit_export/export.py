@@ -1,7 +1,7 @@
-"""From an open checkpoint to a published artifact, all or nothing.
+"""Export an open checkpoint to a published artifact, all or nothing.
 
 Variants are written into a hidden folder beside the output (`staging`), measured there (`variants`), and published
-together. This module does not know how.
+together. This module does not know how a variant is written or measured.
 """
 
 from dataclasses import dataclass, field
@@ -34,19 +34,19 @@ VERIFYING = ("torch", "transformers")
 OWN_FILES = {MANIFEST, TOKENIZER} | {
     f"{precision}/{name}" for precision in get_args(Precision) for name in (*GRAPHS.values(), TENSORS)
 }
-"""The files that an artifact of this format may have."""
+"""Paths of all files that an artifact of this format may have."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to publish.
+    """Options of one export.
 
     Attributes:
         out: the artifact folder.
-        precisions: the variants it shall have.
-        verify: compare fp32 with transformers.
-        keep_rejected: publish variants below their floor, marked so that the runtime refuses them.
-        overwrite: replace the artifact in `out`, even if it is damaged or of another source.
+        precisions: the variants to write.
+        verify: True to compare fp32 with transformers.
+        keep_rejected: True to publish variants below their floor, marked so that the runtime refuses them.
+        overwrite: True to replace the artifact in `out`, even if it is damaged or of another source.
         calibration: the texts that calibrated precisions are made with.
     """
 
@@ -58,10 +58,11 @@ class Request:
     calibration: CalibrationTexts = field(default_factory=built_in_texts)
 
     def check(self) -> None:
-        """Refuse what could not be written or measured, before any work is done for it.
+        """Refuse an export that could not be written or verified, before any work is done for it.
 
         Raises:
-            ExportError: `out` holds something that is no part of an artifact, or `verify` needs what is not installed.
+            ExportError: `out` is the current folder, holds it, is a file, or holds something that is no part of an
+                artifact; or `verify` needs a package that is not installed.
         """
         if self.verify:
             missing = [name for name in VERIFYING if find_spec(name) is None]
@@ -80,10 +81,10 @@ class Request:
 
 
 def _check_replaceable(out: Path) -> None:
-    """Refuse a folder that holds anything but an artifact: a new artifact takes the whole folder's place.
+    """Refuse a folder that holds anything but an artifact, since a new artifact replaces the whole folder.
 
     Raises:
-        ExportError: it does; the file is named.
+        ExportError: the folder holds a foreign file, which the message names, or has no manifest.
     """
     if not out.is_dir():
         return
@@ -100,13 +101,13 @@ def _check_replaceable(out: Path) -> None:
 
 
 def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
-    """Exports a checkpoint into a folder that holds either a whole artifact or none.
+    """Export a checkpoint and return the artifact; the folder holds either a whole artifact or none.
 
-    Variants that the folder already has of the same checkpoint are kept.
+    Variants of the same checkpoint that are already in the folder are kept.
 
     Raises:
         ExportError: the folder holds something else, another export writes it, or the disk is too small.
-        ParityError: a variant is below its floor, and `keep_rejected` was not asked for.
+        ParityError: a variant is below its floor, and `keep_rejected` is False.
     """
     out = real_path(request.out.absolute())
     if checkpoint.folder.resolve().is_relative_to(out.resolve()):
@@ -159,7 +160,11 @@ def _floors(parity: Parity) -> str:
 
 
 def _present_variants(bare: Manifest, request: Request) -> dict[Precision, Variant]:
-    """The variants that the output folder already has, of this checkpoint."""
+    """Return the variants of this checkpoint that the output folder already has.
+
+    Raises:
+        ExportError: the folder holds something else, is incomplete, or holds an artifact of another checkpoint.
+    """
     out = request.out
     if request.overwrite or not out.exists():
         return {}
@@ -184,7 +189,10 @@ def _present_variants(bare: Manifest, request: Request) -> dict[Precision, Varia
 
 
 def _is_redone(name: Precision, variant: Variant, request: Request) -> bool:
-    """Whether a variant that is there is written again: to be verified, since it was rejected, or made otherwise."""
+    """Return whether an existing variant is made again.
+
+    It is when it still has to be verified, was rejected, or was calibrated with other texts.
+    """
     verify = request.verify and name == REFERENCE and not variant.parity
     other = PRECISIONS[name].calibrated and not is_made_with(variant.made, request.calibration)
     rejected = not variant.accepted and not request.keep_rejected

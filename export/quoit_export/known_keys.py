@@ -1,9 +1,11 @@
-"""The keys of a checkpoint's JSON files that are read, or are known to change no vector and no score.
+"""List the accepted keys of a checkpoint's JSON files, and refuse all others.
 
-Each table maps a key to the values that quoit accepts. A key or a value outside its table is refused by its name and
-never ignored. Sources: the official Qwen3 checkpoints, `PreTrainedConfig`, `Qwen3Config` and the tokenizers of
-transformers 4.57 and 5.24, and the files that sentence-transformers 2 to 6 writes. generation_config.json has no
-table: it configures the generation of text alone, so quoit does not read it.
+An accepted key is either read by export, or known to change no vector and no score. Each table maps a key to the
+values that quoit accepts. A key or a value outside its table is refused by its name and never ignored.
+
+Sources: the official Qwen3 checkpoints, `PreTrainedConfig`, `Qwen3Config` and the tokenizers of transformers 4.57 and
+5.24, and the files that sentence-transformers 2 to 6 writes. generation_config.json has no table: it configures only
+the generation of text, so quoit does not read it.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,22 +20,22 @@ Table = Mapping[str, Accepts]
 
 
 def anything(value: object) -> bool:  # noqa: ARG001
-    """Accepts every value: the key is read elsewhere, or has no effect."""
+    """Accept every value: the key is read elsewhere, or has no effect."""
     return True
 
 
 def only(*values: object) -> Accepts:
-    """Accepts these values."""
+    """Return a check that accepts only these values."""
     return lambda value: any(value == one for one in values)
 
 
 def empty(value: object) -> bool:
-    """Accepts what says nothing: null, false, or an empty text, list or object."""
+    """Accept an empty value: null, false, or an empty text, list or object."""
     return value is None or value is False or value in ("", [], {})
 
 
 def any_value(*keys: str) -> dict[str, Accepts]:
-    """A table of keys of which every value is accepted."""
+    """Return a table that accepts every value of these keys."""
     return dict.fromkeys(keys, anything)
 
 
@@ -50,7 +52,7 @@ GENERATION = any_value(
 
 TRANSFORMERS_CONFIG: Table = {
     **GENERATION,
-    # Metadata, training, labels, and the form of transformers' outputs.
+    # Keys for metadata, training, labels, and the form of transformers' outputs.
     **any_value("transformers_version", "name_or_path", "dtype", "torch_dtype", "use_bfloat16", "torchscript"),
     **any_value(
         "tf_legacy_loss", "attn_implementation", "initializer_range", "attention_dropout", "classifier_dropout"
@@ -60,10 +62,10 @@ TRANSFORMERS_CONFIG: Table = {
     **any_value("task_specific_params", "problem_type", "num_labels", "id2label", "label2id", "tokenizer_class"),
     **any_value("bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id"),
     **any_value("unsloth_version", "unsloth_fixed"),
-    # The activation of sentence-transformers' CrossEncoder; quoit has its own parameter for it.
+    # Activation of sentence-transformers' CrossEncoder; quoit has its own parameter for it.
     **any_value("sentence_transformers", "sbert_ce_default_activation_function"),
 }
-"""config.json of any family: what changes no vector and no score."""
+"""Keys of config.json that change no vector and no score, in any family."""
 
 SPECIAL_TOKENS = (
     *("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"),
@@ -74,8 +76,9 @@ TOKENIZER_CONFIG: Table = {
     **any_value("model_max_length", "chat_template", "added_tokens_decoder", *SPECIAL_TOKENS),
     "truncation_side": only(None, "right"),
     **dict.fromkeys(("add_prefix_space", "do_lower_case", "auto_map"), empty),
-    # Of padding, of decoding, or of how transformers finds its files. A special token in a text is plain text to quoit
-    # whatever `split_special_tokens` says, and the classes above ignore `add_bos_token` and `add_eos_token`.
+    # Keys for padding, for decoding, or for how transformers finds its files. quoit reads a special token in a text as
+    # plain text, whatever `split_special_tokens` says. The accepted tokenizer classes ignore `add_bos_token` and
+    # `add_eos_token`.
     **any_value(
         "padding_side", "padding", "pad_to_multiple_of", "pad_token_type_id", "truncation", "truncation_strategy"
     ),
@@ -90,35 +93,35 @@ TOKENIZER_CONFIG: Table = {
     ),
     **any_value("response_schema", "is_fast"),
 }
-"""tokenizer_config.json, but for `tokenizer_class`, whose values a family names."""
+"""Keys of tokenizer_config.json, except `tokenizer_class`, whose values a family names."""
 
 MODULE: Table = any_value("idx", "name", "path", "type", "kwargs")
-"""A module of modules.json; `kwargs` names arguments that a caller may pass on."""
+"""Keys of a module in modules.json; `kwargs` names arguments that a caller may pass on."""
 
 POOLING: Table = {
     **any_value("word_embedding_dimension", "embedding_dimension", "include_prompt", "pooling_mode"),
     **any_value("pooling_mode_cls_token", "pooling_mode_mean_tokens", "pooling_mode_max_tokens"),
     **any_value("pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens", "pooling_mode_lasttoken"),
 }
-"""config.json of a Pooling module; `include_prompt` says nothing about the last token."""
+"""Keys of a Pooling module's config.json; `include_prompt` does not affect the last token."""
 
 NORMALIZE: Table = {
     "module_input_name": only("sentence_embedding"),
     "module_output_name": only(None, "sentence_embedding"),
 }
-"""config.json of a Normalize module."""
+"""Keys of a Normalize module's config.json."""
 
 LOGIT_SCORE: Table = {**any_value("true_token_id", "false_token_id"), "module_input_name": only("causal_logits")}
-"""config.json of a LogitScore module."""
+"""Keys of a LogitScore module's config.json."""
 
 LOADING: Table = any_value(
     "dtype", "torch_dtype", "attn_implementation", "device_map", "low_cpu_mem_usage", "use_cache"
 )
-"""Arguments of transformers' `from_pretrained` that say where and in which precision a model is computed."""
+"""Arguments of transformers' `from_pretrained` that set only where and in which precision a model is computed."""
 
 
 def loading(value: object) -> bool:
-    """Accepts null, and an object of arguments in LOADING."""
+    """Accept null, and an object whose keys are all in LOADING."""
     return value is None or (isinstance(value, dict) and all(key in LOADING for key in value))
 
 
@@ -140,7 +143,7 @@ EMBEDDING_TRANSFORMER: Table = {
     "module_output_name": only("token_embeddings"),
     "processing_kwargs": empty,
 }
-"""sentence_bert_config.json of an embedding model."""
+"""Keys of an embedding model's sentence_bert_config.json."""
 RERANK_TRANSFORMER: Table = {
     **TRANSFORMER,
     "transformer_task": only("text-generation", "sequence-classification"),
@@ -151,7 +154,7 @@ RERANK_TRANSFORMER: Table = {
     "module_output_name": only("causal_logits", "scores"),
     "processing_kwargs": lambda value: empty(value) or (isinstance(value, dict) and value.keys() <= {"chat_template"}),
 }
-"""sentence_bert_config.json of a reranker."""
+"""Keys of a reranker's sentence_bert_config.json."""
 
 PIPELINE: Table = any_value("prompts", "default_prompt_name", "requirements", "similarity_fn_name", "truncate_dim")
 EMBEDDING_PIPELINE: Table = {**PIPELINE, "model_type": only("SentenceTransformer")}
@@ -160,14 +163,14 @@ RERANK_PIPELINE: Table = {
     **any_value("activation_fn", "keep_in_fp32_modules"),
     "model_type": only("CrossEncoder"),
 }
-"""config_sentence_transformers.json; a reranker's `activation_fn` is quoit's parameter `activation`."""
+"""Keys of a reranker's config_sentence_transformers.json; quoit's parameter `activation` replaces `activation_fn`."""
 
 
 def check_keys(found: Mapping[str, Any], table: Table, file: Path, remedy: str) -> None:
-    """Each key is in the table with a value that it accepts.
+    """Refuse keys that are not in the table, and values that the table does not accept.
 
-    An unknown key is neutral where its value is null, and where its name begins with an underscore: such are
-    transformers' own notes.
+    An unknown key is allowed if its value is null or if its name begins with an underscore. transformers uses such
+    names for its own notes.
 
     Raises:
         CheckpointError: a key is unknown, or its value is not accepted.

@@ -1,4 +1,4 @@
-"""How transformers reads the tokenizer files of a family of models."""
+"""Describe how transformers reads the tokenizer files of a family of models."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from tokenizers import Tokenizer
 
 FAITHFUL = ("PreTrainedTokenizerFast", "TokenizersBackend")
-"""Tokenizer classes of transformers that read tokenizer.json as it is, in every family."""
+"""Tokenizer classes of transformers that read tokenizer.json unchanged, in every family."""
 
 
 @dataclass(frozen=True)
 class TokenizerRules:
-    """What a family's tokenizer classes make of its files.
+    """Rules by which a family's tokenizer classes read its files.
 
     Attributes:
-        owner: the family, as messages name whose tokenizer files to use.
-        default_class: the class that transformers takes where tokenizer_config.json names none.
+        owner: name of the family in messages that say whose tokenizer files to use.
+        default_class: the class that transformers uses if tokenizer_config.json names none.
         rebuilding: classes that take only vocabulary and merges from tokenizer.json, and have a normalizer and a
             pre-tokenizer of their own.
-        default_options: options of tokenizer.json's model that these leave at their defaults.
-        rebuild: gives a tokenizer the normalizer and pre-tokenizer of those classes.
+        default_options: options of tokenizer.json's model that the rebuilding classes leave at their defaults.
+        rebuild: function that gives a tokenizer the normalizer and pre-tokenizer of the rebuilding classes.
     """
 
     owner: str
@@ -30,10 +30,10 @@ class TokenizerRules:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """All classes of transformers that may be named."""
+        """All tokenizer classes of transformers that tokenizer_config.json may name."""
         return (*self.rebuilding, *FAITHFUL)
 
     @property
     def remedy(self) -> str:
-        """The next step where a tokenizer's files are wrong."""
+        """The next step to name in a message about wrong tokenizer files."""
         return f"use {self.owner}'s tokenizer files"

@@ -1,1 +1,1 @@
-"""Variants, written and measured."""
+"""Write and measure the variants of an artifact."""

@@ -1,7 +1,7 @@
-"""The hidden folder in which an artifact grows, until it is whole and takes its name.
+"""Write an artifact into a hidden folder, and give the folder its final name once the artifact is complete.
 
-Variants are recorded one by one in `partial.json`; an interrupted export that is run again goes on after the last
-recorded variant. This module does not know which variants are good enough.
+Finished variants are recorded one by one in `partial.json`. An interrupted export that is run again continues after
+the last recorded variant. This module does not know which variants are good enough.
 """
 
 import os
@@ -54,22 +54,22 @@ GRAPHS: dict[GraphName, str] = {
     "emulated": "model.emulated.onnx",
     "saturating": "model.saturating.onnx",
 }
-"""The files of a variant's graphs."""
+"""File name of each graph of a variant."""
 GRAPH = GRAPHS["cpu"]
 TENSORS = f"{GRAPH}.data"
-"""The file of a variant's tensors."""
+"""File name of a variant's tensors."""
 Recipe = Plan | Scaled
-"""What calibration decided about a variant: int8's folds, or fp16's powers of two."""
+"""Result of calibration for a variant: the folds of int8 and int4, or the powers of two of fp16."""
 KIND = "partial"
 """Suffix of the hidden folder."""
 PARTIAL = "partial.json"
 GOES_ON = "make room there, and the same command goes on"
 PAGE = 4096
-"""Tensors of at least a page start at a page, so that they can be mapped where they lie."""
+"""Alignment in bytes of tensors of at least this size, so that they can be memory-mapped in place."""
 
 
 class Partial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """partial.json: what an export that has not ended yet has finished, and what it is an export of.
+    """Content of partial.json: the source and the finished variants of an unfinished export.
 
     Attributes:
         bare: the manifest without its variants.
@@ -81,9 +81,10 @@ class Partial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def bare_manifest(checkpoint: Checkpoint) -> Manifest:
-    """The manifest that an artifact of this checkpoint has, without its variants.
+    """Return the manifest of this checkpoint's artifact, without its variants.
 
-    Two checkpoints with the same one give the same artifact, so it tells whether earlier work can be taken up.
+    Two checkpoints with equal bare manifests give the same artifact. So the bare manifest tells whether earlier work
+    can be continued.
     """
     file, architecture = checkpoint.tokenizer_file, checkpoint.architecture
     return Manifest(
@@ -103,7 +104,7 @@ def bare_manifest(checkpoint: Checkpoint) -> Manifest:
 
 
 def is_same(found: Manifest, bare: Manifest) -> bool:
-    """Whether two manifests describe the same artifact, wherever the weights were fetched from."""
+    """Return whether two manifests describe the same artifact, wherever the weights were fetched from."""
     source = msgspec.structs.replace(found.source, id=bare.source.id, revision=bare.source.revision)
     return msgspec.structs.replace(found, source=source, variants={}) == bare
 
@@ -111,13 +112,13 @@ def is_same(found: Manifest, bare: Manifest) -> bool:
 def variant_model(
     checkpoint: Checkpoint, precision: Precision, recipe: Recipe | None = None, target: Target | None = None
 ) -> ir.Model:
-    """The graph of one variant, its tensors still promises; without a recipe it is the plain one.
+    """Return the graph of one variant; its tensors are computed only when they are written.
 
     Args:
-        checkpoint: whose tensors they are.
-        precision: how they are stored.
-        recipe: how they are prepared for that.
-        target: what the graph is for; by default the CPU.
+        checkpoint: the source of the tensors.
+        precision: the precision in which tensors are stored.
+        recipe: the result of calibration; None stores the tensors as they are.
+        target: the target of the graph; by default the CPU.
     """
     read, score = checkpoint.tensor, None if checkpoint.score_tensor is None else checkpoint.score_weight
     encoding, tensors = PRECISIONS[precision].encoding, Tensors(read, score)
@@ -134,7 +135,7 @@ def variant_model(
 
 
 def other_targets(model: ir.Model, spec: PrecisionSpec) -> dict[GraphName, Target]:
-    """What a variant has graphs for besides the one that CPUs run."""
+    """Return the targets of a variant's graphs besides the one that CPUs run."""
     targets: dict[GraphName, Target] = {
         "cuda": WEIGHT_ONLY if spec.weight_only else CUDA,
         "emulated": WEIGHT_ONLY_ON_CPU if spec.weight_only else HALF_ON_CPU,
@@ -145,7 +146,7 @@ def other_targets(model: ir.Model, spec: PrecisionSpec) -> dict[GraphName, Targe
 
 
 def share_tensors(model: ir.Model, written: Path) -> None:
-    """Gives a graph the tensors of another one in the same folder, in the place of its own of the same names."""
+    """Replace a graph's tensors by those of the same names that the graph `written` in the same folder stores."""
     stored = ir.load(written).graph.initializers
     for name, value in model.graph.initializers.items():
         if name in stored and isinstance(stored[name].const_value, ir.ExternalTensor):
@@ -154,12 +155,12 @@ def share_tensors(model: ir.Model, written: Path) -> None:
 
 @contextmanager
 def _writing(folder: Path, draft: Path, needed: int | None = None) -> Iterator[None]:
-    """Turn the system's errors of a write into one that names the folder.
+    """Turn the system's write errors into an ExportError that names the folder.
 
     Args:
         folder: the folder that is written into.
         draft: the largest of the files that are written.
-        needed: bytes of that file, where they are known.
+        needed: size of that file in bytes, or None if it is unknown.
 
     Raises:
         ExportError: the disk is full, or the folder cannot be written.
@@ -173,19 +174,24 @@ def _writing(folder: Path, draft: Path, needed: int | None = None) -> Iterator[N
 
 @dataclass
 class Staging:
-    """The hidden folder in which an artifact grows."""
+    """Hidden folder of an artifact that is not yet published.
+
+    Attributes:
+        folder: path of the folder.
+        partial: content of its partial.json.
+    """
 
     folder: Path
     partial: Partial
 
     @staticmethod
     def place(out: Path) -> Path:
-        """The hidden folder of an artifact folder."""
+        """Return the path of an artifact folder's hidden folder."""
         return hidden_path(out, KIND)
 
     @classmethod
     def open(cls, folder: Path, checkpoint: Checkpoint, bare: Manifest) -> "Staging":
-        """Take up the folder that an interrupted export of the same artifact left, or make a new one.
+        """Open the folder that an interrupted export of the same artifact left, or make a new one.
 
         Raises:
             ExportError: the folder cannot be written, or the disk is full.
@@ -206,7 +212,7 @@ class Staging:
         return staging
 
     def adopt(self, out: Path, kept: dict[Precision, Variant]) -> None:
-        """Take the variants that stay from the published folder, without copying them."""
+        """Link the kept variants from the published folder into this one, without copying their files."""
         for name, variant in kept.items():
             shutil.rmtree(self.folder / name, ignore_errors=True)
             (self.folder / name).mkdir()
@@ -217,7 +223,8 @@ class Staging:
     def write_variant(self, checkpoint: Checkpoint, precision: Precision, recipe: Recipe | None = None) -> None:
         """Write one variant, tensor by tensor, unless an earlier run finished it.
 
-        A variant that is there stays, whatever the recipe: one that was made otherwise has to be forgotten first.
+        An existing variant stays, whatever the recipe. Call `forget` first to replace one that was made with another
+        recipe.
 
         Raises:
             ExportError: the folder cannot be written, or the disk is full.
@@ -240,7 +247,7 @@ class Staging:
         self._add(precision, self._variant(folder, targets, recipe))
 
     def _variant(self, folder: Path, targets: dict[GraphName, Target], recipe: Recipe | None) -> Variant:
-        """The record of a variant that lies in a folder, as far as it is known before it is measured."""
+        """Return the record of a written variant before it is measured: no parity, not accepted."""
         return Variant(
             graphs={
                 name: Graph(record_file(self.folder, folder / GRAPHS[name]), target.layout)
@@ -254,7 +261,7 @@ class Staging:
         )
 
     def forget(self, precisions: list[Precision]) -> None:
-        """Drop variants, so that the next export writes them anew."""
+        """Drop variants from the record, so that the next export writes them again."""
         rest = {name: variant for name, variant in self.partial.variants.items() if name not in precisions}
         self._record(msgspec.structs.replace(self.partial, variants=rest))
 
@@ -263,10 +270,10 @@ class Staging:
         self._record(msgspec.structs.replace(self.partial, variants={**self.partial.variants, precision: variant}))
 
     def publish(self, manifest: Manifest, out: Path) -> None:
-        """Write the manifest, drop what it does not name, and give the folder its final name.
+        """Write the manifest, remove variants that it does not name, and give the folder its final name.
 
         Raises:
-            ExportError: the disk is full, and nothing was published.
+            ExportError: the disk is full or the folder cannot be written, and nothing was published.
         """
         for entry in self.folder.iterdir():
             if entry.name not in {TOKENIZER, *manifest.variants}:
@@ -285,13 +292,13 @@ class Staging:
 
 
 def num_bytes(model: ir.Model) -> int:
-    """Bytes of a graph's tensors."""
+    """Return the size of a graph's tensors in bytes."""
     tensors = (value.const_value for value in model.graph.initializers.values())
     return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
 def _save(model: ir.Model, graph: Path, description: str) -> None:
-    """Write a graph, and its tensors one by one into a file beside it, behind a progress bar."""
+    """Write a graph, and its tensors one by one into a file beside it, with a progress bar."""
     with tqdm(desc=description, unit=" tensors", disable=None) as bar:
 
         def advance(_: ir.TensorProtocol, info: ir.external_data.CallbackInfo) -> None:

@@ -1,8 +1,8 @@
-"""Variants, written into the staging folder and measured there against fp32.
+"""Write variants into the staging folder, and measure them there against fp32.
 
-What fp32 answers, and what its linear layers read and give, is found in one pass before fp16, int8 and int4 are made;
-for that fp32 need not be written. This module does not know which variants are wanted, nor what becomes of those below
-their floor.
+One pass of fp32 gives its answers, and the inputs and outputs of its linear layers. It runs before fp16, int8 and int4
+are made. fp32 need not be written for it. This module does not know which variants are wanted, nor what happens to
+variants below their floor.
 """
 
 import shutil
@@ -40,28 +40,28 @@ from quoit_export.verify.parity import (
 )
 
 MEASURED: tuple[GraphName, ...] = ("cpu", "saturating", "emulated")
-"""Graphs that a CPU can run."""
+"""Names of the graphs that a CPU can run; parity is measured on these."""
 SPARED = (0.25, 0.5)
-"""Shares of the inputs whose layers are stored in more bits, in this order, where a variant is below its floor."""
+"""Shares of the inputs whose layers get more bits, tried in this order while a variant is below its floor."""
 SPARE_BYTES = 64 << 20
 MAX_MEASURED = 64
-"""Of the calibration texts, so many are measured on too."""
+"""Maximum number of calibration texts on which variants are also measured."""
 
 Measured = dict[Precision, tuple[Parity, ...]]
 
 
 def passes(parity: tuple[Parity, ...]) -> bool:
-    """Whether everything that was measured reaches its floors."""
+    """Return whether every measured parity reaches its floors."""
     return all(one.passes for one in parity)
 
 
 def is_made_with(made: Quantization | Scaling | None, texts: CalibrationTexts) -> bool:
-    """Whether a variant was made with these texts."""
+    """Return whether a variant was calibrated with these texts."""
     return made is not None and made.calibration.sha256 == texts.sha256
 
 
 def with_variants(staging: Staging, measured: Measured) -> Manifest:
-    """The manifest with the variants in `measured`."""
+    """Return the manifest with the variants in `measured`."""
     partial = staging.partial
     variants: dict[Precision, Variant] = {
         name: msgspec.structs.replace(partial.variants[name], parity=parity, accepted=passes(parity))
@@ -71,7 +71,7 @@ def with_variants(staging: Staging, measured: Measured) -> Manifest:
 
 
 def plan_of(precision: Precision, observed: Observed) -> Recipe:
-    """How a calibrated variant is to be made."""
+    """Return the recipe of a calibrated variant."""
     bits = PRECISIONS[precision].bits
     if bits is None:
         return Scaled(choose_scaling(observed), observed.architecture)
@@ -80,12 +80,12 @@ def plan_of(precision: Precision, observed: Observed) -> Recipe:
 
 @dataclass(frozen=True)
 class Reference:
-    """What fp32 gives.
+    """Answers of fp32, and what calibration observed.
 
     Attributes:
-        questions: the texts that variants are measured on; all but the first concern quantized variants alone.
-        answers: to each of them.
-        observed: where a variant is made as calibration tells, what that saw.
+        questions: the samples that variants are measured on; all but the first are for quantized variants only.
+        answers: the answers of fp32 to each of the samples.
+        observed: what calibration observed; None if no variant has to be calibrated.
     """
 
     questions: list[Questions]
@@ -95,12 +95,12 @@ class Reference:
 
 @dataclass(frozen=True)
 class Making:
-    """The variants of one export, in the making.
+    """Writes and measures the variants of one export.
 
     Attributes:
-        checkpoint: what they are made of.
-        staging: where they grow.
-        texts: what calibrated variants are made with.
+        checkpoint: the source of the tensors.
+        staging: the folder that variants are written into.
+        texts: the texts that calibrated variants are made with.
     """
 
     checkpoint: Checkpoint
@@ -108,13 +108,13 @@ class Making:
     texts: CalibrationTexts
 
     def make(self, missing: list[Precision], *, verify: bool = False) -> Measured:
-        """Writes variants, as far as they are not there, and measures them.
+        """Write the variants that are not yet staged, and measure all of them.
 
-        Quantized variants that turn out worse than was predicted are written again, as `_retreat` says.
+        Quantized variants below their floor are written again, as `_retreat` says.
 
         Args:
-            missing: which.
-            verify: compare fp32 with transformers, even if it is none of them.
+            missing: the precisions to make.
+            verify: True to compare fp32 with transformers, even if fp32 is not in `missing`.
 
         Raises:
             ExportError: the disk is too small.
@@ -141,18 +141,18 @@ class Making:
     def _retreat(
         self, precision: Precision, bits: Bits, reference: Reference, parity: tuple[Parity, ...]
     ) -> tuple[Parity, ...]:
-        """Writes a variant that is below its floor again until it is not: unrotated, then with more layers spared.
+        """Rewrite a variant below its floor: first unrotated, then with more bits for more layers, until it passes.
 
-        The prediction is made of layers one by one; what all texts err in together shows only in the vectors.
+        The predicted error is computed layer by layer. An error that all texts share shows only in the vectors.
 
         Args:
-            precision: which variant.
-            bits: of its weights.
-            reference: what fp32 answers.
-            parity: what was measured of it.
+            precision: the precision of the variant.
+            bits: the bits of its weights.
+            reference: the answers of fp32.
+            parity: the measured parity of the variant.
 
         Returns:
-            What was measured of the last that was written.
+            The parity of the last variant that was written.
         """
         observed = reference.observed or self._observe()[0]
         made = self.staging.partial.variants[precision].quantization
@@ -171,17 +171,17 @@ class Making:
         return parity
 
     def _attempt(self, precision: Precision, plan: Plan, reference: Reference) -> tuple[Parity, ...]:
-        """What is measured of a variant made as planned."""
+        """Write a variant by a plan, and return its parity."""
         self._write(precision, plan)
         return self._measure(reference, [precision])[precision]
 
     def _is_made(self, precision: Precision) -> bool:
-        """Whether a variant is there that was made with these texts."""
+        """Return whether a staged variant was calibrated with these texts."""
         variant = self.staging.partial.variants.get(precision)
         return variant is not None and is_made_with(variant.made, self.texts)
 
     def _refer(self, missing: list[Precision], *, calibrate: bool) -> Reference:
-        """One pass of fp32: over what variants are measured on, and if asked for over what they are made with."""
+        """Run one pass of fp32 over the measured texts, and over the calibration texts if `calibrate` is set."""
         artifact = self._artifact()
         samples = [held_out()]
         if any(PRECISIONS[name].bits is not None for name in missing):
@@ -198,7 +198,7 @@ class Making:
             raise self._overflow(REFERENCE, [row for one in questions for row in one.rows]) from error
 
     def _observe(self, others: Sequence[Batch] = ()) -> tuple[Observed, list[Answers]]:
-        """What calibration sees of fp32, and fp32's answers to other batches."""
+        """Return what calibration observes of fp32, and fp32's answers to other batches."""
         rows = calibration_rows(self._artifact(), self.texts)
         activations, found = observe(self._model(REFERENCE), self.checkpoint.architecture, rows, others)
         if not activations.finite:
@@ -207,7 +207,7 @@ class Making:
         return Observed(self.checkpoint.tensor, self.checkpoint.architecture, activations, record), found
 
     def _write(self, precision: Precision, recipe: Recipe) -> None:
-        """Writes a variant by its recipe, in place of one that is there."""
+        """Write a variant by its recipe, and replace an existing one."""
         self.staging.forget([precision])
         self._check_disk([variant_model(self.checkpoint, precision, recipe)])
         self.staging.write_variant(self.checkpoint, precision, recipe)
@@ -223,7 +223,7 @@ class Making:
             )
 
     def _measure(self, reference: Reference, missing: list[Precision]) -> Measured:
-        """The parity of every variant to fp32, which has none itself."""
+        """Return the parity of every variant to fp32; fp32 itself has none."""
         measured: Measured = dict.fromkeys(missing, ())
         task = self.staging.partial.bare.task
         for precision in missing:
@@ -239,25 +239,25 @@ class Making:
         return measured
 
     def _graphs(self, precision: Precision) -> list[GraphName]:
-        """A variant's graphs that a CPU can run."""
+        """Return the names of a variant's graphs that a CPU can run."""
         variant = self._artifact().variant(precision)
         return [name for name in MEASURED if variant.graph(name) is not None]
 
     def _verify(self, reference: Reference) -> tuple[Parity, ...]:
-        """The parity of fp32 to transformers."""
+        """Return the parity of fp32 to transformers."""
         oracle = transformers_answers(self.checkpoint, self._artifact(), reference.questions[0].sample)
         task = self.staging.partial.bare.task
         return compare(reference.answers[0], oracle, Comparison(REFERENCE, task, f"transformers {REFERENCE}"))
 
     def _answers(self, precision: Precision, questions: list[Questions], graph: GraphName) -> list[Answers]:
-        """A variant's answers; where one is not finite, the error names the layer."""
+        """Return a variant's answers; if one is not finite, raise an error that names the layer."""
         try:
             return answer(self._artifact(), precision, questions, graph)
         except ComputeError as error:
             raise self._overflow(precision, [row for one in questions for row in one.rows]) from error
 
     def _overflow(self, precision: Precision, rows: Sequence[Ids]) -> ParityError:
-        """The error of a variant whose values are not finite, which is forgotten."""
+        """Drop a variant whose values are not finite, and return the error that names the layer."""
         layer = first_nonfinite(self._model(precision), rows) or "the final norm"
         self.staging.forget([precision])
         return ParityError(
@@ -266,12 +266,12 @@ class Making:
         )
 
     def _model(self, precision: Precision) -> ir.Model:
-        """A variant's graph: as it was written, or else as it would be."""
+        """Return a variant's graph: the written one if it is staged, else a newly authored one."""
         if precision in self.staging.partial.variants:
             return load_variant(self._artifact(), precision)
         return variant_model(self.checkpoint, precision)
 
     def _artifact(self) -> Artifact:
-        """The artifact that the staging folder would be if nothing were measured."""
+        """Return the staging folder as an artifact, without any parity."""
         staged = self.staging.partial.variants
         return Artifact(self.staging.folder, with_variants(self.staging, dict.fromkeys(staged, ())))
