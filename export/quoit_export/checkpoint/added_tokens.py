@@ -1,7 +1,8 @@
-"""The added tokens of a tokenizer, and what files beside tokenizer.json would make of them in transformers.
+"""Check that no file beside tokenizer.json adds or changes a token of it.
 
 transformers adds tokens that tokenizer_config.json, special_tokens_map.json or added_tokens.json name, and takes their
-flags from `added_tokens_decoder`. quoit reads tokenizer.json alone, so whatever changes it is refused by its name.
+flags from `added_tokens_decoder`. quoit reads only tokenizer.json. So an entry that would change it is refused by its
+name.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,18 +30,18 @@ SAVE_AGAIN = "save the tokenizer again with transformers' save_pretrained"
 def check_added_tokens(
     tokenizer: Tokenizer, settings: Mapping[str, Any], folder: Path, rules: TokenizerRules, *, rebuilt: bool
 ) -> None:
-    """No file beside tokenizer.json adds a token to it or changes one.
+    """Refuse files beside tokenizer.json that add a token to it or change one.
 
     Args:
-        tokenizer: of tokenizer.json.
-        settings: tokenizer_config.json.
-        folder: where the files lie.
-        rules: how transformers reads the family's tokenizers.
-        rebuilt: whether transformers builds the tokenizer anew, with the added tokens that `added_tokens_decoder` lists
-            and no others.
+        tokenizer: the tokenizer of tokenizer.json.
+        settings: the content of tokenizer_config.json.
+        folder: the folder of the files.
+        rules: the rules by which transformers reads the family's tokenizers.
+        rebuilt: True if transformers builds the tokenizer anew, with only the added tokens that `added_tokens_decoder`
+            lists.
 
     Raises:
-        CheckpointError: a file does.
+        CheckpointError: a file adds or changes a token, or leaves one out of `added_tokens_decoder`.
     """
     own = {str(number): token for number, token in tokenizer.get_added_tokens_decoder().items()}
     listed = settings.get(DECODER) or {}
@@ -70,10 +71,11 @@ def check_added_tokens(
 
 
 def check_texts(tokenizer: Tokenizer, settings: Mapping[str, Any], folder: Path, texts: Iterable[str]) -> None:
-    """No token that a file names as special is missing from tokenizer.json where a prompt or template writes it.
+    """Refuse a special token that a prompt or template writes and tokenizer.json lacks.
 
     Raises:
-        CheckpointError: one is, or one that a file names as special is an ordinary one in tokenizer.json.
+        CheckpointError: tokenizer.json lacks a special token that a prompt or template writes, or has a token as an
+            ordinary one that a file names as special.
     """
     written = tuple(texts)
     own = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
@@ -94,10 +96,10 @@ def check_texts(tokenizer: Tokenizer, settings: Mapping[str, Any], folder: Path,
 
 
 def check_plain(tokenizer: Tokenizer, file: Path, texts: Iterable[str]) -> None:
-    """No special token stands in a text that is put before a caller's: there all text is plain.
+    """Refuse a special token in a text that is put before a caller's text, since all text there is read as plain.
 
     Raises:
-        CheckpointError: one does.
+        CheckpointError: a text contains a special token.
     """
     special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
     for text in texts:
@@ -110,12 +112,15 @@ def check_plain(tokenizer: Tokenizer, file: Path, texts: Iterable[str]) -> None:
 
 
 def special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The special tokens that tokenizer_config.json names one of for a role, by that role."""
+    """Return the special tokens of tokenizer_config.json by role, for roles that have a single token."""
     return {role: next(_contents(settings[role])) for role in SPECIAL_TOKENS if _is_token(settings.get(role))}
 
 
 def named_tokens(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The special tokens that a file names, with their roles: texts, objects with `content`, lists and maps of both."""
+    """Yield (role, token) for each special token that a file names.
+
+    A token is a text, an object with `content`, or an item of a list or map of both.
+    """
     for role in SPECIAL_TOKENS:
         for token in _contents(settings.get(role)):
             yield role, token
@@ -136,7 +141,7 @@ def _contents(value: object) -> Iterator[str]:
 
 
 def _added(token: object, file: Path, rules: TokenizerRules) -> AddedToken:
-    """A token of `added_tokens_decoder`, with the defaults of tokenizers for flags that are not there."""
+    """Return a token of `added_tokens_decoder`; missing flags get the defaults of the tokenizers library."""
     known: dict[str, Any] = token if isinstance(token, dict) else {"content": token}
     with refusing(CheckpointError, f"{file} adds the token {shown(token)}", rules.remedy):
         return AddedToken(known["content"], **{flag: bool(known[flag]) for flag in FLAGS if flag in known})

@@ -1,7 +1,7 @@
-"""A checkpoint: a local folder or a hub snapshot, and its tensors by name.
+"""Open a checkpoint, a local folder or a hub snapshot, and read its tensors by name.
 
-Tensors are read one at a time from memory-mapped safetensors; nothing here holds a whole model. This module
-does not know what the tensors become.
+Tensors are read one at a time from memory-mapped safetensors; nothing here holds a whole model. This module does not
+know how the tensors are used.
 """
 
 import hashlib
@@ -47,8 +47,15 @@ from quoit_export.graph.architecture import Architecture
 class Checkpoint:
     """An open checkpoint. Tensor names have no `model.` prefix here, whatever the files call them.
 
-    `score_tensor` is what a reranker's score is made of: a classification head [1, hidden], or the vocabulary's head
-    [vocab, hidden] with its rows for the answers.
+    Attributes:
+        folder: the folder of config.json, the weights and the tokenizer.
+        source: the id, revision and hash of the weights, for the manifest.
+        contract: the contract of the checkpoint's task.
+        architecture: the architecture of the model.
+        max_tokens: maximum number of tokens of a text.
+        score_tensor: name of the tensor that gives a reranker's score: a classification head [1, hidden], or the
+            vocabulary's head [vocab, hidden], whose rows for the answers count; None for an embedding model.
+        files: the stored tensors by name.
     """
 
     folder: Path
@@ -60,15 +67,21 @@ class Checkpoint:
     files: dict[str, Stored]
 
     def tensor(self, name: str) -> NDArray[Any]:
-        """A tensor in its stored dtype (bfloat16, float16 or float32), freshly read.
+        """Read a tensor in its stored dtype (bfloat16, float16 or float32).
 
         Raises:
-            CheckpointError: it cannot be read, or holds NaN or infinity.
+            CheckpointError: the tensor cannot be read, or holds NaN or infinity.
         """
         return self._read(name)
 
     def score_weight(self) -> NDArray[np.float32]:
-        """The vector [hidden] whose product with a pair's state is its score, logit(yes) - logit(no)."""
+        """Return the vector [hidden] whose product with a pair's state is its score.
+
+        The score is logit(yes) - logit(no), or the logit of a classification head.
+
+        Raises:
+            CheckpointError: the checkpoint is for embedding, or the tensor cannot be read.
+        """
         contract = self.contract
         if self.score_tensor is None or not isinstance(contract, RerankContract):
             raise CheckpointError(f"{self.folder} is for embedding and has no score; export it with --task embedding")
@@ -96,21 +109,21 @@ class Checkpoint:
 
     @property
     def tokenizer_file(self) -> Path:
-        """The checkpoint's tokenizer.json."""
+        """Path of the checkpoint's tokenizer.json."""
         return self.folder / TOKENIZER
 
 
 def open_checkpoint(name: str, *, revision: str | None = None, task: Task | None = None) -> Checkpoint:
-    """Opens a local checkpoint folder, or fetches one from the Hugging Face hub.
+    """Open a local checkpoint folder, or fetch one from the Hugging Face hub.
 
     Args:
-        name: a folder, or a hub id such as `Qwen/Qwen3-Embedding-0.6B`. The hub is asked through
-            huggingface_hub, which keeps its own cache and honours `HF_HUB_OFFLINE`.
+        name: a folder, or a hub id such as `Qwen/Qwen3-Embedding-0.6B`. huggingface_hub fetches it; it keeps its own
+            cache and honours `HF_HUB_OFFLINE`.
         revision: a branch, tag or commit of the hub repository.
-        task: what the checkpoint is for, where its files leave that open.
+        task: the task of the checkpoint, if its files leave it open.
 
     Raises:
-        CheckpointError: it cannot be found, is incomplete, or is of no family that quoit exports.
+        CheckpointError: the checkpoint cannot be found, is incomplete, or belongs to no family that quoit exports.
     """
     root, revision = locate(name, revision)
     modules = read_modules(root)
@@ -146,16 +159,16 @@ def _source_id(name: str, folder: Path) -> str:
 
 
 def _hash_weights(tensors: dict[str, Stored]) -> str:
-    """The hash of the files' hashes, in name order."""
+    """Return the SHA-256 of the files' hashes, in the order of their names."""
     shards = sorted({stored.file for stored in tensors.values()})
     hashes = [hash_file(file) for file in tqdm(shards, desc="hashing", unit=" files", disable=None)]
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def _score_tensor(files: CheckpointFiles, architecture: Architecture, stored: Collection[str]) -> str:
-    """What a reranker's score is made of.
+    """Return the name of the tensor that gives a reranker's score.
 
-    A head that is stored counts, as in transformers, even where config.json says that the head is the token table.
+    A stored head is used, as in transformers, even if config.json says that the head is the token table.
     `Qwen3Config` leaves the head untied by default.
     """
     if files.classifies:
@@ -165,7 +178,10 @@ def _score_tensor(files: CheckpointFiles, architecture: Architecture, stored: Co
 
 
 def head_shapes(architecture: Architecture, score_tensor: str | None) -> dict[str, tuple[int, ...]]:
-    """The head that an export needs besides the decoder, and its shape; a classification head has one label."""
+    """Return the head that an export needs besides the decoder, and its shape.
+
+    A classification head has one label. The result is empty if `score_tensor` is None or the token table.
+    """
     hidden = architecture.dimension
     heads = {SCORE: (1, hidden), LM_HEAD: (architecture.vocab_size, hidden)}
     return {name: shape for name, shape in heads.items() if name == score_tensor}

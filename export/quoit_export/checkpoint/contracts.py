@@ -1,7 +1,7 @@
-"""What a checkpoint is for, and what surrounds its texts: the contract of its task.
+"""Find the task of a checkpoint, and read the contract of that task: the prompts, template and tokens around a text.
 
-The checkpoint's files decide where they say it; the caller's `task` decides where they leave it open. This module does
-not know about tensors' values.
+The checkpoint's files decide the task if they name it. The caller's `task` decides if they leave it open. This module
+does not know about tensors' values.
 """
 
 import logging
@@ -29,24 +29,25 @@ from quoit_export.errors import CheckpointError
 from quoit_export.families import find_family
 
 MIN_MRL_DIM = 32
-"""The smallest dimension of the Matryoshka range that the Qwen3-Embedding model cards give."""
+"""Minimum dimension of the Matryoshka range in the Qwen3-Embedding model cards."""
 ANSWERS = ("yes", "no")
 (FIELDS,) = render_pairs([("what", "that")], "Judge", "\n")
-"""The fields of a pair, to try a template on."""
+"""Rendered fields of one pair, used to check how a template's ends are tokenized."""
 
 logger = logging.getLogger("quoit")
 
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """The files of a checkpoint that say what it is for; each is read once.
+    """Contents of the files that decide a checkpoint's task; each file is read once.
 
     Attributes:
-        modules: sentence-transformers' files.
-        config: config.json.
-        tokenizer: tokenizer.json.
-        settings: tokenizer_config.json.
-        template: the chat template, where it renders a query and a document; not read for a known embedding model.
+        modules: the content of sentence-transformers' files.
+        config: the content of config.json.
+        tokenizer: the tokenizer of tokenizer.json.
+        settings: the content of tokenizer_config.json.
+        template: the chat template if it renders a query and a document, else None; it is not read for a known
+            embedding model.
     """
 
     modules: Modules
@@ -57,17 +58,17 @@ class CheckpointFiles:
 
     @property
     def classifies(self) -> bool:
-        """Whether a reranker's score comes from a classification head."""
+        """True if a reranker's score comes from a classification head."""
         return self.modules.classifies or (self.modules.task is None and is_classifier(self.config))
 
 
 def read_files(modules: Modules, config: dict[str, Any], asked: Task | None = None) -> CheckpointFiles:
-    """The files beside those of sentence-transformers and a checked config.json.
+    """Read the tokenizer, its settings and the chat template, and return them with the files already read.
 
     Args:
-        modules: sentence-transformers' files.
-        config: config.json.
-        asked: the task that the caller gave.
+        modules: the content of sentence-transformers' files.
+        config: the content of config.json, already checked.
+        asked: the task that the caller gave, or None.
 
     Raises:
         CheckpointError: a file is missing or damaged, or the tokenizer is not the model's.
@@ -86,13 +87,13 @@ def read_files(modules: Modules, config: dict[str, Any], asked: Task | None = No
 
 
 def recognise_task(files: CheckpointFiles, asked: Task | None) -> Task:
-    """What a checkpoint is for, by its modules, else by the caller, its tokenizer, or its chat template.
+    """Return the task of a checkpoint, by its modules, else by the caller, its chat template, or its tokenizer.
 
-    `architectures` alone does not tell: Qwen3-Embedding's config.json says Qwen3ForCausalLM, and so does every chat
-    model's. A tokenizer that appends an end token is that of an embedding model.
+    `architectures` alone does not tell the task: Qwen3-Embedding's config.json says Qwen3ForCausalLM, and so does every
+    chat model's. A tokenizer that appends an end token belongs to an embedding model.
 
     Raises:
-        CheckpointError: the files leave it open and the caller did not say, or says otherwise than modules.json.
+        CheckpointError: the files leave the task open and the caller gave none, or the caller contradicts modules.json.
     """
     modules = files.modules
     if modules.task is not None:
@@ -117,10 +118,10 @@ def recognise_task(files: CheckpointFiles, asked: Task | None) -> Task:
 
 
 def read_contract(files: CheckpointFiles, task: Task, *, dimension: int, max_tokens: int) -> Contract:
-    """What surrounds a text, by the checkpoint's tokenizer, prompts and template.
+    """Return the contract of a task, from the checkpoint's tokenizer, prompts and template.
 
     Raises:
-        CheckpointError: quoit cannot do what the files say.
+        CheckpointError: the files ask for something that quoit cannot do.
     """
     if task == "embedding":
         contract: Contract = EmbeddingContract(
@@ -156,7 +157,10 @@ def _read_rerank_contract(files: CheckpointFiles, max_tokens: int) -> RerankCont
 
 
 def warn_how_it_reranks(files: CheckpointFiles, contract: RerankContract, asked: Task | None) -> None:
-    """Logs the template and tokens of a reranker that the caller, or another template, makes one."""
+    """Log the template and tokens of a reranker if the caller gave the task, or the template is not the official one.
+
+    Nothing is logged for a checkpoint whose modules.json makes it a reranker.
+    """
     modules, template = files.modules, files.template
     if modules.task is not None or (asked is None and template is not None and template.official):
         return
@@ -172,7 +176,10 @@ def warn_how_it_reranks(files: CheckpointFiles, contract: RerankContract, asked:
 
 
 def _read_answers(files: CheckpointFiles) -> tuple[int | None, int | None]:
-    """The tokens whose logits the score is the difference of; none where a head gives the score."""
+    """Return the ids of "yes" and "no", whose logits' difference is the score.
+
+    Both are None if a classification head gives the score.
+    """
     if files.classifies:
         return None, None
     if files.modules.answers is None:
@@ -188,7 +195,7 @@ def _read_answers(files: CheckpointFiles) -> tuple[int | None, int | None]:
 
 
 def _check_template(files: CheckpointFiles, template: Template, max_tokens: int) -> None:
-    """The template leaves room for a text, and its ends do not melt into the fields' tokens."""
+    """Check that the template leaves room for a text, and that no token spans the template and a field."""
     parts = (template.prefix, FIELDS, template.suffix)
     prefix, fields, suffix = (files.tokenizer.encode(part, add_special_tokens=False).ids for part in parts)
     if files.tokenizer.encode("".join(parts), add_special_tokens=False).ids != prefix + fields + suffix:
@@ -206,7 +213,7 @@ def _check_template(files: CheckpointFiles, template: Template, max_tokens: int)
 
 
 def _check_special(files: CheckpointFiles, contract: Contract) -> None:
-    """Special tokens of a template are in tokenizer.json, and prompts and instructions have none."""
+    """Check that tokenizer.json has the template's special tokens, and that prompts and instructions have none."""
     folder = files.modules.transformer
     plain: tuple[str, ...] = (contract.instruction,) if isinstance(contract, RerankContract) else ()
     around = (contract.prefix, contract.suffix) if isinstance(contract, RerankContract) else ()
@@ -217,7 +224,9 @@ def _check_special(files: CheckpointFiles, contract: Contract) -> None:
 
 
 def read_max_tokens(files: CheckpointFiles) -> int:
-    """The most tokens of a text: as in sentence-transformers, `max_seq_length`, else the least of the other limits.
+    """Return the maximum number of tokens of a text.
+
+    As in sentence-transformers, it is `max_seq_length`, else the smallest of the other limits.
 
     Raises:
         CheckpointError: a limit is no number of tokens.

@@ -1,4 +1,4 @@
-"""JSON files of a checkpoint, or a refusal that names the file."""
+"""Read JSON files of a checkpoint; errors name the file."""
 
 import json
 from pathlib import Path
@@ -9,15 +9,15 @@ from quoit_export.errors import CheckpointError
 
 
 def describe_missing(file: Path, step: str = "fetch it again or name another folder") -> str:
-    """The message about a file that a checkpoint's folder lacks, and the next step."""
+    """Return the message about a file that a checkpoint's folder lacks, with the next step."""
     return f"{file} is missing; {file.parent} is not a complete checkpoint, {step}"
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Return the object in a JSON file.
 
     Raises:
-        CheckpointError: the file is missing, is no JSON, or holds something else.
+        CheckpointError: the file is missing, is not valid JSON, or holds no object.
     """
     if not is_file(file):
         raise CheckpointError(describe_missing(file))
@@ -28,12 +28,16 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def read_optional_json(file: Path) -> dict[str, Any]:
-    """The object in a JSON file, or an empty one where there is no such file."""
+    """Return the object in a JSON file, or an empty one if the file is missing."""
     return read_json(file) if is_file(file) else {}
 
 
 def read_json_list(file: Path) -> list[dict[str, Any]]:
-    """The objects in a JSON file that lists them."""
+    """Return the objects in a JSON file that holds a list of objects.
+
+    Raises:
+        CheckpointError: the file is not valid JSON, or holds no list of objects.
+    """
     found = _parse(file)
     if not isinstance(found, list) or not all(isinstance(module, dict) for module in found):
         raise CheckpointError(f"{file} holds no list of modules; fetch the checkpoint again")

@@ -15,10 +15,11 @@ PATH_BEGINS = (".", "/", "~")
 
 
 def locate(name: str, revision: str | None) -> tuple[Path, str | None]:
-    """The folder of a checkpoint, and the revision of the hub's repository.
+    """Return the folder of a checkpoint and the revision of its hub repository, None for a local folder.
 
     Raises:
-        CheckpointError: there is no such folder or repository, or the folder is no checkpoint at all.
+        CheckpointError: there is no such folder or repository, a local folder is given a revision, or the folder is an
+            artifact.
     """
     folder = Path(name)
     if folder.is_dir():
@@ -37,7 +38,10 @@ def locate(name: str, revision: str | None) -> tuple[Path, str | None]:
 
 
 def _check_hub_id(name: str) -> None:
-    """A name whose parent is a folder here is a path; so is one that begins as a path does."""
+    """Refuse a name that is no hub id.
+
+    A name is read as a path if it begins like one, or if its parent is a folder on this machine.
+    """
     path, reason = Path(name), ""
     if HUB_ID.fullmatch(name) and not name.startswith(PATH_BEGINS) and not is_file(path):
         if not path.parent.is_dir():

@@ -1,4 +1,7 @@
-"""Say what a folder is that lacks a checkpoint's files, and the next step. Files are known by their names alone."""
+"""Write the messages about a folder that lacks a checkpoint's files, with the next step.
+
+Files are recognised by their names alone.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +18,7 @@ FETCH_OR_CONVERT = (
 
 
 def explain_missing_config(folder: Path) -> str:
-    """What a folder without config.json is, and the next step."""
+    """Return the message about a folder without config.json, with the next step."""
     inner = sorted(file.parent for file in folder.glob("*/config.json") if is_file(file.with_name(TOKENIZER)))
     if inner:
         names = brief(", ".join(path.name for path in inner), 80)
@@ -24,12 +27,12 @@ def explain_missing_config(folder: Path) -> str:
 
 
 def explain_missing_weights(folder: Path) -> str:
-    """What a folder without model.safetensors is, and the next step."""
+    """Return the message about a folder without model.safetensors, with the next step."""
     return _explain(folder) or describe_missing(folder / SINGLE, FETCH_OR_CONVERT)
 
 
 def explain_missing_tokenizer(folder: Path) -> str:
-    """What a folder without tokenizer.json is, and the next step."""
+    """Return the message about a folder without tokenizer.json, with the next step."""
     if is_file(folder / "vocab.json") and is_file(folder / "merges.txt"):
         return (
             f"{folder} has vocab.json and merges.txt, and no {TOKENIZER}; make it with "
@@ -39,7 +42,7 @@ def explain_missing_tokenizer(folder: Path) -> str:
 
 
 def _explain(folder: Path) -> str | None:
-    """What other weights a folder has; None where it has those of a checkpoint, or none at all."""
+    """Return the message about other weights in a folder; None if it has a checkpoint's weights, or none at all."""
     if is_file(folder / SINGLE) or is_file(folder / INDEX):
         return None
     for pattern, explain in OTHERS.items():

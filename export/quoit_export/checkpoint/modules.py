@@ -1,7 +1,7 @@
-"""The files of sentence-transformers: modules.json, the modules' configurations, and the prompts.
+"""Read the files of sentence-transformers: modules.json, the modules' configurations, and the prompts.
 
-The files are obeyed as sentence-transformers 6 obeys them; what quoit cannot do is refused by its name. This module
-does not know about tensors or tokens.
+The files have the same effect as in sentence-transformers 6. A setting that quoit cannot follow is refused by its name.
+This module does not know about tensors or tokens.
 """
 
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ TRANSFORMER_FILES = tuple(
     f"sentence_{name}_config.json"
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
-"""Names of the Transformer module's own file, in the order in which sentence-transformers looks for them."""
+"""Possible names of the Transformer module's own file, in the order in which sentence-transformers looks for them."""
 PACKAGE = "sentence_transformers."
 REMEDY = "use a checkpoint without it"
 
@@ -40,23 +40,23 @@ TASKS: dict[tuple[str, ...], Task] = {
     ("Transformer", "LogitScore"): "rerank",
     ("Transformer",): "rerank",
 }
-"""The modules that quoit exports, and what they are for; a lone Transformer is a CrossEncoder that classifies."""
+"""Task of each list of modules that quoit exports; a lone Transformer is a CrossEncoder with a classification head."""
 SIMILARITIES = {True: (None, "cosine", "dot", "euclidean"), False: (None, "cosine")}
-"""The similarities that order vectors as their cosine does, with and without a Normalize module."""
+"""Similarities that order vectors as cosine does, with a Normalize module (True) and without one (False)."""
 
 
 @dataclass(frozen=True)
 class Modules:
-    """What sentence-transformers' files say about a checkpoint.
+    """Contents of sentence-transformers' files in a checkpoint.
 
     Attributes:
         folder: the folder of modules.json.
         transformer: the folder of config.json, the weights and the tokenizer.
-        task: what the modules are for; None where there is no modules.json.
-        settings: what the Transformer module's own file says.
-        settings_name: Name of that file.
-        pipeline: config_sentence_transformers.json; None where there is no such file.
-        answers: Token ids of a LogitScore module: "yes" first, then "no".
+        task: the task of the modules; None if there is no modules.json.
+        settings: the content of the Transformer module's own file.
+        settings_name: name of that file.
+        pipeline: the content of config_sentence_transformers.json; None if there is no such file.
+        answers: token ids of a LogitScore module, "yes" first, then "no"; None without such a module.
     """
 
     folder: Path
@@ -69,18 +69,18 @@ class Modules:
 
     @property
     def classifies(self) -> bool:
-        """Whether the Transformer module itself gives the score."""
+        """True if the Transformer module itself gives the score."""
         return self.task == "rerank" and self.answers is None
 
     @property
     def template_options(self) -> dict[str, Any]:
-        """Arguments that sentence-transformers gives to the chat template."""
+        """Arguments that sentence-transformers passes to the chat template."""
         options = (self.settings.get("processing_kwargs") or {}).get("chat_template") or {}
         return options if isinstance(options, dict) else {}
 
     @property
     def prompts(self) -> dict[str, str]:
-        """The prompts by their names, as `SentenceTransformer.prompts` has them once it is loaded; {} without a file.
+        """The prompts by name, as in `SentenceTransformer.prompts` after loading; {} without a file.
 
         Raises:
             CheckpointError: a prompt is no text.
@@ -95,7 +95,7 @@ class Modules:
 
     @property
     def default_prompt_name(self) -> str | None:
-        """The prompt that is put before a text where the caller names none; None where that is empty.
+        """Name of the prompt that is used if the caller names none; None if that prompt is empty.
 
         Raises:
             CheckpointError: there is no such prompt.
@@ -112,10 +112,10 @@ class Modules:
 
 
 def read_modules(folder: Path) -> Modules:
-    """What sentence-transformers' files in a checkpoint's folder say.
+    """Read sentence-transformers' files in a checkpoint's folder.
 
     Raises:
-        CheckpointError: they are damaged or incomplete, or say what quoit cannot do.
+        CheckpointError: the files are damaged or incomplete, or ask for something that quoit cannot do.
     """
     file = folder / MODULES
     if not is_file(file):
@@ -150,7 +150,10 @@ def read_modules(folder: Path) -> Modules:
 
 
 def _check_complete(folder: Path) -> None:
-    """Without modules.json, sentence-transformers would ignore its other files without a word."""
+    """Refuse a folder without modules.json that has other files of sentence-transformers.
+
+    sentence-transformers would silently ignore those files.
+    """
     parent = folder.resolve().parent
     for name in (PIPELINE, *TRANSFORMER_FILES):
         if not is_file(folder / name):
@@ -164,7 +167,11 @@ def _check_complete(folder: Path) -> None:
 
 
 def _kind(module: dict[str, Any], file: Path) -> str:
-    """A module's class: its bare name where it is one of sentence-transformers' own that quoit knows."""
+    """Return the bare name of a module's class.
+
+    Raises:
+        CheckpointError: the class is not one of sentence-transformers' own that quoit knows.
+    """
     name = str(module.get("type", ""))
     kind = name.rpartition(".")[2]
     if not name.startswith(PACKAGE):
@@ -185,7 +192,10 @@ def _path(module: dict[str, Any], folder: Path) -> Path:
 
 
 def _read_transformer_settings(transformer: Path, task: Task) -> tuple[str, dict[str, Any]]:
-    """The Transformer module's own file and its name; the first that says anything, as in sentence-transformers."""
+    """Return the name and content of the Transformer module's own file.
+
+    The first file that is not empty counts, as in sentence-transformers.
+    """
     for name in TRANSFORMER_FILES:
         found = read_optional_json(transformer / name)
         if found:
@@ -209,7 +219,7 @@ def _read_answers(path: Path) -> tuple[int, int]:
 
 
 def _check_pooling(path: Path, folder: Path) -> None:
-    """The pooling is of the last token; as in sentence-transformers, `pooling_mode` comes before the older keys."""
+    """Check that the last token is pooled; as in sentence-transformers, `pooling_mode` overrides the older keys."""
     pooling = read_json(path / "config.json")
     named = pooling.get("pooling_mode")
     older = [key for key, value in pooling.items() if key.startswith("pooling_mode_") and value]
@@ -229,7 +239,7 @@ def _check_normalize(paths: list[Path], folder: Path) -> None:
 
 
 def _check_pipeline(modules: Modules, *, normalized: bool) -> None:
-    """What config_sentence_transformers.json says agrees with the modules, and leaves vectors as they are."""
+    """Check that config_sentence_transformers.json agrees with the modules, and does not change vectors."""
     file, found = modules.folder / PIPELINE, modules.pipeline or {}
     if modules.task == "rerank":
         check_keys(found, RERANK_PIPELINE, file, REMEDY)
@@ -249,7 +259,7 @@ def _check_pipeline(modules: Modules, *, normalized: bool) -> None:
 
 
 def _check_reranker(modules: Modules) -> None:
-    """The Transformer module puts pairs into the chat template, and gives what the score is made of."""
+    """Check that the Transformer module puts pairs into the chat template, and gives the logits for the score."""
     does = modules.settings.get("transformer_task")
     wanted = "sequence-classification" if modules.classifies else "text-generation"
     if does != wanted or "message" not in (modules.settings.get("modality_config") or {}):

@@ -1,8 +1,8 @@
-"""The chat template of a reranker's checkpoint: what it puts around a query and a document.
+"""Read a reranker's chat template, and find the text that it puts around a query and a document.
 
-The template is rendered with probe texts, in the sandbox that transformers uses, and what comes out is compared with
-Qwen3-Reranker's three labelled fields (model card, Qwen/Qwen3-Reranker-0.6B). So it is known by what it does and not by
-its text. This module does not know about tokens.
+The template is rendered with probe texts, in the sandbox that transformers uses. The result is compared with
+Qwen3-Reranker's three labelled fields (model card, Qwen/Qwen3-Reranker-0.6B). So a template is recognised by its
+effect, and not by its own text. This module does not know about tokens.
 """
 
 from collections.abc import Callable
@@ -20,16 +20,22 @@ from quoit_export.checkpoint.json_files import read_optional_json
 TEMPLATE = "chat_template.jinja"
 OLDER_TEMPLATE = "chat_template.json"
 MAX_CHARACTERS = 1 << 16
-"""Maximum length of a template; Qwen3's own chat template has 4,100 characters."""
+"""Maximum characters of a template; Qwen3's own chat template has 4,100."""
 
 PAIRS = (("  first\nquery ", " a document\n\n"), ("second <query>", ""), ("", "3"))
 INSTRUCTIONS = ("Judge it ", " As\nthis")
-"""Probe texts: with the white space at their ends, a template that trims what it is given is seen."""
+"""Probe instructions; white space at the ends of the probe texts reveals a template that trims its input."""
 
 
 @dataclass(frozen=True)
 class Template:
-    """What a template puts around the three fields, and the instruction where the caller gives none."""
+    """Text that a template puts around the three fields.
+
+    Attributes:
+        prefix: the text before the fields.
+        suffix: the text after the fields.
+        instruction: the instruction that is used if the caller gives none.
+    """
 
     prefix: str
     suffix: str
@@ -37,7 +43,7 @@ class Template:
 
     @property
     def official(self) -> bool:
-        """Whether pairs look as those of Qwen3-Reranker."""
+        """True if the template renders pairs as Qwen3-Reranker's does."""
         return (self.prefix, self.suffix) == (RERANK_PREFIX, RERANK_SUFFIX)
 
 
@@ -45,11 +51,11 @@ OFFICIAL = Template(RERANK_PREFIX, RERANK_SUFFIX, DEFAULT_TASK)
 
 
 def read_template(folder: Path, settings: dict[str, Any], options: dict[str, Any]) -> Template | None:
-    """The template of a checkpoint's folder, or None where there is none that renders a query and a document.
+    """Return the template of a checkpoint's folder, or None if none renders a query and a document.
 
     Args:
         folder: the folder of the tokenizer's files.
-        settings: its tokenizer_config.json.
+        settings: the content of its tokenizer_config.json.
         options: arguments of the rendering, `processing_kwargs["chat_template"]` of sentence-transformers.
     """
     source = _read_source(folder, settings)
@@ -60,18 +66,18 @@ def read_template(folder: Path, settings: dict[str, Any], options: dict[str, Any
         environment: Any = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
         )
-        # Products of texts are refused. Padding filters and nested loops are not bounded: do not export a checkpoint
-        # you distrust.
+        # The operators *, ** and % are refused. Padding filters and nested loops are not bounded: do not export a
+        # checkpoint that you distrust.
         environment.intercepted_binops = frozenset(("*", "**", "%"))
         environment.call_binop = _refuse
         template = environment.from_string(source, globals={"raise_exception": _refuse})
         return _recognise(lambda messages: str(template.render(known | {"messages": messages})))
-    except Exception:  # a foreign template raises whatever it likes; one that does renders no pair
+    except Exception:  # a foreign template may raise any exception; then it renders no pair
         return None
 
 
 def _read_source(folder: Path, settings: dict[str, Any]) -> str | None:
-    """The template's text, from the first of the places where transformers looks for it."""
+    """Return the template's text, from the first of the places where transformers looks for it."""
     file = folder / TEMPLATE
     found: object = None
     if is_file(file):
@@ -82,18 +88,21 @@ def _read_source(folder: Path, settings: dict[str, Any]) -> str | None:
 
 
 def _refuse(*arguments: object) -> NoReturn:
-    """What templates call where they cannot render the messages."""
+    """Raise ValueError; templates call this when they cannot render the messages."""
     raise ValueError(arguments)
 
 
 def _messages(pair: tuple[str, str], instruction: str | None) -> list[dict[str, str]]:
-    """A pair as sentence-transformers gives it to a template."""
+    """Return a pair as the messages that sentence-transformers passes to a template."""
     roles = zip(("system", "query", "document"), (instruction, *pair), strict=True)
     return [{"role": role, "content": content} for role, content in roles if content is not None]
 
 
 def _recognise(render: Callable[[list[dict[str, str]]], str]) -> Template | None:
-    """What is around the fields of probe pairs; None unless all of them have the three fields, and the same around."""
+    """Return the text around the fields of the probe pairs.
+
+    None unless every rendered pair has the three fields, with the same text around them.
+    """
     around = set()
     for pair in PAIRS:
         for instruction in INSTRUCTIONS:

@@ -1,8 +1,8 @@
-"""tokenizer.json and tokenizer_config.json: a tokenizer that reads texts as transformers does, and its limits.
+"""Read tokenizer.json and tokenizer_config.json, and check that transformers reads texts in the same way.
 
 Some tokenizer classes of transformers 5 take only vocabulary and merges from tokenizer.json, and have a normalizer and
-a pre-tokenizer of their own; a family says which (`TokenizerRules`). A tokenizer.json that splits texts otherwise is
-refused. This module does not know about prompts or templates.
+a pre-tokenizer of their own. A family names these classes (`TokenizerRules`). A tokenizer.json that splits texts
+differently from them is refused. This module does not know about prompts or templates.
 """
 
 from pathlib import Path
@@ -28,20 +28,23 @@ PROBES = (
     "def f(x):\n    return x*2  # 👩‍👩‍👧 CamelCase snake_case UPPER",
     "a\u00a0b\u200bc…—“quoted”",
 )
-"""Texts that other normalizers and pre-tokenizers read otherwise."""
+"""Probe texts that different normalizers and pre-tokenizers split differently."""
 
 
 def read_tokenizer(folder: Path, vocab_size: int, settings: dict[str, Any], rules: TokenizerRules) -> Tokenizer:
-    """The tokenizer, after a check that the model has an embedding for each of its ids and transformers reads it alike.
+    """Return the tokenizer, after checks of its ids and of its agreement with transformers.
+
+    The model must have an embedding for each token id, and transformers must read texts in the same way.
 
     Args:
         folder: the folder of tokenizer.json.
         vocab_size: the model's number of embeddings.
-        settings: tokenizer_config.json.
-        rules: how transformers reads the family's tokenizers.
+        settings: the content of tokenizer_config.json.
+        rules: the rules by which transformers reads the family's tokenizers.
 
     Raises:
-        CheckpointError: it is missing, damaged, of another model, or read otherwise by transformers.
+        CheckpointError: tokenizer.json is missing, is damaged, belongs to another model, or is read differently by
+            transformers.
     """
     file = folder / TOKENIZER
     if not is_file(file):
@@ -64,7 +67,7 @@ def read_tokenizer(folder: Path, vocab_size: int, settings: dict[str, Any], rule
 
 
 def read_tokenizer_settings(folder: Path, rules: TokenizerRules) -> dict[str, Any]:
-    """tokenizer_config.json; empty where there is none."""
+    """Return the content of tokenizer_config.json, after a check of its keys; empty if there is no such file."""
     found = read_optional_json(folder / TOKENIZER_SETTINGS)
     known = {**TOKENIZER_CONFIG, "tokenizer_class": only(None, *rules.classes)}
     check_keys(found, known, folder / TOKENIZER_SETTINGS, rules.remedy)
@@ -72,7 +75,7 @@ def read_tokenizer_settings(folder: Path, rules: TokenizerRules) -> dict[str, An
 
 
 def read_length_limit(settings: dict[str, Any], folder: Path) -> int | float | None:
-    """`model_max_length` of tokenizer_config.json; without a limit transformers writes 1e30."""
+    """Return `model_max_length` of tokenizer_config.json; transformers writes 1e30 if there is no limit."""
     found = settings.get("model_max_length")
     if found is not None and (isinstance(found, bool) or not isinstance(found, (int, float)) or not found >= 2):
         raise CheckpointError(
@@ -83,14 +86,18 @@ def read_length_limit(settings: dict[str, Any], folder: Path) -> int | float | N
 
 
 def appended_tokens(tokenizer: Tokenizer, folder: Path) -> list[int]:
-    """The ids that the tokenizer's own post-processor makes of an empty text."""
+    """Return the token ids of an empty text, which the tokenizer's own post-processor adds."""
     with refusing(CheckpointError, f"{folder / TOKENIZER} encodes nothing", "fetch it again"):
         found: list[int] = tokenizer.encode("").ids
     return found
 
 
 def read_end_token_id(tokenizer: Tokenizer, folder: Path) -> int:
-    """The id that the tokenizer's own post-processor appends to every text."""
+    """Return the token id that the tokenizer's own post-processor appends to every text.
+
+    Raises:
+        CheckpointError: the tokenizer does not append exactly one token.
+    """
     ids = appended_tokens(tokenizer, folder)
     with refusing(CheckpointError, f"{folder / TOKENIZER} encodes nothing", "fetch it again"):
         some = tokenizer.encode("a").ids
@@ -103,7 +110,11 @@ def read_end_token_id(tokenizer: Tokenizer, folder: Path) -> int:
 
 
 def read_answer_id(tokenizer: Tokenizer, folder: Path, word: str) -> int:
-    """The id of an answer, which must be a single token."""
+    """Return the token id of an answer, which must be a single token.
+
+    Raises:
+        CheckpointError: the answer is not a single token.
+    """
     with refusing(CheckpointError, f"{folder / TOKENIZER} cannot encode {word!r}", "fetch it again"):
         ids = tokenizer.encode(word, add_special_tokens=False).ids
     if len(ids) != 1:
@@ -115,7 +126,7 @@ def read_answer_id(tokenizer: Tokenizer, folder: Path, word: str) -> int:
 
 
 def _check_model(settings: dict[str, Any], folder: Path, rules: TokenizerRules, *, rebuilt: bool) -> None:
-    """The tokenizer's model has no option that its class in transformers would not have, and no chance in it."""
+    """Refuse options of the tokenizer's model that its class in transformers lacks, and `dropout`, which is random."""
     found = read_json(folder / TOKENIZER).get("model")
     model = found if isinstance(found, dict) else {}
     for key, value in model.items():
@@ -127,7 +138,7 @@ def _check_model(settings: dict[str, Any], folder: Path, rules: TokenizerRules, 
 
 
 def _check_side(settings: dict[str, Any], folder: Path) -> None:
-    """Texts are cut at their end: tokenizer.json's own truncation may name the other side."""
+    """Refuse a tokenizer.json whose own truncation cuts the beginning of texts; quoit cuts their end."""
     truncation = read_json(folder / TOKENIZER).get("truncation")
     direction = truncation.get("direction") if isinstance(truncation, dict) else None
     if direction == "Left" and settings.get("truncation_side") is None:
@@ -138,7 +149,7 @@ def _check_side(settings: dict[str, Any], folder: Path) -> None:
 
 
 def _check_split(tokenizer: Tokenizer, file: Path, rules: TokenizerRules) -> None:
-    """Normalizer and pre-tokenizer read texts as those of the class in transformers do."""
+    """Check that normalizer and pre-tokenizer read texts as those of the class in transformers do."""
     with refusing(CheckpointError, f"{file} cannot encode a text", "fetch it again"):
         found = [tokenizer.encode(text).ids for text in PROBES]
         own = tokenizer.normalizer, tokenizer.pre_tokenizer

@@ -1,7 +1,7 @@
-"""The tensors of a checkpoint's folder: which files hold them, and under which names.
+"""Find the tensors of a checkpoint's folder: their files, names, shapes and dtypes.
 
-Only headers are read. As in transformers, model.safetensors comes before shards and their index. This module does not
-know what the tensors become.
+Only headers are read. As in transformers, model.safetensors is preferred to shards and their index. This module does
+not know how the tensors are used.
 """
 
 import re
@@ -24,19 +24,26 @@ EMBEDDINGS = "embed_tokens.weight"
 LM_HEAD = "lm_head.weight"
 SCORE = "score.weight"
 BUFFERS = re.compile(r"(.+\.)?rotary_emb\.(inv_freq|original_inv_freq|cos_cached|sin_cached)")
-"""Tensors that older versions stored, and transformers computes from config.json."""
+"""Pattern of tensors that older versions stored; transformers computes them from config.json."""
 PREFIXES = {
     "base_model.model.": "merge the adapter with peft's merge_and_unload(), and save that",
     "module.": "save `model.module` of the parallel wrapper instead",
     "_orig_mod.": "save `model._orig_mod` of torch.compile instead",
     "0.auto_model.": "save it with SentenceTransformer.save_pretrained",
 }
-"""What foreign prefixes of tensor names come from, and the next step."""
+"""Next step for each known foreign prefix of tensor names."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in a file: the file, its name there, its shape and its dtype as safetensors names it."""
+    """A tensor in a file.
+
+    Attributes:
+        file: path of the file.
+        name: name of the tensor in that file.
+        shape: shape of the tensor.
+        dtype: dtype of the tensor, as safetensors names it.
+    """
 
     file: Path
     name: str
@@ -45,10 +52,10 @@ class Stored:
 
 
 def check_no_adapter(folder: Path) -> None:
-    """The folder holds no adapter, which transformers and sentence-transformers would apply to the weights.
+    """Refuse a folder with an adapter, which transformers and sentence-transformers would apply to the weights.
 
     Raises:
-        CheckpointError: it does.
+        CheckpointError: the folder holds an adapter.
     """
     if is_file(folder / ADAPTER):
         raise CheckpointError(
@@ -58,10 +65,10 @@ def check_no_adapter(folder: Path) -> None:
 
 
 def find_tensors(folder: Path) -> dict[str, Stored]:
-    """All stored tensors by name, without the "model." prefix of Qwen3ForCausalLM.
+    """Return all stored tensors by name, without the "model." prefix of Qwen3ForCausalLM.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or two tensors have one name.
+        CheckpointError: a file is missing or damaged, or two tensors have the same name.
     """
     found: dict[str, Stored] = {}
     for shard in _shards(folder):
@@ -111,10 +118,10 @@ def _headers(shard: Path) -> list[Stored]:
 
 
 def check_needed(needed: Mapping[str, tuple[int, ...]], found: Mapping[str, Stored], folder: Path) -> None:
-    """Every needed tensor is there with the shape that the configuration implies.
+    """Check that every needed tensor is stored with the shape that the configuration implies.
 
     Raises:
-        CheckpointError: one is missing, or of another shape or type.
+        CheckpointError: a tensor is missing, or has another shape or a type that quoit does not read.
     """
     missing = [name for name in needed if name not in found]
     if missing:
@@ -136,7 +143,7 @@ def check_needed(needed: Mapping[str, tuple[int, ...]], found: Mapping[str, Stor
 
 
 def check_extra(needed: Collection[str], found: Iterable[str], folder: Path, title: str) -> None:
-    """No tensor is left over but heads, which the task may not need.
+    """Refuse stored tensors that the model does not need, except heads, which only some tasks need.
 
     Raises:
         CheckpointError: a tensor is unknown.
@@ -150,7 +157,7 @@ def check_extra(needed: Collection[str], found: Iterable[str], folder: Path, tit
 
 
 def _check_prefix(found: Iterable[str], folder: Path) -> None:
-    """No foreign prefix stands before the names: transformers would then find no tensor, and draw random ones."""
+    """Refuse tensor names with a foreign prefix; transformers finds no tensor then, and initializes random ones."""
     table = next((name for name in found if name.endswith(f".{EMBEDDINGS}")), None)
     if table is None:
         return
