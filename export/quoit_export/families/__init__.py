@@ -1,8 +1,8 @@
-"""The families of models that can be exported. Each module or package in this folder is one family.
+"""Find the family of a model, and read its architecture. Each module or package in this folder is one family.
 
-A family gives `FAMILY`, a `FamilyReader`: the values of config.json's `model_type` that it reads, and the function
-that makes an `Architecture` of config.json. It owns the names of tensors, what it refuses, and the layers of its graph.
-A family is found because it lies in this folder; no other code names it.
+A family defines `FAMILY`, a `FamilyReader`: the values of config.json's `model_type` that it reads, and the function
+that makes an `Architecture` from config.json. It owns the names of its tensors, its refusals, and the layers of its
+graph. A family is found because it lies in this folder; no other code names it.
 """
 
 import pkgutil
@@ -21,14 +21,14 @@ from quoit_export.tokenizer_rules import TokenizerRules
 
 @dataclass(frozen=True)
 class FamilyReader:
-    """How a family is recognised and read.
+    """Values and functions by which a family is recognised and read.
 
     Attributes:
-        title: the family in words, for messages, such as `dense Qwen3`.
-        model_types: values of config.json's `model_type`.
-        tokenizer: how transformers reads the family's tokenizers.
-        read: makes the architecture of config.json, given the folder where it lies; raises CheckpointError where the
-            graph cannot represent it.
+        title: name of the family for messages, such as `dense Qwen3`.
+        model_types: the values of config.json's `model_type` that belong to the family.
+        tokenizer: the rules by which transformers reads the family's tokenizers.
+        read: function that makes the architecture from the content of config.json and the folder of that file. It
+            raises CheckpointError if the graph cannot represent the model.
     """
 
     title: str
@@ -39,18 +39,18 @@ class FamilyReader:
 
 @cache
 def known_families() -> tuple[FamilyReader, ...]:
-    """All families, by the names of their modules."""
+    """Return all families, sorted by the names of their modules."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))
     families = [import_module(f"{__name__}.{name}").FAMILY for name in names]
     return tuple(families)
 
 
 def find_family(config: dict[str, Any], folder: Path) -> FamilyReader:
-    """The family that the `model_type` of config.json names.
+    """Return the family that the `model_type` of config.json names.
 
     Args:
-        config: config.json.
-        folder: where it lies, for messages.
+        config: the content of config.json.
+        folder: the folder of config.json, for messages.
 
     Raises:
         CheckpointError: no family has this model_type.
@@ -66,7 +66,7 @@ def find_family(config: dict[str, Any], folder: Path) -> FamilyReader:
 
 
 def read_architecture(config: dict[str, Any], folder: Path) -> Architecture:
-    """The architecture of a checkpoint, read by its family; see `find_family` for the arguments.
+    """Return the architecture of a checkpoint, read by its family; see `find_family` for the arguments.
 
     Raises:
         CheckpointError: no family has its model_type, or the family refuses its configuration.

@@ -1,1 +1,1 @@
-"""The ONNX graph."""
+"""Author the ONNX graph of a model."""

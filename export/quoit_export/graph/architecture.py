@@ -1,6 +1,7 @@
-"""A checkpoint's architecture in terms that hold for every family: tensors, attention, and who reads what.
+"""Describe a checkpoint's architecture for every family: tensors, attention, and the inputs of linear layers.
 
-A family makes an `Architecture` from config.json; all other parts of export ask it, and take no tensor's name apart.
+A family makes an `Architecture` from config.json. All other parts of export read the `Architecture`, and never parse a
+tensor's name.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AttentionConfig:
-    """The numbers of causal attention with RoPE, named as in transformers."""
+    """Sizes and constants of causal attention with RoPE, named as in transformers."""
 
     num_hidden_layers: int
     num_attention_heads: int
@@ -30,17 +31,18 @@ class AttentionConfig:
 
 @dataclass(frozen=True)
 class LinearInput:
-    """An input of linear layers: what one or more of them read. It is called by the first of them.
+    """An input that one or more linear layers read. It has the name of the first of them.
 
     Attributes:
-        layer: the number of its decoder layer.
-        linears: the linear layers that read it, by their names in the checkpoint.
-        norm: the norm that gives it, and whose weight may be folded into the columns of `linears`; None without one.
-        producer: the linear layer in whose rows a factor of its channels may be folded; None behind a norm.
-        heads: whether it is attention's output, so that its channels are those of the value heads that `producer`
-            gives, each read by several query heads.
-        gated: whether it is the product of a gate and what `producer` gives.
-        of_answers: whether it exists for the texts' answering tokens alone, since it lies behind the last attention.
+        layer: index of its decoder layer.
+        linears: names in the checkpoint of the linear layers that read it.
+        norm: name of the norm that gives it; the norm's weight may be folded into the columns of `linears`. None
+            without a norm.
+        producer: name of the linear layer whose rows may absorb a factor of the input's channels; None behind a norm.
+        heads: True if it is attention's output. Its channels are then those of the value heads that `producer` gives,
+            each read by several query heads.
+        gated: True if it is the product of a gate and the output of `producer`.
+        of_answers: True if it exists for the texts' answering tokens alone, since it lies behind the last attention.
     """
 
     layer: int
@@ -53,28 +55,29 @@ class LinearInput:
 
     @property
     def name(self) -> str:
-        """The name of the first linear layer."""
+        """Name of the first linear layer."""
         return self.linears[0]
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What export knows of a model.
+    """Architecture of a model, as all parts of export see it.
 
     Attributes:
-        title: the kind of model in words, such as `dense Qwen3`.
-        family: what the manifest says of it.
+        title: name of the kind of model for messages, such as `dense Qwen3`.
+        family: the family's record in the manifest.
         dimension: the width of the residual stream and of a state.
         vocab_size: the number of rows of the token table.
-        attention: the numbers of attention.
-        costs: what a batch costs.
+        attention: the sizes and constants of attention.
+        costs: the costs of a batch.
         token_table: the name of the token table's tensor, [vocab_size, dimension].
-        final_norm: the name of the last norm, without `.weight` as all names of layers.
-        tensors: every tensor that the graph needs, and its shape; of linear layers [out, in].
-        inputs: what the linear layers read, in the order of the graph.
+        final_norm: the name of the last norm, without `.weight`, as in all names of layers.
+        tensors: the shape of every tensor that the graph needs, by name; weights of linear layers are [out, in].
+        inputs: the inputs of the linear layers, in the order of the graph.
         stream_writers: the linear layers whose results are added to the residual stream.
-        packed: linear layers that graphs may use, made of several of the checkpoint's, one below the other.
-        author: the function that authors the layers; it gives the last tokens' states, [N, dimension].
+        packed: the parts of each packed linear layer that graphs may use, by its name; the parts' rows lie one below
+            the other.
+        author: the function that authors the layers; it returns the last tokens' states, [N, dimension].
     """
 
     title: str
@@ -93,34 +96,34 @@ class Architecture:
 
     @cached_property
     def input(self) -> dict[str, LinearInput]:
-        """The inputs by name."""
+        """Inputs of linear layers by name."""
         return {one.name: one for one in self.inputs}
 
     @cached_property
     def read_by(self) -> dict[str, LinearInput]:
-        """The input that each linear layer reads."""
+        """Input that each linear layer reads, by the layer's name."""
         return {linear: one for one in self.inputs for linear in one.linears}
 
     @cached_property
     def given_by(self) -> dict[str, LinearInput]:
-        """The input that each norm gives, and the one that each producer does."""
+        """Input that each norm or producer gives, by its name."""
         named = ((name, one) for one in self.inputs for name in (one.norm, one.producer))
         return {name: one for name, one in named if name is not None}
 
     @property
     def gated(self) -> list[LinearInput]:
-        """The inputs that are products of a gate, layer by layer."""
+        """Inputs that are products of a gate, layer by layer."""
         return [one for one in self.inputs if one.gated]
 
     @property
     def layer_weights(self) -> int:
-        """The weights of the linear layers of one decoder layer, the largest one's."""
+        """Number of weights in the linear layers of the largest decoder layer."""
         sizes = [0] * self.attention.num_hidden_layers
         for one in self.inputs:
             sizes[one.layer] += sum(rows * columns for rows, columns in map(self.linear_shape, one.linears))
         return max(sizes)
 
     def linear_shape(self, name: str) -> tuple[int, int]:
-        """The shape [out, in] of a linear layer, be it packed or one of the checkpoint's."""
+        """Return the shape [out, in] of a linear layer, either packed or one of the checkpoint's."""
         shapes = [self.tensors[f"{part}.weight"] for part in self.packed.get(name, (name,))]
         return sum(shape[0] for shape in shapes), shapes[0][1]

@@ -1,6 +1,6 @@
-"""Causal attention with RoPE over the rectangle of gathered rows: the nodes of each target.
+"""Author causal attention with RoPE over the rectangle of gathered rows, with the nodes that each target needs.
 
-This module does not know what is attended to, nor how its linear layers are stored.
+This module does not know what the rows mean, nor how linear layers are stored.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from quoit_export.precisions.encoding import MICROSOFT, Author, ReadTensor
 
 SINGLE = ir.DataType.FLOAT
 STREAMS = ("query", "key", "value")
-"""What the node reads, side by side in its first input, or in an input each."""
+"""Streams that the attention node reads, side by side in its first input, or in one input each."""
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Attention:
     """Authors the attention nodes of a decoder's layers.
 
     Attributes:
-        author: of the graph.
-        config: the numbers of attention.
-        dtype: of q, k and v.
-        stored_dtype: of the RoPE tables as they are stored.
-        inputs: the graph's.
-        max_tokens: the longest sequence; sizes the RoPE tables.
-        target: what the graph is for.
-        presents: outputs of the graph, the keys and values to keep of each layer attended so far.
+        author: the author of the graph.
+        config: the sizes and constants of attention.
+        dtype: the type of q, k and v.
+        stored_dtype: the type in which the RoPE tables are stored.
+        inputs: the inputs of the graph.
+        max_tokens: the length of the longest sequence, which sizes the RoPE tables.
+        target: the target of the graph.
+        presents: outputs of the graph, the keys and values to keep of each layer authored so far.
     """
 
     author: Author
@@ -46,38 +46,39 @@ class Attention:
     presents: list[ir.Value] = field(default_factory=list)
 
     def split(self, packed: ir.Value) -> list[ir.Value]:
-        """[..., q, k and v side by side] -> q, k, v."""
+        """Split q, k and v that lie side by side on the last axis."""
         config = self.config
         sizes = [config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads]
         lengths = self.author.constant("qkv_sizes", np.array(sizes, np.int64) * config.head_dim)
         return self.author.ops("Split", len(sizes), packed, lengths, axis=-1)
 
     def attend(self, layer: int, stream: list[ir.Value], norms: list[ir.Value]) -> ir.Value:
-        """The heads' outputs over the rectangle, [R, S, heads * head_dim].
+        """Return the heads' outputs over the rectangle, [R, S, heads * head_dim].
 
         Args:
-            layer: its number.
-            stream: q, k and v of every stream row, [T, ...], or all of them side by side.
-            norms: the weights of q's and k's norms, where the node normalises.
+            layer: index of the decoder layer.
+            stream: q, k and v of every stream row, [T, ...], or one value with all three side by side.
+            norms: the weights of q's and k's norms if the node normalises, else empty.
         """
         if self._prefix is not None:
             return self._behind(self._prefix, layer, *stream)
         return self.over([self.rectangle(rows) for rows in stream], norms)
 
     def rectangle(self, rows: ir.Value) -> ir.Value:
-        """Stream rows as attention sees them: [T, ...] -> [R, S, ...]."""
+        """Return stream rows [T, ...] as attention reads them, [R, S, ...]."""
         rectangle = self.inputs.get("rectangle")
         if rectangle is not None:
             return self.author.op("Reshape", rows, rectangle)
         return self.author.op("Gather", rows, self.inputs["attention_index"])
 
     def _behind(self, prefix: "_Prefix", layer: int, query: ir.Value, *pair: ir.Value) -> ir.Value:
-        """The same, where the keys and values may begin with a kept prefix's; rows behind one are short.
+        """Author attention whose keys and values may begin with those of a kept prefix; rows behind a prefix are short.
 
-        Nothing reads attention's output at the prefix's positions, so any query will do there. Without a prefix nothing
-        is put before the stream's rows, which would copy them. The rows to keep are gathered in the branches too, since
-        outside onnxruntime gathers them last, as nothing else needs them, and holds all layers' keys and values till
-        then.
+        Nothing reads attention's output at the prefix's positions, so any query will do there. Without a prefix,
+        nothing is put before the stream's rows, since that would copy them.
+
+        The rows to keep are gathered within the branches. Outside, onnxruntime would gather them last, because no other
+        node needs them. It would hold the keys and values of all layers until then.
         """
         queries = self.author.op("Gather", query, prefix.query_index)
         given, plain = self.author.branch(), self.author.branch()
@@ -111,7 +112,7 @@ class Attention:
     def over(
         self, rectangle: Sequence[ir.Value], norms: Sequence[ir.Value] = (), author: Author | None = None
     ) -> ir.Value:
-        """The same, of q, k and v over the rectangle, [R, S, ...], or all of them side by side."""
+        """Return the heads' outputs for q, k and v over the rectangle, [R, S, ...], or all three side by side."""
         author = self.author if author is None else author
         tiled = self.inputs.get("tiled_attention")
         if tiled is not None:
@@ -120,10 +121,10 @@ class Attention:
         return self._node(author, [*rectangle, *beside], self.dtype, 3, norms)
 
     def _choose(self, author: Author, rectangle: Sequence[ir.Value], tiled: ir.Value) -> ir.Value:
-        """Attention as `tiled` asks, in float32.
+        """Author attention in float32, in tiles or not as the graph's input `tiled` says.
 
-        onnxruntime's CPU kernel works in tiles, with memory in proportion to S, where the node names its present
-        outputs, and else on the full score matrix, faster on short rows.
+        If the node names its present outputs, onnxruntime's CPU kernel works in tiles, with memory in proportion to S.
+        Otherwise it works on the full score matrix, which is faster on short rows.
         """
         wide = list(rectangle) if self.dtype == SINGLE else [author.op("Cast", x, to=SINGLE) for x in rectangle]
         branches: dict[str, Any] = {}
@@ -141,15 +142,15 @@ class Attention:
         outputs: int,
         norms: Sequence[ir.Value] = (),
     ) -> ir.Value:
-        """One GroupQueryAttention node with its RoPE tables and lengths.
+        """Author one GroupQueryAttention node with its RoPE tables and lengths.
 
-        CUDA's kernels write the present keys and values, so it names them; an attention bias would keep them from
-        flash attention.
+        CUDA's kernels write the present keys and values, so the node names those outputs there. The node has no
+        attention bias, since a bias would prevent flash attention.
         """
         normed: dict[str, Any] = {}
         rest: list[ir.Value | None] = []
         if norms:
-            # Behind the RoPE tables: positions, bias, sink, and the scales of a quantized cache.
+            # Five unused inputs behind the RoPE tables: positions, bias, sink, and the scales of a quantized cache.
             rest = [*[None] * 5, *norms]
             normed = {"qk_norm_epsilon": self.config.rms_norm_eps}
         return author.ops(
@@ -171,7 +172,7 @@ class Attention:
 
     @cached_property
     def longest_row(self) -> ir.Value:
-        """S as a scalar int32; CUDA's kernel wants it in the CPU's memory, where an input stays."""
+        """S as a scalar int32; CUDA's kernel needs it in the CPU's memory, where an input stays."""
         longest = self.inputs.get("longest_row")
         if longest is not None:
             return longest
@@ -179,7 +180,7 @@ class Attention:
         return self.author.op("Cast", self.author.op("Squeeze", shape), to=ir.DataType.INT32)
 
     def rope(self, dtype: ir.DataType) -> tuple[ir.Value, ir.Value]:
-        """Cos and sin [max_tokens, head_dim / 2], rounded as the graph's values are."""
+        """Return cos and sin [max_tokens, head_dim / 2] in `dtype`, rounded as the graph's values are."""
         cos, sin = self._tables
         if dtype == self.dtype:
             return cos, sin
@@ -202,7 +203,13 @@ class Attention:
 
 @dataclass(frozen=True)
 class _Prefix:
-    """A kept prefix: its inputs, whether it has tokens, and each position's row of the stream, 0 within the prefix."""
+    """A kept prefix in the graph.
+
+    Attributes:
+        inputs: the graph inputs of the prefix.
+        is_given: whether the prefix has tokens.
+        query_index: the stream row of each position's query; 0 within the prefix.
+    """
 
     inputs: PrefixInputs
     is_given: ir.Value
@@ -210,16 +217,16 @@ class _Prefix:
 
 
 def branch(name: str, author: Author, *outputs: ir.Value) -> ir.Graph:
-    """What was authored for a branch of an `If`."""
+    """Return the subgraph of an `If` branch from the nodes that its author collected."""
     return ir.Graph([], outputs, nodes=author.tape.nodes, name=name)
 
 
 def packing(read: ReadTensor, packed: Mapping[str, Sequence[str]]) -> ReadTensor:
-    """Tensors by name, among them those of packed linear layers: their parts' rows, one below the other.
+    """Return a reader of tensors that also knows packed linear layers: their parts' rows, one below the other.
 
     Args:
-        read: gives a tensor by its name in the checkpoint.
-        packed: by the name of a packed linear layer, those that it is made of.
+        read: function that returns a tensor by its name in the checkpoint.
+        packed: the parts of each packed linear layer, by its name.
     """
 
     def with_packed(name: str) -> NDArray[Any]:
@@ -231,10 +238,10 @@ def packing(read: ReadTensor, packed: Mapping[str, Sequence[str]]) -> ReadTensor
 
 @cache
 def rope_tables(config: AttentionConfig, max_tokens: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Cos and sin of position x frequency, [max_tokens, head_dim / 2] float32.
+    """Return cos and sin of position x frequency, [max_tokens, head_dim / 2] float32.
 
-    Frequencies theta^(-2i/head_dim) and angles are rounded to float32 as transformers' `Qwen3RotaryEmbedding`
-    does: at position 2000 the rounding of the angle is visible, and the reference's is the one to match.
+    Frequencies theta^(-2i/head_dim) and angles are rounded to float32 as transformers' `Qwen3RotaryEmbedding` does. At
+    position 2000 the rounding of the angle is visible, and it has to match the reference's.
     """
     exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
     frequencies = (1.0 / (config.rope_theta ** exponents.astype(np.float64)).astype(np.float32)).astype(np.float32)

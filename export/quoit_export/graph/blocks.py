@@ -1,6 +1,6 @@
-"""The blocks that a family's layers are authored from: linear layers, norms, SwiGLU, and the residual stream.
+"""Author the blocks of a family's layers: linear layers, norms, SwiGLU, and the residual stream.
 
-This module does not know how tensors are stored (`precisions`), nor in which order a family puts the blocks.
+This module does not know how tensors are stored (`precisions`), nor in which order a family uses the blocks.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ class Blocks:
     """Authors the blocks of one graph.
 
     Attributes:
-        author: the graph in the making.
-        architecture: the model's.
-        encoding: how linear layers and the token table are stored.
-        inputs: the graph's inputs.
-        attending: authors the attention nodes.
-        stream_scale: what the tensors multiply the residual stream by; the norms' epsilon follows.
+        author: the author of the graph.
+        architecture: the architecture of the model.
+        encoding: the encoding of linear layers and the token table.
+        inputs: the inputs of the graph.
+        attending: the author of the attention nodes.
+        stream_scale: factor by which the tensors multiply the residual stream; the norms' epsilon is adjusted to it.
     """
 
     author: Author
@@ -38,41 +38,41 @@ class Blocks:
 
     @property
     def target(self) -> Target:
-        """What the graph is for."""
+        """Target of the graph."""
         return self.attending.target
 
     def embed(self) -> ir.Value:
-        """The rows of the token table: -> [T, hidden]."""
+        """Return the token table's rows for the input ids, [T, hidden]."""
         architecture = self.architecture
         table = architecture.vocab_size, architecture.dimension
         return self.encoding.embed(self.author, self.inputs["input_ids"], architecture.token_table, table)
 
     def linear(self, x: Rows, tokens: ir.Value, names: Sequence[str]) -> list[Rows]:
-        """The linear layers that read one input, by their names in the checkpoint."""
+        """Author the linear layers that read one input, and return their results in the order of `names`."""
         prepared = self.encoding.prepare(self.author, x, tokens, names)
         shape = self.architecture.linear_shape
         return [self.encoding.linear(self.author, prepared, name, shape(name)) for name in names]
 
     def settle(self, x: Rows) -> ir.Value:
-        """The values with their row scale applied."""
+        """Return the values with their row scale applied."""
         return x.values if x.scale is None else self.author.op("Mul", x.values, x.scale)
 
     def swiglu(self, x: ir.Value, tokens: ir.Value, gate: str, up: str, down: str) -> ir.Value:
-        """down(silu(gate(x)) * up(x)), by the linear layers' names."""
+        """Return down(silu(gate(x)) * up(x)); gate, up and down are names of linear layers."""
         gates, values = self.linear(Rows(x), tokens, [gate, up])
         silu = self.author.op("QuickGelu", self.settle(gates), domain=MICROSOFT, alpha=1.0)
         product = Rows(self.author.op("Mul", silu, values.values), values.scale)
         return self.settle(self.linear(product, tokens, [down])[0])
 
     def stream_norm(self, x: ir.Value, name: str) -> ir.Value:
-        """RMSNorm of the residual stream."""
+        """Return the RMSNorm of the residual stream."""
         return self._norm(x, name, self._stream_epsilon)
 
     def head_norm(self, x: Rows, heads: int, name: str) -> ir.Value:
-        """RMSNorm of each head: [T, heads * head_dim] -> the same shape.
+        """Return the RMSNorm of each head, [T, heads * head_dim], in the same shape.
 
-        A row's scale cancels in the norm (but for epsilon, which is then relative to the scaled row: 1e-6
-        against a mean square near one), so it is dropped.
+        A row's scale cancels in the norm, so it is dropped. Only epsilon differs: it is then relative to the scaled
+        row, 1e-6 against a mean square near one.
         """
         author, attention = self.author, self.architecture.attention
         split = author.constant(f"split_{heads}", np.array([-1, heads, attention.head_dim], np.int64))
@@ -81,7 +81,7 @@ class Blocks:
         return author.op("Reshape", normed, merged)
 
     def add_norm(self, residual: ir.Value, x: ir.Value, name: str) -> tuple[ir.Value, ir.Value]:
-        """(RMSNorm(residual + x), residual + x)."""
+        """Return (RMSNorm(residual + x), residual + x)."""
         if self.target.emulated:
             # Two nodes, so that the sum is rounded before it is normalised.
             total = self.author.op("Add", x, residual)
@@ -98,19 +98,22 @@ class Blocks:
         return outputs[0], outputs[3]
 
     def norm_weight(self, name: str) -> ir.Value:
-        """A norm's weight."""
+        """Return a norm's weight in the type of the graph's values."""
         stored, dtype = f"{name}.weight", self.encoding.stored_dtype
         read, shape = self.author.read, self.architecture.tensors[stored]
         weight = self.author.weight(stored, dtype, shape, lambda: cast(read(stored), dtype, stored))
         return self.author.as_type(weight, dtype, self.encoding.dtype)
 
     def name_residual(self, residual: ir.Value, block: str) -> None:
-        """Lets the stream behind a block be found, with its type and width."""
+        """Name the residual stream behind a block so that it can be found, and set its type and width."""
         residual.name, residual.dtype = f"{RESIDUAL}{block}", self.encoding.dtype
         residual.shape = ir.Shape([None, self.architecture.dimension])
 
     def merge_heads(self, context: ir.Value, slots: ir.Value | None) -> ir.Value:
-        """Attention's output [R, S, ...] at the rectangle's `slots`, or at all: -> [len(slots), heads * head_dim]."""
+        """Return attention's output [R, S, ...] at the rectangle's `slots`, [len(slots), heads * head_dim].
+
+        If `slots` is None, the output at all positions is returned.
+        """
         attention = self.architecture.attention
         width = attention.num_attention_heads * attention.head_dim
         shape = self.author.constant("flat_heads", np.array([-1, width], np.int64))
@@ -118,12 +121,12 @@ class Blocks:
         return flat if slots is None else self.author.op("Gather", flat, slots)
 
     def _norm(self, x: ir.Value, name: str, epsilon: float) -> ir.Value:
-        """RMSNorm over the last axis."""
+        """Return the RMSNorm over the last axis."""
         return self.author.op(
             "SimplifiedLayerNormalization", x, self.norm_weight(name), axis=-1, epsilon=epsilon, stash_type=1
         )
 
     @property
     def _stream_epsilon(self) -> float:
-        """What is added to the residual stream's mean square."""
+        """Epsilon that is added to the mean square of the scaled residual stream."""
         return self.architecture.attention.rms_norm_eps * self.stream_scale**2

@@ -1,24 +1,24 @@
-"""A half-precision graph as a CPU can run it: every node computes in float32, and its result is rounded.
+"""Rewrite a half-precision graph for CPUs: every node computes in float32, and its result is rounded.
 
-That is what CUDA's kernels do, which sum in float32 and store in the type between layers. onnxruntime's CPU provider
-has no arithmetic for bfloat16, and runs float16 nodes in float32 without rounding in between, so that what overflows on
-a GPU passes unseen. Here a value beyond the type's range is infinite, as it is there. This module does not know what a
-node is for.
+CUDA's kernels do the same: they sum in float32 and store in the type between layers. onnxruntime's CPU provider has no
+arithmetic for bfloat16. It runs float16 nodes in float32 without rounding in between, so it would hide values that
+overflow on a GPU. In the rewritten graph a value beyond the type's range is infinite, as on a GPU. This module does not
+know what a node is for.
 """
 
 import onnx_ir as ir
 
 COMPUTING = frozenset({"Add", "MatMul", "MatMulNBits", "Mul", "QuickGelu", "SimplifiedLayerNormalization"})
-"""Nodes with arithmetic."""
+"""Types of nodes with arithmetic."""
 MOVING = frozenset({"Gather", "Reshape", "Split"})
-"""Nodes that only move values, of any type."""
+"""Types of nodes that only move values, of any dtype."""
 
 
 def emulate(graph: ir.Graph, dtype: ir.DataType) -> None:
-    """Makes the nodes of a graph compute in float32 what they are to compute in a half precision.
+    """Make the half-precision nodes of a graph compute in float32 and round their results to `dtype`.
 
     Args:
-        graph: one whose tensors are of `dtype`; what is cast from it to another type is left alone.
+        graph: the graph, with tensors of `dtype`; values that are cast from it to another type are left alone.
         dtype: float16 or bfloat16.
     """
     halves = {value for value in graph.initializers.values() if value.dtype == dtype}
@@ -46,7 +46,7 @@ def _cast(graph: ir.Graph, before: ir.Node, value: ir.Value, dtype: ir.DataType)
 
 
 def _round(graph: ir.Graph, node: ir.Node, wide: dict[ir.Value, ir.Value], dtype: ir.DataType) -> ir.Value:
-    """A node's result of float32 inputs, rounded; it takes the old result's name and place."""
+    """Replace a node by one with float32 inputs, and return its rounded result, with the old name and place."""
     (old,) = node.outputs
     inputs = [value if value is None else wide.get(value, value) for value in node.inputs]
     computing = ir.node(node.op_type, inputs, node.attributes, domain=node.domain, name=node.name)

@@ -1,9 +1,9 @@
-"""The graph of a decoder over a stream of tokens: inputs, the family's layers, and the output of the task.
+"""Author the graph of a decoder over a stream of tokens: inputs, the family's layers, and the output of the task.
 
-On CPUs every layer but attention runs on the flat stream of real tokens [T, hidden], without padding. Attention sees
-the rectangle [R, S] that `attention_index` gathers from the stream; a stream row that several sequences share
-(a common prefix) is gathered several times and computed once. On CUDA the stream is the rectangle, T = R * S, with any
-ids behind a sequence's end.
+On CPUs every layer but attention runs on the flat stream of real tokens [T, hidden], without padding. Attention reads
+the rectangle [R, S] that `attention_index` gathers from the stream. A stream row that several sequences share (a common
+prefix) is gathered several times and computed once. On CUDA the stream is the rectangle, T = R * S; the ids behind a
+sequence's end do not matter.
 
 Inputs
     input_ids        [T] int64     the tokens of the batch; on CPUs, each distinct prefix once
@@ -11,7 +11,7 @@ Inputs
     last_row         [N] int64     the stream row of each text's last token
 On CPUs
     attention_index  [R, S] int64  the stream row behind each position of each sequence
-    stream_slot      [T] int64     where in the flattened [R*S] attention output a stream row's result lies
+    stream_slot      [T] int64     index of a stream row's result in the flattened [R*S] attention output
     tiled_attention  [] bool       attention in tiles with bounded memory, instead of a full score matrix
 On CUDA, both in the CPU's memory
     longest_row      [] int32      S
@@ -19,14 +19,14 @@ On CUDA, both in the CPU's memory
 Inputs for the keys and values of a prefix from an earlier run, empty by default, on CPUs
     past_key_values.{layer}.{key, value}  [P, kv_heads * head_dim] float32  keys normalised, without their positions;
                                           attention_index counts these P tokens before those of the stream
-    kept_row                              [K] int64  the stream rows whose keys and values to give
+    kept_row                              [K] int64  the stream rows whose keys and values to output
 Output, one of
     embedding        [N, hidden] float32  after the final norm, not normalised to unit length
     score            [N] float32          logit(yes) - logit(no)
 and, on CPUs
     present.{layer}.{key, value}          [K, kv_heads * head_dim] float32
 
-This module does not know how tensors are stored (`precisions`) or written (`build`), nor what a layer is made of
+This module does not know how tensors are stored (`precisions`) or written (`build`), nor which blocks a layer has
 (`families`).
 """
 
@@ -54,13 +54,14 @@ IR_VERSION = 10
 
 @dataclass(frozen=True)
 class Tensors:
-    """Where a graph's tensors come from.
+    """Sources of a graph's tensors.
 
     Attributes:
-        read: gives a tensor by its name in the checkpoint.
-        score: for a reranker, gives the vector [hidden] whose product with a state is the score.
-        output: inverse of the residual rotation, [hidden, hidden], applied to an embedding model's states.
-        stream_scale: what the tensors multiply the residual stream by; the norms' epsilon follows.
+        read: function that returns a tensor by its name in the checkpoint.
+        score: for a reranker, function that returns the vector [hidden] whose product with a state is the score.
+        output: function that returns the inverse of the residual rotation, [hidden, hidden], applied to an embedding
+            model's states; None without a rotation.
+        stream_scale: factor by which the tensors multiply the residual stream; the norms' epsilon is adjusted to it.
     """
 
     read: ReadTensor
@@ -72,14 +73,14 @@ class Tensors:
 def author_graph(
     architecture: Architecture, max_tokens: int, encoding: Encoding, tensors: Tensors, target: Target | None = None
 ) -> ir.Model:
-    """The model of one precision; its tensors are promises that are kept when they are written.
+    """Return the model of one precision; its tensors are computed only when they are written.
 
     Args:
-        architecture: the model's.
-        max_tokens: the longest sequence; sizes the RoPE tables.
-        encoding: how linear layers and the token table are stored.
-        tensors: where they come from.
-        target: what the graph is for; by default the CPU.
+        architecture: the architecture of the model.
+        max_tokens: the length of the longest sequence, which sizes the RoPE tables.
+        encoding: the encoding of linear layers and the token table.
+        tensors: the sources of the tensors.
+        target: the target of the graph; by default the CPU.
     """
     target = cpu_target(encoding.dtype) if target is None else target
     encoding = encoding.narrowed() if target.narrow else encoding
@@ -109,14 +110,15 @@ def author_graph(
 
 
 def turn(author: Author, state: ir.Value, hidden: int, read: ReadMatrix) -> ir.Value:
-    """The states of the last tokens times one matrix, [N, hidden]."""
+    """Return the states of the last tokens times one matrix, [N, hidden]."""
     return author.op("MatMul", state, author.weight("output.weight", ir.DataType.FLOAT, (hidden, hidden), read))
 
 
 def score(author: Author, state: ir.Value, hidden: int, read: ReadVector) -> ir.Value:
-    """The output of a reranker: the states' products with one vector, [N], in float32.
+    """Return the output of a reranker: the states' products with one vector, [N], in float32.
 
-    A sum along each row, since a matrix product of other kernels for other N could round otherwise.
+    It is a sum along each row. A matrix product may use different kernels for different N, which could round
+    differently.
     """
     weight = author.weight("score.weight", ir.DataType.FLOAT, (hidden,), read)
     axis = author.constant("last_axis", np.array([-1], np.int64))
@@ -124,6 +126,6 @@ def score(author: Author, state: ir.Value, hidden: int, read: ReadVector) -> ir.
 
 
 def name_output(value: ir.Value, name: str, shape: list[int | str]) -> ir.Value:
-    """A float32 value as an output of the graph."""
+    """Give a float32 value the name and shape of a graph output, and return it."""
     value.name, value.shape, value.dtype = name, ir.Shape(shape), ir.DataType.FLOAT
     return value

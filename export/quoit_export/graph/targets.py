@@ -1,27 +1,28 @@
-"""What a graph is authored for, and the inputs that follow from it.
+"""Define the targets that graphs are authored for, and declare the inputs of each target's graph.
 
 | choice      | CPU | half on CPU | CUDA | why                                                                    |
 |-------------|-----|-------------|------|------------------------------------------------------------------------|
 | packed      | no  | yes         | yes  | CUDA's attention reads q, k and v side by side: one MatMul             |
 | fused_norms | no  | no          | yes  | only CUDA's attention normalises the heads of q and k itself           |
-| layout      | packed, packed, padded    | CUDA's Gather moves value by value: to the rectangle and back took a   |
-|             |                           | quarter of a run, more than padding does; see bench/log/. And its     |
+| layout      | packed, packed, padded    | CUDA's Gather moves value by value: the way to the rectangle and back  |
+|             |                           | took a quarter of a run, more than padding takes; see bench/log/. Its  |
 |             |                           | attention needs no tiles: it never holds the whole score matrix        |
-| keeps       | yes | no          | no   | CUDA's attention normalises and turns keys itself; a few tokens less   |
-|             |     |             |      | are no time there                                                      |
+| keeps       | yes | no          | no   | CUDA's attention normalises and rotates keys itself; a few tokens less |
+|             |     |             |      | save no time there                                                     |
 | emulated    | no  | yes         | no   | a CPU has no arithmetic of 16 bits; see `emulation`                    |
 
-Int4 has a graph for CUDA with the tensors of its graph for CPUs, `weight_only`: values between linear layers are
-bfloat16, whose range needs no fold, and weights are multiplied as such. Its q, k and v are three products, as its
-tensors are stored.
+Int4 has a graph for CUDA with the same tensors as its graph for CPUs (`weight_only`). Values between linear layers are
+bfloat16, whose range needs no fold, and they are not rounded to integers before a product. Its q, k and v are three
+products, as its tensors are stored.
 
-Where a CPU adds pairs of products in 16 bits, which saturate (x86 without VNNI), int8 needs `narrow` besides:
-activations of 7 bits, whose largest pair, 2 * 127 * 127, fits.
+Some CPUs add pairs of products in 16 bits, which saturate (x86 without VNNI). For them int8 has one more graph,
+`narrow`: activations have 7 bits, so that the largest pair, 2 * 127 * 127, fits.
 
-Gate and up are two products everywhere: packed, a Split would copy what the second product writes anyway.
+Gate and up are two products everywhere. If they were packed, a Split would copy what the second product writes anyway.
 
-A half precision has two graphs of the same tensors: CUDA's, and one whose nodes a CPU can run (`emulation`), on which
-its parity is measured. Int4 has both beside its own for CPUs. This module does not know how layers are authored.
+A half precision has two graphs of the same tensors. One is for CUDA. The nodes of the other can run on a CPU
+(`emulation`), and its parity is measured there. Int4 has both, beside its own graph for CPUs. This module does not know
+how layers are authored.
 """
 
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ from quoit_export.graph.architecture import AttentionConfig
 
 HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 RESIDUAL = "residual."
-"""Begins the names of the residual stream's values in every graph; behind it stands the block that was added last."""
+"""Prefix of the names of the residual stream's values in every graph; the name of the last added block follows."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,13 @@ class Target:
     """Choices that differ between graphs.
 
     Attributes:
-        packed: q, k and v come out of one product.
-        fused_norms: the attention node normalises the heads of q and k.
-        layout: the name of the layout in `quoit.engine.layouts`, which declares the inputs.
-        keeps: the keys and values of a prefix may come from an earlier run.
-        emulated: nodes compute in float32, and results are rounded.
-        narrow: integer products read activations of 7 bits.
-        weight_only: integer weights multiply values that are not rounded to integers; see `weight_only`.
+        packed: True if one product gives q, k and v.
+        fused_norms: True if the attention node normalises the heads of q and k.
+        layout: name of the layout in `quoit.engine.layouts`, which declares the inputs.
+        keeps: True if the keys and values of a prefix may come from an earlier run.
+        emulated: True if nodes compute in float32, and results are rounded.
+        narrow: True if integer products read activations of 7 bits.
+        weight_only: True if integer weights multiply values that are not rounded to integers; see `weight_only`.
     """
 
     packed: bool
@@ -71,7 +72,7 @@ WEIGHT_ONLY = replace(CUDA, packed=False, weight_only=True)
 
 
 def cpu_target(dtype: ir.DataType) -> Target:
-    """The target of a graph that CPUs run, by the type of the values between its linear layers."""
+    """Return the target of a graph that CPUs run, by the type of the values between its linear layers."""
     return HALF_ON_CPU if dtype in HALVES else CPU
 
 
@@ -86,37 +87,37 @@ LAYER = "{layer}"
 
 @dataclass(frozen=True)
 class GraphInputs:
-    """A graph's inputs as values.
+    """Inputs of a graph as values.
 
     Attributes:
-        required: by name, in order; the layout says what they mean.
-        prefix: those of a cached prefix; None where the target takes none.
+        required: the required inputs by name, in order; the layout defines their meaning.
+        prefix: the inputs of a cached prefix; None if the target takes none.
     """
 
     required: dict[str, ir.Value]
     prefix: "PrefixInputs | None"
 
     def __getitem__(self, name: str) -> ir.Value:
-        """A required input."""
+        """Return a required input."""
         return self.required[name]
 
     def get(self, name: str) -> ir.Value | None:
-        """A required input; None where the layout has none of that name."""
+        """Return a required input, or None if the layout has none of that name."""
         return self.required.get(name)
 
     @property
     def all(self) -> list[ir.Value]:
-        """All of them, in order."""
+        """All inputs, in order."""
         return [*self.required.values(), *([] if self.prefix is None else self.prefix.all)]
 
 
 @dataclass(frozen=True)
 class PrefixInputs:
-    """The inputs of a cached prefix, each empty by default.
+    """Inputs of a cached prefix, each empty by default.
 
     Attributes:
-        kept_row: [K] int64.
-        past: of each layer the keys and the values, [P, kv_heads * head_dim].
+        kept_row: the stream rows whose keys and values to output, [K] int64.
+        past: the keys and the values of each layer, [P, kv_heads * head_dim].
     """
 
     kept_row: ir.Value
@@ -124,12 +125,12 @@ class PrefixInputs:
 
     @property
     def all(self) -> list[ir.Value]:
-        """All of them, in order."""
+        """All inputs, in order."""
         return [self.kept_row, *(value for pair in self.past for value in pair)]
 
 
 def declare_inputs(target: Target, config: AttentionConfig) -> GraphInputs:
-    """The inputs of a target's graph, as its layout declares them."""
+    """Return the inputs of a target's graph, as its layout declares them."""
     contract = find_layout(target.layout).contract
     return GraphInputs(
         required={one.name: declare(one) for one in contract.required},
@@ -138,7 +139,7 @@ def declare_inputs(target: Target, config: AttentionConfig) -> GraphInputs:
 
 
 def declare_prefix(inputs: Sequence[GraphInput], config: AttentionConfig) -> PrefixInputs:
-    """The inputs of a cached prefix, with an empty initializer of their own name as their default."""
+    """Return the inputs of a cached prefix; the default of each is an empty initializer of the same name."""
     sizes = {"kv_width": config.num_key_value_heads * config.head_dim}
 
     def empty(one: GraphInput, layer: int | None = None) -> ir.Value:
@@ -155,5 +156,5 @@ def declare_prefix(inputs: Sequence[GraphInput], config: AttentionConfig) -> Pre
 
 
 def declare(one: GraphInput) -> ir.Value:
-    """One input."""
+    """Return one input as a value."""
     return ir.val(one.name, DTYPES[one.dtype], list(one.shape))

@@ -1,4 +1,4 @@
-"""Dense Qwen3 decoders: Qwen3-Embedding, Qwen3-Reranker, and what was made from them."""
+"""Define the family of dense Qwen3 decoders: Qwen3-Embedding, Qwen3-Reranker, and models made from them."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ TITLE = "dense Qwen3"
 
 
 def architecture_of(config: Config) -> Architecture:
-    """The architecture that a decoder of these numbers has."""
+    """Return the architecture of a decoder with these numbers."""
     return Architecture(
         title=TITLE,
         family=Family("qwen3", msgspec.structs.asdict(config)),

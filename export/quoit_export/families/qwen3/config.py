@@ -1,7 +1,7 @@
-"""config.json of a dense Qwen3 decoder: its numbers, after a check that the graph can represent it.
+"""Read a dense Qwen3 decoder's numbers from config.json, after a check that the graph can represent it.
 
-Reads what transformers 4 and 5 write, with the precedence of transformers 5. This module does not know about tensors,
-texts or tasks.
+It reads the files that transformers 4 and 5 write, with the precedence of transformers 5. This module does not know
+about tensors, texts or tasks.
 """
 
 from pathlib import Path
@@ -16,13 +16,13 @@ from quoit_export.known_keys import TRANSFORMERS_CONFIG, Table, any_value, check
 MAX_SIZE = 1 << 24
 MAX_LAYERS = 1 << 10
 MAX_FLOAT = 1e30
-"""Beyond these, a number is a mistake, or an attack on memory."""
+"""Maximum plausible size, number of layers and float; a larger number is a mistake, or an attack on memory."""
 
 REMEDY = "use the original Qwen3 weights"
 
 
 def full_attention(value: object) -> bool:
-    """Accepts null, and a list of layers that all attend to every earlier token."""
+    """Accept null, and a list of layers that all attend to every earlier token."""
     return value is None or (isinstance(value, list) and all(layer == "full_attention" for layer in value))
 
 
@@ -32,7 +32,7 @@ CONFIG: Table = {
     **any_value("rope_theta", "rope_parameters", "rope_scaling", "tie_word_embeddings"),
     **TRANSFORMERS_CONFIG,
     **any_value("sliding_window", "max_window_layers"),
-    # What would change the function, and the values that do not.
+    # Keys that can change the model's function, with the values that do not change it.
     "hidden_act": only("silu", "swish"),
     "is_causal": only(True),
     "layer_types": full_attention,
@@ -44,7 +44,7 @@ CONFIG: Table = {
     **dict.fromkeys(("is_encoder_decoder", "is_decoder", "add_cross_attention", "tie_encoder_decoder"), empty),
     **dict.fromkeys(("cross_attention_hidden_size", "pruned_heads", "prefix"), empty),
 }
-"""config.json."""
+"""Keys of config.json."""
 
 ROPE: Table = {
     **any_value("rope_type", "type", "rope_theta"),
@@ -52,7 +52,7 @@ ROPE: Table = {
     "factor": only(None, 1),
     "attention_factor": only(None, 1),
 }
-"""`rope_parameters` and `rope_scaling` of config.json."""
+"""Keys of `rope_parameters` and `rope_scaling` in config.json."""
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -70,14 +70,14 @@ class Config(msgspec.Struct, frozen=True):
 
 
 def read_config(config: dict[str, Any], folder: Path) -> Config:
-    """The decoder's numbers, after a check that the graph can represent this config.json.
+    """Return the decoder's numbers, after a check that the graph can represent this config.json.
 
     Args:
-        config: config.json.
-        folder: where it lies, for messages.
+        config: the content of config.json.
+        folder: the folder of config.json, for messages.
 
     Raises:
-        CheckpointError: the model is no dense Qwen3 decoder, or a key is unknown.
+        CheckpointError: the graph cannot represent the model, a number is missing or wrong, or a key is unknown.
     """
     check_keys(config, CONFIG, folder / "config.json", REMEDY)
     for key, kind in (("rope_parameters", dict), ("rope_scaling", dict), ("architectures", list)):
@@ -95,7 +95,7 @@ def read_config(config: dict[str, Any], folder: Path) -> Config:
 
 
 def _read_theta(config: dict[str, Any], folder: Path) -> object:
-    """The base of the rotary embedding; as in transformers, `rope_scaling` comes before `rope_parameters`."""
+    """Return the base of the rotary embedding; as in transformers, `rope_scaling` overrides `rope_parameters`."""
     rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":

@@ -1,4 +1,4 @@
-"""The layers of a dense Qwen3 decoder: norm, attention with normalised heads of q and k, norm, SwiGLU."""
+"""Author the layers of a dense Qwen3 decoder: norm, attention with normalised heads of q and k, norm, SwiGLU."""
 
 import onnx_ir as ir
 
@@ -8,7 +8,7 @@ from quoit_export.precisions.encoding import Rows
 
 
 def author_layers(blocks: Blocks) -> ir.Value:
-    """All layers and the final norm; -> the last tokens' states [N, hidden]."""
+    """Author all layers and the final norm, and return the last tokens' states [N, hidden]."""
     author, inputs = blocks.author, blocks.inputs
     layers = blocks.architecture.attention.num_hidden_layers
     residual = blocks.embed()
@@ -18,7 +18,7 @@ def author_layers(blocks: Blocks) -> ir.Value:
         last, name = layer == layers - 1, layer_name(layer)
         tokens, slots = inputs["input_ids"], inputs.get("stream_slot")
         if last:
-            # After attention only the texts' last tokens matter: all that follows runs on N rows.
+            # After the last attention only the texts' last tokens matter: the rest of the graph runs on N rows.
             tokens = inputs["last_row"]
             slots = tokens if slots is None else author.op("Gather", slots, tokens)
             residual = author.op("Gather", residual, inputs["last_row"])
@@ -34,14 +34,20 @@ def author_layers(blocks: Blocks) -> ir.Value:
 
 
 def _attention(blocks: Blocks, x: ir.Value, slots: ir.Value | None, layer: int) -> ir.Value:
-    """[T, hidden] -> the heads' outputs at the rectangle's `slots`, or at all, [len(slots), heads * head_dim]."""
+    """Author attention over `x` [T, hidden], and return the heads' outputs, [len(slots), heads * head_dim].
+
+    The outputs are those at the rectangle's `slots`, or at all positions if it is None.
+    """
     name = f"{layer_name(layer)}.self_attn"
     norms = [blocks.norm_weight(f"{name}.{norm}") for norm in HEAD_NORMS] if blocks.target.fused_norms else []
     return blocks.merge_heads(blocks.attending.attend(layer, _stream(blocks, x, name), norms), slots)
 
 
 def _stream(blocks: Blocks, x: ir.Value, name: str) -> list[ir.Value]:
-    """What attention reads of every stream row: q, k and v, their heads normalised unless the target does that."""
+    """Return q, k and v of every stream row for attention.
+
+    The heads of q and k are normalised here, unless the target's attention node does that.
+    """
     attention = blocks.architecture.attention
     names = [f"{name}.{part}" for part in ((QKV,) if blocks.target.packed else PARTS)]
     parts = blocks.linear(Rows(x), blocks.inputs["input_ids"], names)

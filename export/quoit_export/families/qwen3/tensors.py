@@ -1,4 +1,4 @@
-"""The tensors of a dense Qwen3 decoder: their names and shapes, and which linear layers read and give what.
+"""Describe the tensors of a dense Qwen3 decoder: their names, their shapes, and the inputs of its linear layers.
 
 Names have no `model.` prefix, whatever a checkpoint's files call them.
 """
@@ -10,7 +10,7 @@ from quoit_export.graph.architecture import LinearInput
 TOKEN_TABLE = "embed_tokens.weight"
 FINAL_NORM = "norm"
 QKV = "qkv_proj"
-"""Name of the packed product beside `q_proj` and the others of a checkpoint."""
+"""Name of the linear layer that packs a checkpoint's `q_proj`, `k_proj` and `v_proj`."""
 PARTS = ("q_proj", "k_proj", "v_proj")
 HEAD_NORMS = ("q_norm", "k_norm")
 STREAM_NORMS = ("input_layernorm", "post_attention_layernorm")
@@ -18,12 +18,12 @@ STREAM_WRITERS = ("self_attn.o_proj", "mlp.down_proj")
 
 
 def layer_name(layer: int) -> str:
-    """The prefix of a decoder layer's names."""
+    """Return the prefix of a decoder layer's names."""
     return f"layers.{layer}"
 
 
 def linear_shapes(config: Config) -> dict[str, tuple[int, int]]:
-    """The linear layers of one decoder layer and their weights' shapes [out, in]."""
+    """Return the linear layers of one decoder layer, with their weights' shapes [out, in]."""
     hidden, inner = config.hidden_size, config.intermediate_size
     heads = config.num_attention_heads * config.head_dim
     kv_heads = config.num_key_value_heads * config.head_dim
@@ -39,7 +39,7 @@ def linear_shapes(config: Config) -> dict[str, tuple[int, int]]:
 
 
 def tensor_shapes(config: Config) -> dict[str, tuple[int, ...]]:
-    """Every tensor the graph needs, and its shape."""
+    """Return every tensor that the graph needs, with its shape."""
     hidden = config.hidden_size
     shapes: dict[str, tuple[int, ...]] = {
         TOKEN_TABLE: (config.vocab_size, hidden),
@@ -53,7 +53,7 @@ def tensor_shapes(config: Config) -> dict[str, tuple[int, ...]]:
 
 
 def linear_inputs(config: Config) -> tuple[LinearInput, ...]:
-    """What the linear layers read, layer by layer."""
+    """Return the inputs of the linear layers, layer by layer."""
     found: list[LinearInput] = []
     for layer in range(config.num_hidden_layers):
         name, last = layer_name(layer), layer == config.num_hidden_layers - 1
@@ -69,27 +69,30 @@ def linear_inputs(config: Config) -> tuple[LinearInput, ...]:
 
 
 def stream_writers(config: Config) -> frozenset[str]:
-    """The linear layers whose results are added to the residual stream."""
+    """Return the linear layers whose results are added to the residual stream."""
     return frozenset(
         f"{layer_name(layer)}.{part}" for layer in range(config.num_hidden_layers) for part in STREAM_WRITERS
     )
 
 
 def packed_linears(config: Config) -> dict[str, tuple[str, ...]]:
-    """q, k and v of every layer as one linear layer."""
+    """Return the packed linear layer of every decoder layer, with its parts q, k and v."""
     names = [f"{layer_name(layer)}.self_attn" for layer in range(config.num_hidden_layers)]
     return {f"{name}.{QKV}": tuple(f"{name}.{part}" for part in PARTS) for name in names}
 
 
 def costs_of(config: Config) -> Costs:
-    """What a batch costs.
+    """Return the costs of a batch: operations, weights, product shapes, and values in memory.
 
-    With hidden size h, intermediate size i, L layers, q = heads * head_dim and k = kv_heads * head_dim, a token costs
-    2 L h (q + 2k) operations in what attention reads, and 2 (L - 1) (q h + 3 h i) behind attention, where the last
-    layer runs on the answering tokens alone. Queries times keys and scores times values are 2 L q each for a pair.
+    The hidden size is h, the intermediate size is i, there are L layers, q = heads * head_dim, k = kv_heads * head_dim.
 
-    Within a layer there live for a position: the residual before and after, a norm's and a linear layer's result; q, k
-    and v, those again with their norms and positions, and the context; or gate, up and their product.
+    - A token costs 2 L h (q + 2k) operations for the q, k and v that attention reads.
+    - It costs 2 (L - 1) (q h + 3 h i) operations after attention, since the last layer runs on answering tokens alone.
+    - A pair of tokens costs 2 L q operations for queries times keys, and as many for scores times values.
+
+    Within a layer, memory holds these values for each position: the residual before and after, and the results of a
+    norm and of a linear layer. It also holds the larger of two sets. One is q, k and v, the same again with their norms
+    and positions, and the context. The other is gate, up and their product.
     """
     hidden, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     query, key = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim

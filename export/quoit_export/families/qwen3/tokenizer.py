@@ -1,4 +1,4 @@
-"""How transformers reads a Qwen3 checkpoint's tokenizer: as a Qwen2Tokenizer, unless its files name another class."""
+"""Define how transformers reads a Qwen3 tokenizer: as a Qwen2Tokenizer, unless its files name another class."""
 
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 
@@ -7,11 +7,11 @@ from quoit_export.tokenizer_rules import TokenizerRules
 QWEN_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""How Qwen2Tokenizer splits a text, from transformers' tokenization_qwen2.py."""
+"""Pattern by which Qwen2Tokenizer splits a text, from transformers' tokenization_qwen2.py."""
 
 
 def rebuild(tokenizer: Tokenizer) -> None:
-    """Gives a tokenizer the normalizer and the pre-tokenizer of Qwen2Tokenizer."""
+    """Give a tokenizer the normalizer and the pre-tokenizer of Qwen2Tokenizer."""
     split = pre_tokenizers.Split(Regex(QWEN_SPLIT), "isolated")
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -28,4 +28,4 @@ TOKENIZER_RULES = TokenizerRules(
     ),
     rebuild=rebuild,
 )
-"""From transformers' tokenization_qwen2.py."""
+"""Rules of Qwen3's tokenizer classes, from transformers' tokenization_qwen2.py."""
