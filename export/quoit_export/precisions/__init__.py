@@ -1,1 +1,1 @@
-"""How tensors are stored in each precision."""
+"""Store a model's tensors in each precision."""

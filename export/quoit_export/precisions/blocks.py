@@ -1,9 +1,9 @@
-"""Four-bit weights in blocks, as onnxruntime's MatMulNBits reads them.
+"""Quantize weights to four bits in blocks, as onnxruntime's MatMulNBits reads them.
 
-Along its inputs, a weight [out, in] is cut into blocks of BLOCK values with one scale each; a value is a whole number
-from -8 to 7 times that scale, stored plus 8. The scale is found among candidates, each refitted to the numbers it leads
-to by least squares, the way llama.cpp's k-quants are (`make_qx_quants` in ggml-quants.c). This module does not know
-which weights are worth it.
+Along its inputs, a weight [out, in] is cut into blocks of BLOCK values with one scale each. A value is an integer from
+-8 to 7 times that scale; the integer is stored plus 8. The scale is chosen among candidates. Each candidate is refitted
+by least squares to the integers that it leads to, as in llama.cpp's k-quants (`make_qx_quants` in ggml-quants.c). This
+module does not know which weights can be stored in four bits.
 """
 
 from collections.abc import Sequence
@@ -18,21 +18,21 @@ BITS = 4
 BLOCK = 32
 LOWEST, HIGHEST = -8, 7
 CANDIDATES = (-8.0, -8.5, -9.25, -7.5)
-"""The number that a block's value of largest magnitude would become if it could; -8 wastes nothing of the range."""
+"""Values, before rounding and clipping, of a block's element of largest magnitude; -8 uses the full range."""
 TINY = np.float32(1e-30)
 
 Values = NDArray[np.float32]
 
 
 def block_count(inputs: int) -> int:
-    """How many blocks a row of a weight has."""
+    """Return the number of blocks in a row of a weight."""
     return -(-inputs // BLOCK)
 
 
 def round_blocks(weight: NDArray[Any], candidates: Sequence[float] = CANDIDATES) -> tuple[NDArray[np.int8], Values]:
-    """The whole numbers [out, blocks, BLOCK] of a weight [out, in], and the scales [out, blocks].
+    """Return the integers [out, blocks, BLOCK] of a weight [out, in], and the scales [out, blocks].
 
-    The last block is filled up with zeros where `in` is no multiple of BLOCK.
+    The last block is filled up with zeros if `in` is no multiple of BLOCK.
     """
     outputs, inputs = weight.shape
     blocks = block_count(inputs)
@@ -46,7 +46,7 @@ def round_blocks(weight: NDArray[Any], candidates: Sequence[float] = CANDIDATES)
 
 
 def _best(values: Values, candidates: Sequence[float]) -> tuple[NDArray[np.int8], Values]:
-    """Of all candidates, block by block, the one with the least squared error."""
+    """Return each block's integers and scale for the candidate with the smallest squared error."""
     largest = np.take_along_axis(values, np.abs(values).argmax(axis=-1, keepdims=True), axis=-1)
     found = np.zeros(values.shape, np.int8)
     scales = np.zeros(largest.shape, np.float32)
@@ -64,7 +64,10 @@ def _best(values: Values, candidates: Sequence[float]) -> tuple[NDArray[np.int8]
 
 
 def pack_blocks(weight: NDArray[Any]) -> tuple[NDArray[np.uint8], Values]:
-    """The same as it is stored: two numbers a byte, the first in the low half, [out, blocks, BLOCK / 2] uint8."""
+    """Return a weight [out, in] as it is stored, and the scales [out, blocks].
+
+    A byte holds two integers, the first in its low half: [out, blocks, BLOCK / 2] uint8.
+    """
     integers, scales = round_blocks(weight)
     stored = (integers - LOWEST).astype(np.uint8)
     packed: NDArray[np.uint8] = np.bitwise_or(stored[..., 0::2], np.left_shift(stored[..., 1::2], np.uint8(BITS)))
@@ -72,7 +75,7 @@ def pack_blocks(weight: NDArray[Any]) -> tuple[NDArray[np.uint8], Values]:
 
 
 def restore_blocks(weight: NDArray[Any], candidates: Sequence[float] = CANDIDATES) -> Values:
-    """A weight [out, in] as its blocks hold it."""
+    """Return a weight [out, in] with the values that its blocks hold, in float32."""
     integers, scales = round_blocks(weight, candidates)
     values: Values = (integers * scales[..., None]).reshape(len(weight), -1)[:, : weight.shape[1]]
     return values

@@ -1,4 +1,4 @@
-"""A graph in the making, and the interface of an encoding: how one precision stores and computes its tensors.
+"""Collect the nodes and tensors of a graph, and define the interface by which a precision stores its tensors.
 
 An encoding stores the linear layers and the token table, and adds the nodes that compute with them. Each precision has
 one in a module of its own (`floats`, `int8`, `int4`); `table` lists the precisions. This module does not know what a
@@ -22,7 +22,14 @@ Quantize = Callable[[NDArray[Any]], tuple[NDArray[Any], NDArray[np.float32]]]
 
 @dataclass
 class Author:
-    """A graph in the making: its nodes, and its tensors as promises kept when the file is written."""
+    """Collects the nodes and tensors of a graph; tensors are computed only when the file is written.
+
+    Attributes:
+        read: function that returns a tensor by its name in the checkpoint.
+        tape: the nodes and initializers so far.
+        constants: the small tensors, and values that are made once, by name.
+        names: the number of nodes so far of each kind, for distinct names.
+    """
 
     read: ReadTensor
     tape: Tape = field(default_factory=Tape)
@@ -30,17 +37,17 @@ class Author:
     names: Counter[str] = field(default_factory=Counter)
 
     def branch(self) -> "Author":
-        """An author for a subgraph, whose names stay distinct from those outside."""
+        """Return an author for a subgraph; its names stay distinct from those outside."""
         return Author(self.read, names=self.names)
 
     def op(self, kind: str, *inputs: ir.Value | None, domain: str = "", **attributes: Any) -> ir.Value:
-        """Adds a node with one output."""
+        """Add a node with one output, and return the output."""
         return self.ops(kind, 1, *inputs, domain=domain, **attributes)[0]
 
     def ops(
         self, kind: str, count: int, *inputs: ir.Value | None, domain: str = "", **attributes: Any
     ) -> list[ir.Value]:
-        """Adds a node with several outputs."""
+        """Add a node with several outputs, and return the outputs."""
         self.names[kind] += 1
         name = f"{kind}_{self.names[kind]}"
         outputs = [ir.Value(name=f"{name}.{output}") for output in range(count)]
@@ -48,11 +55,11 @@ class Author:
         return outputs
 
     def as_type(self, value: ir.Value, dtype: ir.DataType, wanted: ir.DataType) -> ir.Value:
-        """A value of a type in another one."""
+        """Return a value of type `dtype` as type `wanted`."""
         return value if dtype == wanted else self.op("Cast", value, to=wanted)
 
     def constant(self, name: str, value: NDArray[Any]) -> ir.Value:
-        """A small tensor, stored once per name."""
+        """Return a small tensor, stored once per name."""
         if name not in self.constants:
             self.constants[name] = self.tape.initializer(ir.tensor(value, name=name))
         return self.constants[name]
@@ -60,18 +67,22 @@ class Author:
     def weight(
         self, name: str, dtype: ir.DataType, shape: tuple[int, ...], make: Callable[[], NDArray[Any]]
     ) -> ir.Value:
-        """A tensor computed only when the file is written, and not kept after that."""
+        """Return a tensor that is computed only when the file is written, and not kept after that."""
         lazy = ir.LazyTensor(lambda: ir.Tensor(make()), dtype=dtype, shape=ir.Shape(shape), name=name)
         return self.tape.initializer(lazy)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Values [T, n] that still have to be multiplied row by row by `scale` [T, 1], where there is one.
+    """Values [T, n] whose row scale is not yet applied.
 
-    What follows may be indifferent to a row's scale, or may carry it along: then the multiplication of every
-    value never happens. `step` [] is what one unit of values stands for that were rounded alike in all rows; a linear
-    layer multiplies by it as it goes.
+    The next node may ignore a row's scale, or pass it on. Then the multiplication of every value never happens.
+
+    Attributes:
+        values: the values, [T, n].
+        scale: the factor of each row, [T, 1]; None if the values are final.
+        step: the size of one unit of integer values that have the same step in all rows, []; a linear layer multiplies
+            by it. None without such a step.
     """
 
     values: ir.Value
@@ -80,42 +91,48 @@ class Rows:
 
 
 class Encoding(Protocol):
-    """What differs between precisions. `prepare` is shared by the linear layers that read one input."""
+    """Interface of a precision's storage and arithmetic. Linear layers that read one input share one `prepare`."""
 
     @property
     def dtype(self) -> ir.DataType:
-        """The type of the values between linear layers."""
+        """Type of the values between linear layers."""
 
     @property
     def stored_dtype(self) -> ir.DataType:
-        """The type in which norms' weights and the tables of positions are stored."""
+        """Type in which norms' weights and the RoPE tables are stored."""
 
     def narrowed(self) -> "Encoding":
-        """The same tensors for CPUs whose sums of integer products saturate; see `Int8Encoding.narrow`."""
+        """Return the encoding of the same tensors for CPUs whose integer sums saturate; see `Int8Encoding.narrow`."""
 
     def embed(self, author: Author, ids: ir.Value, name: str, shape: tuple[int, int]) -> ir.Value:
-        """Rows of the token table, by its name: [T] int64 -> [T, hidden]."""
+        """Return the rows [T, hidden] of the token table `name` for the ids [T] int64."""
 
     def prepare(self, author: Author, x: Rows, tokens: ir.Value, names: Sequence[str]) -> Rows:
-        """What the linear layers `names` read, made from their input [T, in]; `tokens` is any input of shape [T]."""
+        """Return the input [T, in] as the linear layers `names` read it; `tokens` is any graph input of shape [T]."""
 
     def linear(self, author: Author, x: Rows, name: str, shape: tuple[int, int]) -> Rows:
-        """A linear layer without bias whose weight is stored as [out, in]: -> [T, out]."""
+        """Return the result [T, out] of a linear layer without bias whose checkpoint weight is [out, in]."""
 
 
 @dataclass
 class Quantized:
-    """A weight that is read and quantized once for both its tensors; the scales, which are small, are kept."""
+    """A weight that is read and quantized once for both of its tensors; the small scales are kept.
+
+    Attributes:
+        read: function that reads the weight.
+        quantize: function that returns the integers and scales of a weight.
+        scales: the scales, once they are computed.
+    """
 
     read: Callable[[], NDArray[Any]]
     quantize: Quantize
     scales: NDArray[np.float32] | None = None
 
     def integers(self) -> NDArray[Any]:
-        """The whole numbers, as `quantize` lays them out."""
+        """Return the integers, as `quantize` lays them out."""
         integers, self.scales = self.quantize(self.read())
         return integers
 
     def scale(self) -> NDArray[np.float32]:
-        """What they have to be multiplied by."""
+        """Return the scales by which the integers have to be multiplied."""
         return self.quantize(self.read())[1] if self.scales is None else self.scales

@@ -1,4 +1,4 @@
-"""Floating-point precisions: every tensor in one type, float32, float16 or bfloat16; linear layers are MatMul."""
+"""Store every tensor in one floating-point type, float32, float16 or bfloat16; linear layers are MatMul."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from quoit_export.precisions.encoding import Author, Rows
 
 @dataclass(frozen=True)
 class FloatEncoding:
-    """Every tensor in one floating-point type."""
+    """Encoding that stores every tensor in one floating-point type."""
 
     dtype: ir.DataType
 
@@ -50,10 +50,10 @@ class FloatEncoding:
 
 
 def cast(values: NDArray[Any], dtype: ir.DataType, name: str) -> NDArray[Any]:
-    """Values in another floating-point type.
+    """Return values in another floating-point type.
 
     Raises:
-        ExportError: one of them is beyond the type's range.
+        ExportError: a value is beyond the type's range.
     """
     with np.errstate(over="ignore"):
         converted: NDArray[Any] = values.astype(np.float32, copy=False).astype(dtype.numpy(), copy=False)

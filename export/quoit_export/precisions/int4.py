@@ -1,7 +1,7 @@
-"""Int4: MatMulNBits with 4-bit weights in blocks of 32; linear layers that lose too much are stored as in int8.
+"""Store weights in 4 bits, in blocks of 32, for MatMulNBits; linear layers that lose too much are stored as in int8.
 
-MatMulNBits rounds activations by itself, block by block; it spares memory, not time. The token table and the values
-between the linear layers are those of int8. CUDA multiplies the same tensors otherwise, see `weight_only`.
+MatMulNBits rounds activations by itself, block by block. It saves memory, not time. The token table and the values
+between the linear layers are those of int8. CUDA multiplies the same tensors differently, see `weight_only`.
 """
 
 from collections.abc import Sequence
@@ -14,16 +14,17 @@ from quoit_export.precisions.encoding import MICROSOFT, Author, Quantized, Rows
 from quoit_export.precisions.int8 import Int8Encoding
 
 INT8_ARITHMETIC = 4
-"""MatMulNBits' `accuracy_level` that rounds activations to int8, in the blocks of the weights."""
+"""Value of MatMulNBits' `accuracy_level` that rounds activations to int8, in the blocks of the weights."""
 
 
 @dataclass(frozen=True)
 class Int4Encoding:
-    """Four-bit weights in blocks, but for linear layers that are stored as in int8 or float32.
+    """Encoding in four-bit blocks, except for linear layers that are stored in int8 or float32.
 
     Attributes:
-        others: what stores those, and the token table.
-        int8_layers: which are in int8; those that read one input are so together, and as in `others.float32_layers`.
+        others: the encoding of the token table, and of linear layers in int8 or float32. The latter are those in
+            `others.float32_layers`.
+        int8_layers: names of the linear layers in int8; linear layers that read one input are stored alike.
     """
 
     others: Int8Encoding = field(default_factory=Int8Encoding)
@@ -59,7 +60,7 @@ class Int4Encoding:
         return Rows(self.product(author, x.values, weight, scale, shape, accuracy_level=INT8_ARITHMETIC), x.scale)
 
     def blocks(self, author: Author, name: str, shape: tuple[int, int]) -> tuple[ir.Value, ir.Value]:
-        """A linear layer's weight of four bits, as MatMulNBits packs it, and its scales, [out, blocks]."""
+        """Return a linear layer's four-bit weight, as MatMulNBits packs it, and its scales, [out, blocks]."""
         outputs, inputs = shape
         blocks = block_count(inputs)
         once = Quantized(lambda: author.read(f"{name}.weight"), pack_blocks)
@@ -72,6 +73,6 @@ class Int4Encoding:
     def product(
         author: Author, x: ir.Value, weight: ir.Value, scale: ir.Value, shape: tuple[int, int], **attributes: int
     ) -> ir.Value:
-        """Values [T, in] times what `blocks` gives, [T, out]."""
+        """Return values [T, in] times the weight and scale that `blocks` returns, [T, out]."""
         numbers = {"N": shape[0], "K": shape[1], "bits": BITS, "block_size": BLOCK, **attributes}
         return author.op("MatMulNBits", x, weight, scale, domain=MICROSOFT, **numbers)

@@ -1,8 +1,8 @@
-"""Int8: uint8 activations times int8 weights with one scale for each output column.
+"""Store weights in int8 with one scale for each output column, and multiply them by uint8 activations.
 
-Activations are scaled row by row (token by token), or by one step that was fixed at export, so that a text's vector
-cannot depend on its batch mates. U8 x S8 is the one int8 pairing that is fast on x86. The token table is float16, or
-int8 with one scale a row; values between the linear layers are float32.
+Activations are scaled row by row (token by token), or by one step that was fixed at export. So a text's vector cannot
+depend on the other texts of its batch. U8 x S8 is the only int8 pairing that is fast on x86. The token table is
+float16, or int8 with one scale for each row. Values between the linear layers are float32.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,20 +21,20 @@ INT8_MAX = 127
 NARROW_MAX = 63
 INTEGER_PRODUCT = "MatMulIntegerToFloat"
 SMALLEST_ROW_MAXIMUM = 1e-20
-"""A row of zeros is divided by this instead of by zero."""
+"""Minimum of a row's largest magnitude, so that a row of zeros is not divided by zero."""
 
 
 @dataclass(frozen=True)
 class Int8Encoding:
-    """Uint8 activations, int8 weights per output column.
+    """Encoding with uint8 activations, and int8 weights with one scale for each output column.
 
     Attributes:
-        dtype: of the values between linear layers.
-        float32_layers: linear layers that stay in float32; those that read one input do so together.
-        steps: what one unit of an input's uint8 values stands for, for inputs that need no look at their rows; named
-            as in `folding`.
-        int8_table: the token table in int8, each row with its scale, instead of float16.
-        narrow: activations have 7 bits, and no fixed steps, which could leave them.
+        dtype: the type of the values between linear layers.
+        float32_layers: names of linear layers that stay in float32; linear layers that read one input stay together.
+        steps: the size of one unit of an input's uint8 values, for inputs with a fixed step. The keys are the names of
+            the inputs, as in `graph.architecture`.
+        int8_table: True to store the token table in int8 with one scale for each row, instead of float16.
+        narrow: True for activations of 7 bits. Fixed steps are not used then, since values could exceed 7 bits.
     """
 
     dtype: ir.DataType = ir.DataType.FLOAT
@@ -61,9 +61,9 @@ class Int8Encoding:
         return author.op("DequantizeLinear", author.op("Gather", table, ids), author.op("Gather", scale, ids), axis=0)
 
     def prepare(self, author: Author, x: Rows, tokens: ir.Value, names: Sequence[str]) -> Rows:
-        """The values as uint8 around 128, in the input's fixed step or in 127ths of each row's largest magnitude.
+        """Return the values as uint8 around 128, in the input's fixed step or in 127ths of a row's largest magnitude.
 
-        Or around 64 and in 63rds, where they are narrow.
+        Narrow values are around 64, in 63rds of a row's largest magnitude. Values for float32 layers are unchanged.
         """
         if self.float32_layers.issuperset(names):
             return x
@@ -89,7 +89,7 @@ class Int8Encoding:
         return author.constant("activation_zero_point", np.array(self._middle, np.uint8))
 
     def _zero_points(self, author: Author, tokens: ir.Value) -> ir.Value:
-        """One zero point per row, made once for all layers."""
+        """Return one zero point per row, made once for all layers."""
         name = f"zero_points_{tokens.name}"
         if name not in author.constants:
             zero_point = author.constant("row_zero_point", np.array([self._middle], np.uint8))
@@ -100,13 +100,13 @@ class Int8Encoding:
     def _store(
         author: Author, stored: str, shape: tuple[int, int], outputs: int, quantize: Quantize
     ) -> tuple[ir.Value, ir.Value]:
-        """A weight's whole numbers, of a shape, and their scales, one for each output."""
+        """Return a weight's integers, of the given shape, and their scales, one for each output."""
         once = Quantized(lambda: author.read(stored), quantize)
         weight = author.weight(f"{stored}_int8", ir.DataType.INT8, shape, once.integers)
         return weight, author.weight(f"{stored}_scale", ir.DataType.FLOAT, (outputs,), once.scale)
 
     def columns(self, author: Author, name: str, shape: tuple[int, int]) -> tuple[ir.Value, ir.Value]:
-        """A linear layer's weight, [in, out] int8, and its scales, [out]; the layer is [out, in]."""
+        """Return a linear layer's weight, [in, out] int8, and its scales, [out]; `shape` is [out, in]."""
         return self._store(author, f"{name}.weight", shape[::-1], shape[0], quantize_columns)
 
     def linear(self, author: Author, x: Rows, name: str, shape: tuple[int, int]) -> Rows:
@@ -120,7 +120,7 @@ class Int8Encoding:
 
 
 def quantize_outputs(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Symmetric int8 of a weight [out, in], one scale per output: ([out, in] int8, [out] float32)."""
+    """Return a weight [out, in] in symmetric int8, one scale per output: ([out, in] int8, [out] float32)."""
     integers, scale = np.empty(weight.shape, np.int8), np.empty(len(weight), np.float32)
     for some in row_chunks(*weight.shape):
         values = weight[some].astype(np.float32)
@@ -131,6 +131,6 @@ def quantize_outputs(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np
 
 
 def quantize_columns(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """The same as a graph multiplies by it: ([in, out] int8, [out] float32)."""
+    """Return the result of `quantize_outputs`, transposed for the graph's product: ([in, out] int8, [out] float32)."""
     integers, scale = quantize_outputs(weight)
     return np.ascontiguousarray(integers.T), scale

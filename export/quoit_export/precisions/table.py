@@ -1,4 +1,4 @@
-"""Every precision, and how export makes it: one entry and one encoding a precision.
+"""List every precision with the encoding, floors and graphs by which export makes it.
 
 | precision | linear layers                                              | token table            | between them |
 |-----------|------------------------------------------------------------|------------------------|--------------|
@@ -8,8 +8,9 @@
 | int8      | uint8 activations x int8 weights per output column         | int8 per row, float16  | float32      |
 | int4      | MatMulNBits, 4 bits in blocks of 32, or as in int8         | int8 per row, float16  | float32      |
 
-The names are those of `quoit.artifact.Precision`; the runtime's table is `quoit.precisions`. A floor is the least that
-any sample may have, or the mean where that says more than the worst sample; see `quoit.artifact.Parity`.
+The names are those of `quoit.artifact.Precision`; the runtime's table is `quoit.precisions`. A floor is the minimum for
+every sample. A mean floor is the minimum for the mean, if that says more than the worst sample; see
+`quoit.artifact.Parity`.
 """
 
 from dataclasses import dataclass, field
@@ -24,24 +25,23 @@ from quoit_export.precisions.int4 import Int4Encoding
 from quoit_export.precisions.int8 import Int8Encoding
 
 REFERENCE: Precision = "fp32"
-"""The precision that the others are compared with and calibrated on."""
+"""Precision that the others are compared with and calibrated on."""
 DEFAULTS: tuple[Precision, ...] = (REFERENCE, "int8")
-"""The precisions that `quoit-export` writes unless it is told otherwise."""
+"""Precisions that `quoit-export` writes by default."""
 
 
 @dataclass(frozen=True)
 class PrecisionSpec:
-    """How a precision is made and measured.
+    """Encoding, floors and graphs of a precision.
 
     Attributes:
-        encoding: stores the tensors where calibration decides nothing.
-        floors: by measure, the least that any sample may have.
-        mean_floors: by measure, the least that the mean may be.
-        graphs: graphs besides the one that CPUs run. The saturating one is left out of a variant without integer
-            products.
+        encoding: the encoding of the tensors if calibration does not decide it.
+        floors: the minimum for every sample, by measure.
+        mean_floors: the minimum for the mean, by measure.
+        graphs: graphs besides the one that CPUs run. A variant without integer products has no saturating graph.
         weight_only: True if CUDA multiplies the stored weights by values that are not rounded to integers.
         scaled: True if calibration chooses powers of two that keep values within range.
-        bits: of the weights that calibration chooses folds for; None for a precision that is not quantized.
+        bits: bits of the weights that calibration chooses folds for; None for a precision that is not quantized.
     """
 
     encoding: Encoding
@@ -54,7 +54,7 @@ class PrecisionSpec:
 
     @property
     def calibrated(self) -> bool:
-        """Whether calibration texts decide how a variant is made."""
+        """True if calibration texts decide how a variant is made."""
         return self.scaled or self.bits is not None
 
 

@@ -1,7 +1,7 @@
-"""Int4 for a device that multiplies 16-bit values by weights of few bits, which it unpacks as it goes.
+"""Compute int4 on a device that multiplies 16-bit values by weights of few bits, and unpacks the weights as it goes.
 
-The tensors are those of int4 as CPUs read them, where activations are rounded to integers too; here they are bfloat16
-between the linear layers. What those store in 8 bits is unpacked before its product, and what they store in float32 is
+The tensors are the same as in int4 for CPUs. There, activations are rounded to integers too; here they are bfloat16
+between the linear layers. Weights stored in 8 bits are unpacked before their product. Weights stored in float32 are
 multiplied in float32. This module does not know what a linear layer is for.
 """
 
@@ -19,10 +19,10 @@ FLOAT, BFLOAT16 = ir.DataType.FLOAT, ir.DataType.BFLOAT16
 
 @dataclass(frozen=True)
 class WeightOnlyEncoding:
-    """Int4's tensors, multiplied by bfloat16.
+    """Encoding that multiplies int4's tensors by bfloat16 values.
 
     Attributes:
-        stored: how they are stored.
+        stored: the encoding that stores the tensors.
     """
 
     stored: Int4Encoding
@@ -65,5 +65,5 @@ class WeightOnlyEncoding:
 
 
 def weight_only(encoding: Encoding) -> Encoding:
-    """An encoding whose weights alone are rounded; itself, unless it is int4."""
+    """Return int4 as an encoding that rounds weights alone; return any other encoding unchanged."""
     return WeightOnlyEncoding(encoding) if isinstance(encoding, Int4Encoding) else encoding
