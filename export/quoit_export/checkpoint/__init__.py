@@ -1,1 +1,1 @@
-"""A checkpoint's files."""
+"""Read and check a checkpoint's files."""

@@ -1,1 +1,1 @@
-"""How int8, int4 and fp16 weights are prepared."""
+"""Prepare weights for int8, int4 and fp16."""

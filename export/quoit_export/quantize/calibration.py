@@ -1,8 +1,9 @@
-"""What a model's linear layers read on real texts: each channel's largest magnitude, and some rows; and what they give.
+"""Observe the inputs and outputs of a model's linear layers on real texts.
 
-One pass of the fp32 graph, which other texts may share. Largest magnitudes are taken, and rows picked, within the
-graph, so that no text's activations leave it whole. The texts are others than those that variants are measured on
-(`parity`). This module does not know what the figures decide.
+Of each input, each channel's largest magnitude and some rows are kept; of each output, the largest magnitude. One pass
+of the fp32 graph suffices, and other texts may share it. Magnitudes are computed and rows are picked within the graph,
+so that no text's activations leave it whole. The texts differ from the held-out texts that variants are measured on
+(`parity`). This module does not know which decisions depend on its figures.
 """
 
 from collections.abc import Iterator, Sequence
@@ -34,38 +35,39 @@ BUILT_IN = "built-in"
 MAX_TEXTS = 256
 MIN_TEXTS = 8
 MAX_TOKENS = 512
-"""Of one text."""
+"""Maximum number of tokens of a calibration text."""
 SAMPLED_ROWS = 256
-"""Rows kept of every input, about."""
+"""Approximate number of rows kept of every input."""
 SAMPLED = "sampled_rows"
 
 
 @dataclass(frozen=True)
 class CalibrationTexts:
-    """The texts and where they are from."""
+    """Calibration texts and the name of their source."""
 
     source: str
     texts: tuple[str, ...]
 
     @property
     def sha256(self) -> str:
-        """What tells these texts from others."""
+        """Hash that identifies these texts."""
         return digest(self.texts)
 
     def record(self, rows: Sequence[Ids]) -> Calibration:
-        """What the manifest says of them, when these are their rows."""
+        """Return the manifest's record of these texts, given their rows of token ids."""
         return Calibration(self.source, self.sha256, len(rows), sum(map(len, rows)))
 
 
 @dataclass(frozen=True)
 class Activations:
-    """What every input of the linear layers was; inputs are named as in `graph.architecture`.
+    """Observed inputs and outputs of the linear layers; inputs are named as in `graph.architecture`.
 
     Attributes:
-        largest: each channel's largest magnitude on all tokens, [in].
-        rows: some tokens' values, [about SAMPLED_ROWS, in]; fewer behind the last attention, which has a row a text.
-        finite: whether all these are, and the model's answers too.
-        outputs: the largest magnitude that every linear layer gives, and every value of the residual stream.
+        largest: each channel's largest magnitude on all tokens, [in], by input.
+        rows: some tokens' values, [about SAMPLED_ROWS, in], by input. Behind the last attention there is only one row
+            for each text.
+        finite: True if all these values and the model's answers are finite.
+        outputs: the largest magnitude of every linear layer's output and of every value of the residual stream.
     """
 
     largest: dict[str, Channels]
@@ -76,13 +78,13 @@ class Activations:
 
 @dataclass(frozen=True)
 class Observed:
-    """A decoder, and what was seen of it.
+    """A decoder and its observed activations.
 
     Attributes:
-        read: a tensor by its name in the checkpoint.
-        architecture: the decoder's.
-        activations: what its linear layers read and give.
-        calibration: on which texts.
+        read: function that returns a tensor by its name in the checkpoint.
+        architecture: the architecture of the decoder.
+        activations: the observed inputs and outputs of its linear layers.
+        calibration: the manifest's record of the calibration texts.
     """
 
     read: ReadTensor
@@ -92,15 +94,15 @@ class Observed:
 
 
 def built_in_texts() -> CalibrationTexts:
-    """The texts that come with quoit."""
+    """Return the calibration texts that come with quoit."""
     file = resources.files("quoit_export") / "calibration_texts.txt"
     return CalibrationTexts(BUILT_IN, tuple(file.read_text(encoding="utf-8").splitlines()))
 
 
 def read_calibration_texts(file: Path) -> CalibrationTexts:
-    """The first MAX_TEXTS different texts of a file or folder, of a kind that `quoit embed` reads.
+    """Return the first MAX_TEXTS different texts of a file or folder, of a kind that `quoit embed` reads.
 
-    Empty and missing texts are left out.
+    Empty and missing texts are skipped.
 
     Raises:
         InputError: the file cannot be read.
@@ -114,7 +116,11 @@ def read_calibration_texts(file: Path) -> CalibrationTexts:
 
 
 def calibration_rows(artifact: Artifact, texts: CalibrationTexts) -> list[Ids]:
-    """Token ids: of every other text as a query, or of each text as a query for the next."""
+    """Return the token ids of the calibration texts.
+
+    For an embedding model, texts are a document and a query in turn. For a reranker, each text is the query of a pair
+    whose document is the next text.
+    """
     contract = artifact.manifest.contract
     limit = min(MAX_TOKENS, artifact.manifest.max_tokens)
     tokenizer = TextTokenizer.load(artifact.path(artifact.manifest.tokenizer), artifact.manifest, max_tokens=limit)
@@ -130,16 +136,16 @@ def calibration_rows(artifact: Artifact, texts: CalibrationTexts) -> list[Ids]:
 def observe(
     model: ir.Model, architecture: Architecture, rows: Sequence[Ids], others: Sequence[Batch] = ()
 ) -> tuple[Activations, list[Answers]]:
-    """Runs rows of token ids through a float32 graph, and batches of others whose answers are wanted.
+    """Observe a float32 graph on rows of token ids, and run other batches in the same pass for their answers.
 
     Args:
-        model: the graph; it is given more outputs.
-        architecture: says which linear layers read one input.
-        rows: token ids of texts.
-        others: batches of other texts, so that one pass serves both.
+        model: the graph; more outputs are added to it.
+        architecture: the architecture, which says which linear layers read one input.
+        rows: the token ids of the calibration texts.
+        others: batches of other texts whose answers are wanted.
 
     Returns:
-        What the linear layers read and give of the rows, and the graph's answers to the others.
+        The observed inputs and outputs of the linear layers on the rows, and the graph's answers to the other batches.
     """
     answer = str(model.graph.outputs[0].name)
     peaks = list(_probe_outputs(model.graph))
@@ -161,12 +167,12 @@ def observe(
 
 
 class _Observer:
-    """Which stream rows of a batch are kept.
+    """Stream rows of a batch that are kept.
 
     Attributes:
         batch: the batch.
-        inputs: the graph's inputs of it.
-        picked: of each of its texts, some evenly spaced tokens' rows, the first and the last among them.
+        inputs: the graph inputs of the batch.
+        picked: the kept rows of each text: those of evenly spaced tokens, the first and the last among them.
     """
 
     def __init__(self, batch: Batch, count: int) -> None:
@@ -178,7 +184,10 @@ class _Observer:
             self.picked.append(self.inputs["attention_index"][row, places])
 
     def texts(self, values: Values, *, ends: bool) -> Iterator[tuple[int, Values]]:
-        """The kept rows of an input by text; behind the last attention there is a row a text, and that is taken."""
+        """Yield each text's number and its kept rows of an input.
+
+        With `ends`, the input lies behind the last attention and has one row for each text, which is kept.
+        """
         if ends:
             parts = [values[row : row + 1] for row in self.batch.output_row]
         else:
@@ -187,7 +196,7 @@ class _Observer:
 
 
 class _Seen:
-    """What has been observed so far."""
+    """Collects the values that have been observed so far."""
 
     def __init__(self, texts: int) -> None:
         self.texts = texts
@@ -197,7 +206,7 @@ class _Seen:
         self.finite = True
 
     def add(self, outputs: dict[str, Values], inputs: dict[str, bool], observer: _Observer) -> None:
-        """Takes up what a piece gave for a batch."""
+        """Add the outputs of one piece for one batch."""
         self.finite = self.finite and all(bool(np.isfinite(values).all()) for values in outputs.values())
         for name in inputs:
             if f"largest.{name}" in outputs:
@@ -207,13 +216,13 @@ class _Seen:
                 self.rows.setdefault(name, {}).update(rows)
 
     def add_peaks(self, outputs: dict[str, Values], peaks: Sequence[str]) -> None:
-        """Takes up the largest magnitudes among it."""
+        """Add the largest magnitudes among the outputs of one piece."""
         for name in peaks:
             if f"peak.{name}" in outputs:
                 self.peaks[name] = max(self.peaks.get(name, 0.0), float(outputs[f"peak.{name}"]))
 
     def activations(self, inputs: dict[str, bool]) -> Activations:
-        """The figures of all texts, in their order."""
+        """Return the figures of all texts, in their order."""
         return Activations(
             largest={name: self.largest[name].astype(np.float64) for name in inputs},
             rows={name: np.concatenate([self.rows[name][text] for text in range(self.texts)]) for name in inputs},
@@ -223,7 +232,7 @@ class _Seen:
 
 
 def _probe_outputs(graph: ir.Graph) -> Iterator[str]:
-    """Makes a graph give out `peak.<name>` of its linear layers and of the residual stream; yields the names."""
+    """Add outputs `peak.<name>` for the linear layers and the residual stream to a graph, and yield the names."""
     for node in list(graph):
         weight = node.inputs[1] if node.op_type == "MatMul" else None
         linear = [] if weight is None else [(str(weight.name).removesuffix(".weight"), node.outputs[0])]
@@ -231,26 +240,26 @@ def _probe_outputs(graph: ir.Graph) -> Iterator[str]:
         for name, value in linear + stream:
             largest = _largest(value)
             _give_out(graph, largest[-1], f"peak.{name}")
-            # Next to what they read, so that a piece that is cut out has both.
+            # The new nodes follow the node that they read, so that a piece that is cut out has both.
             graph.insert_after(node, largest)
             yield name
 
 
 def _largest(values: ir.Value | None, *axes: ir.Value) -> list[ir.Node]:
-    """Nodes whose last gives the largest magnitude of values, over all axes or some."""
+    """Return nodes, of which the last computes the largest magnitude of values, over the given axes or all."""
     magnitudes = ir.node("Abs", [values])
     return [magnitudes, ir.node("ReduceMax", [magnitudes.outputs[0], *axes], attributes={"keepdims": 0})]
 
 
 def _give_out(graph: ir.Graph, node: ir.Node, name: str) -> None:
-    """Makes a float32 node's result an output of the graph."""
+    """Make a float32 node's result an output of the graph."""
     (result,) = node.outputs
     result.name, result.type = name, ir.TensorType(ir.DataType.FLOAT)
     graph.outputs.append(result)
 
 
 def _probe(graph: ir.Graph, architecture: Architecture) -> Iterator[tuple[str, bool]]:
-    """Makes a graph give out `largest.<input>` and `rows.<input>`.
+    """Add outputs `largest.<input>` and `rows.<input>` to a graph.
 
     Yields:
         The inputs' names, and whether they lie behind the last attention.

@@ -1,4 +1,4 @@
-"""Rewrites of a checkpoint's tensors that leave its function as it is, and make it easier to store in int8.
+"""Rewrite a checkpoint's tensors so that its function stays the same and the tensors lose less in int8 and int4.
 
 | fold      | what happens                                            | where it is absorbed                           |
 |-----------|---------------------------------------------------------|------------------------------------------------|
@@ -6,12 +6,12 @@
 | rotation  | the residual stream x becomes x R                       | token table, all linear layers, the output     |
 | heads     | every head's output c becomes c H                       | v rows, o columns                              |
 
-All are exact in exact arithmetic: a norm's weight stands beside the columns that read it, the root mean square of x R
-is that of x, attention averages v, and SwiGLU is linear in up. Smoothing is SmoothQuant's (Xiao et al. 2023), rotation
-QuaRot's (Ashkboos et al. 2024). Tensors are rewritten one at a time as they are read.
+All folds are exact in exact arithmetic. A norm's weight can move into the columns that read it. The root mean square of
+x R is that of x. Attention averages v, and SwiGLU is linear in up. Smoothing is that of SmoothQuant (Xiao et al. 2023),
+and rotation is that of QuaRot (Ashkboos et al. 2024). Tensors are rewritten one at a time as they are read.
 
-The architecture says which linear layers read an input, what gives it, and which write to the stream (`LinearInput`).
-This module does not know which fold is good for which model, nor how int8 rounds.
+The architecture says which linear layers read an input, which norm or layer gives it, and which layers write to the
+stream (`LinearInput`). This module does not know which fold is good for which model, nor how int8 rounds.
 """
 
 from dataclasses import dataclass, field
@@ -36,8 +36,12 @@ WIDEST = 128
 class Rotation:
     """A random orthogonal matrix R = diag(signs) (A x B x ...), a Kronecker product that need not be multiplied out.
 
-    With Hadamard matrices for factors, every output channel is the mean of all inputs with random signs: what
-    stands out in one channel is spread over all.
+    If the factors are Hadamard matrices, every output channel is a scaled sum of all inputs with random signs. A value
+    that stands out in one channel is spread over all channels.
+
+    Attributes:
+        signs: the random signs of the channels, [size].
+        factors: the orthogonal factors of the Kronecker product.
     """
 
     signs: Values
@@ -45,11 +49,11 @@ class Rotation:
 
     @property
     def size(self) -> int:
-        """The number of channels."""
+        """Number of channels."""
         return len(self.signs)
 
     def apply(self, rows: NDArray[Any]) -> Values:
-        """Rows [..., size] times R, in float32."""
+        """Return rows [..., size] times R, in float32."""
         found = np.empty(rows.shape, np.float32)
         flat, target = rows.reshape(-1, self.size), found.reshape(-1, self.size)
         for some in row_chunks(*flat.shape):
@@ -71,17 +75,19 @@ class Rotation:
 
     @cached_property
     def matrix(self) -> Values:
-        """R itself, [size, size]."""
+        """The matrix R, [size, size]."""
         return self.apply(np.eye(self.size, dtype=np.float32))
 
 
 def make_rotation(size: int, seed: int) -> Rotation:
-    """A rotation of `size` channels: Hadamard matrices where their orders reach, a random orthogonal one for the rest.
+    """Return a rotation of `size` channels.
+
+    Its factors are Hadamard matrices of the orders that exist, and a random orthogonal matrix for the rest.
 
     Args:
-        size: a power of two times an order of Paley's first kind, such as 1024, 2560 = 128 * 20 or 4096, is Hadamard
-            throughout.
-        seed: of the signs, and of the part that is not Hadamard.
+        size: the number of channels. All factors are Hadamard matrices if it is a power of two, alone or times an order
+            of Paley's first kind. Examples are 1024, 2560 = 128 * 20 and 4096.
+        seed: the seed of the signs, and of the factor that is not Hadamard.
     """
     generator = np.random.default_rng(seed)
     signs = generator.choice(np.array([-1, 1], np.float32), size)
@@ -105,13 +111,16 @@ def _doublings(most: int) -> list[int]:
 
 
 def _is_paley(order: int) -> bool:
-    """Whether order - 1 is a prime of the form 4k + 3."""
+    """Return whether order - 1 is a prime of the form 4k + 3."""
     prime = order - 1
     return prime % 4 == 3 and all(prime % divisor for divisor in range(3, int(prime**0.5) + 1, 2))
 
 
 def _paley(order: int) -> Values:
-    """Paley's first construction over a prime field: I + S, S skew with the quadratic residues' signs; orthogonal."""
+    """Return the orthogonal matrix of Paley's first construction over a prime field.
+
+    It is I + S, scaled; S is skew and has the quadratic residues' signs.
+    """
     prime = order - 1
     residue = np.full(prime, -1)
     residue[np.arange(1, prime) ** 2 % prime] = 1
@@ -139,16 +148,16 @@ def _random_orthogonal(size: int, generator: np.random.Generator) -> Values:
 
 
 def smoothing_scales(activations: Channels, weights: Channels, alpha: float) -> Channels:
-    """What each channel is divided by: max|X|^alpha / max|W|^(1 - alpha), times a constant.
+    """Return the divisor of each channel: max|X|^alpha / max|W|^(1 - alpha), times a constant.
 
-    If a channel is c times larger and its column c times smaller, its scale is c times larger: what is then left to
-    round is the same, whatever alpha. The constant makes the largest channel 1 behind the division. A
-    channel that is never anything, or that nothing reads, is left alone.
+    If a channel is c times larger and its column is c times smaller, its divisor is c times larger. So the values to
+    round are then the same, whatever alpha is. The constant makes the largest channel 1 after the division. A channel
+    that is always zero, or that no layer reads, is left alone.
 
     Args:
-        activations: each channel's largest magnitude.
-        weights: the largest magnitude of the columns that read it.
-        alpha: 1 gives all channels the same range, 0 all columns.
+        activations: the largest magnitude of each channel.
+        weights: the largest magnitude of the columns that read each channel.
+        alpha: the exponent; 1 gives all channels the same range, 0 gives all columns the same range.
     """
     alive = (activations > 0) & (weights > 0)
     scales = np.ones_like(activations)
@@ -158,7 +167,7 @@ def smoothing_scales(activations: Channels, weights: Channels, alpha: float) -> 
 
 
 def share_among_heads(channels: Channels, architecture: Architecture) -> Channels:
-    """Values of the channels of attention's output, those of heads that read the same value head made their largest."""
+    """Replace each channel of attention's output by the maximum over the heads that read the same value head."""
     attention = architecture.attention
     groups = channels.reshape(attention.num_key_value_heads, -1, attention.head_dim)
     return np.broadcast_to(groups.max(axis=1, keepdims=True), groups.shape).reshape(channels.shape)
@@ -166,14 +175,14 @@ def share_among_heads(channels: Channels, architecture: Architecture) -> Channel
 
 @dataclass(frozen=True)
 class Folding:
-    """Folds to be made together, and where they go.
+    """Folds that are applied together to one model.
 
     Attributes:
-        architecture: the model's.
-        scales: by the name of an input, what each of its channels is divided by. Behind a norm they are channels of the
-            rotated stream, where it is rotated.
-        stream: the residual stream's rotation.
-        heads: each head's rotation, made behind the division.
+        architecture: the architecture of the model.
+        scales: the divisor of each channel, by the name of the input. Behind a norm, if the stream is rotated, the
+            channels are those of the rotated stream.
+        stream: the residual stream's rotation; None without one.
+        heads: each head's rotation, applied after the division; None without one.
     """
 
     architecture: Architecture
@@ -182,7 +191,7 @@ class Folding:
     heads: Rotation | None = None
 
     def reader(self, read: ReadTensor) -> ReadTensor:
-        """Tensors by name, folded."""
+        """Return a reader of folded tensors by name."""
         architecture = self.architecture
 
         def folded(name: str) -> NDArray[Any]:
@@ -199,7 +208,7 @@ class Folding:
         return folded
 
     def columns(self, read: ReadTensor, linear: str) -> Values:
-        """A linear layer's weight [out, in] with what it reads folded in, and not yet what it writes."""
+        """Return a linear layer's weight [out, in] with the folds of its input applied, but not those of its output."""
         source = self.architecture.read_by[linear]
         weight: Values = read(f"{linear}.weight").astype(np.float32)
         if self.stream is not None and source.norm is not None:
@@ -212,7 +221,7 @@ class Folding:
         return weight
 
     def activations(self, read: ReadTensor, name: str, rows: Values) -> Values:
-        """An input's rows [n, in] of the unfolded graph, as they are in the folded one."""
+        """Convert an input's rows [n, in] of the unfolded graph to those of the folded graph."""
         source = self.architecture.input[name]
         if self.stream is not None and source.norm is not None:
             norm = read(f"{source.norm}.weight").astype(np.float32)
@@ -225,16 +234,16 @@ class Folding:
         return rows
 
     def output(self, read: ReadTensor) -> Values:
-        """Inverse of the residual rotation, [hidden, hidden], applied to a state of the rotated graph [hidden].
+        """Return the inverse of the residual rotation, [hidden, hidden], to apply to a state of the rotated graph.
 
-        The final norm's weight stands behind the rotation that is undone, so the rotated graph's own is one.
+        The final norm's weight is part of this matrix, and the rotated graph's own final norm has weight one.
         """
         if self.stream is None:
             return np.eye(self.architecture.dimension, dtype=np.float32)
         return np.ascontiguousarray(self.stream.matrix.T * self._final_norm(read))
 
     def score(self, read: ReadTensor, vector: Values) -> Values:
-        """The vector [hidden] whose product with a state of the folded graph is what `vector`'s was."""
+        """Return the vector [hidden] that replaces `vector` for states of the folded graph; scores do not change."""
         return vector if self.stream is None else self.stream.apply(vector * self._final_norm(read))
 
     def _final_norm(self, read: ReadTensor) -> Values:
@@ -242,7 +251,7 @@ class Folding:
         return weight
 
     def _write(self, linear: str, weight: Values) -> Values:
-        """A weight whose rows are what the folded graph expects."""
+        """Return a weight with the folds of its output applied to its rows."""
         given, attention = self.architecture.given_by.get(linear), self.architecture.attention
         scales = None if given is None else self.scales.get(given.name)
         gives_heads = given is not None and given.heads
@@ -262,6 +271,6 @@ class Folding:
 
 
 def divide(values: Values, scales: Channels) -> Values:
-    """A quotient in float32."""
+    """Return values divided by scales, in float32."""
     found: Values = np.divide(values, scales.astype(np.float32), dtype=np.float32)
     return found

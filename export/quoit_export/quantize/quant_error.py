@@ -1,7 +1,7 @@
-"""How far int8 and int4 would err, computed in numpy: rows and weights are rounded as a graph does, then multiplied.
+"""Predict the error of int8 and int4 in numpy: round rows and weights as a graph does, then multiply them.
 
-Errors are squared and relative to the output, a mean over an input's linear layers and the observed rows. This module
-does not know which error is good enough.
+Errors are squared and relative to the output. They are means over an input's linear layers and the observed rows. This
+module does not know which error is good enough.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,15 +18,15 @@ from quoit_export.quantize.calibration import Activations
 from quoit_export.quantize.folding import Folding, Values
 
 TABLE_ROWS = 512
-"""Tokens whose embeddings' rounding is looked at."""
+"""Number of tokens whose embeddings are rounded to estimate the token table's error."""
 TINY = 1e-30
 
 Rounding = Callable[[Values], Values]
-"""Values as they are stored, in float32 again."""
+"""Function that rounds values to the form in which they are stored, and returns them in float32."""
 
 
 def round_rows(rows: Values) -> Values:
-    """Activations [n, in] as `Int8Encoding` rounds them, in 127ths of each row's largest magnitude."""
+    """Round activations [n, in] as `Int8Encoding` does, in 127ths of each row's largest magnitude."""
     largest = np.maximum(np.abs(rows).max(axis=-1, keepdims=True), np.float32(SMALLEST_ROW_MAXIMUM))
     scale = largest * np.float32(1 / INT8_MAX)
     rounded: Values = np.rint(rows / scale) * scale
@@ -34,32 +34,32 @@ def round_rows(rows: Values) -> Values:
 
 
 def round_evenly(rows: Values, step: float) -> Values:
-    """Activations as `Int8Encoding` rounds and clips them to one step."""
+    """Round and clip activations as `Int8Encoding` does with one fixed step."""
     rounded: Values = np.clip(np.rint(rows / np.float32(step)), -INT8_MAX - 1, INT8_MAX) * np.float32(step)
     return rounded
 
 
 def round_row_blocks(rows: Values) -> Values:
-    """Activations as MatMulNBits rounds them, every BLOCK values of a row by themselves."""
+    """Round activations as MatMulNBits does, every BLOCK values of a row by themselves."""
     count, inputs = rows.shape
     filled = np.pad(rows, ((0, 0), (0, -inputs % BLOCK))).reshape(-1, BLOCK)
     return round_rows(filled).reshape(count, -1)[:, :inputs]
 
 
 def as_int8(weight: Values) -> Values:
-    """A weight [out, in], or rows of the token table, as int8 holds them."""
+    """Round a weight [out, in], or rows of the token table, as int8 stores them."""
     integers, scale = quantize_outputs(weight)
     return integers * scale[:, None]
 
 
 def as_float16(table: Values) -> Values:
-    """Rows of the token table as float16 holds them."""
+    """Round rows of the token table as float16 stores them."""
     return table.astype(np.float16).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What a linear layer makes of the rows that it reads, and of its weight."""
+    """Rounding of a linear layer's rows and of its weight."""
 
     rows: Rounding
     weight: Rounding
@@ -68,25 +68,25 @@ class Arithmetic:
 INT8 = Arithmetic(round_rows, as_int8)
 INT4 = Arithmetic(round_row_blocks, restore_blocks)
 INT4_AT_FIRST_SIGHT = Arithmetic(round_row_blocks, partial(restore_blocks, candidates=CANDIDATES[:1]))
-"""A quarter of the work, for comparisons: its error is larger by a twentieth."""
+"""Faster rounding for comparisons: a quarter of the work, with an error that is larger by a twentieth."""
 
 
 def in_steps(step: float) -> Arithmetic:
-    """Int8 with one step for all rows."""
+    """Return int8 arithmetic with one step for all rows."""
     return Arithmetic(partial(round_evenly, step=step), as_int8)
 
 
 def input_error(
     folding: Folding, read: ReadTensor, name: str, activations: Activations, arithmetic: Arithmetic = INT8
 ) -> float:
-    """The error of an input's linear layers."""
+    """Return the error of an input's linear layers."""
     return input_errors(folding, read, name, activations, [arithmetic])[0]
 
 
 def input_errors(
     folding: Folding, read: ReadTensor, name: str, activations: Activations, arithmetics: Sequence[Arithmetic]
 ) -> list[float]:
-    """The same for several arithmetics."""
+    """Return the error of an input's linear layers for each of several arithmetics."""
     rows = folding.activations(read, name, activations.rows[name])
     rounded = [arithmetic.rows(rows) for arithmetic in arithmetics]
     folded = folding.reader(read)
@@ -102,10 +102,11 @@ def input_errors(
 
 
 def table_error(folding: Folding, read: ReadTensor, inputs: Iterable[str], store: Rounding) -> float:
-    """The squared error of the stored token table, relative to what an input's readers see of it; of the worst one.
+    """Return the squared error of the stored token table, relative to the table as its readers see it.
 
-    A channel that towers over the others and that norms hold back is harmless as it is, and drowns them where a
-    rotation spreads it.
+    The largest error over the final norm and the inputs is returned; infinity if a stored value is not finite. A
+    channel much larger than the others is harmless without a rotation, if norms reduce it. A rotation spreads it over
+    the other channels, and its rounding then hides them.
     """
     architecture = folding.architecture
     table = read(architecture.token_table)
@@ -125,13 +126,16 @@ def table_error(folding: Folding, read: ReadTensor, inputs: Iterable[str], store
 
 
 def _sensitivities(read: ReadTensor, inputs: Iterable[LinearInput]) -> Iterator[Values]:
-    """How much the readers of each input behind a norm see of each channel: its norm's weight times their columns."""
+    """Yield the weight of each channel for the readers of each input behind a norm.
+
+    It is the norm's weight times the largest magnitude of the readers' columns.
+    """
     for one in inputs:
         if one.norm is not None:
             yield read(f"{one.norm}.weight").astype(np.float32) * largest_columns(read, one)
 
 
 def largest_columns(read: ReadTensor, source: LinearInput) -> Values:
-    """The largest magnitude of each column of an input's readers."""
+    """Return the largest magnitude of each column over an input's readers."""
     columns = (np.abs(read(f"{linear}.weight").astype(np.float32)).max(axis=0) for linear in source.linears)
     return reduce(np.maximum, columns)

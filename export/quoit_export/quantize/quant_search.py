@@ -1,10 +1,12 @@
-"""Which folds an int8 or int4 variant gets: those whose rounding, computed on calibration rows, errs least.
+"""Choose the folds of an int8 or int4 variant: those with the smallest rounding error on calibration rows.
 
-Of every method the error of each linear layer is computed as the graph would make it (`prediction`). A layer that no
-fold makes good enough for int4 is stored as in int8, and what is not good enough for int8 stays in float32. Behind the
-norms of a rotated stream all rows are alike (of one length, no channel standing out): there one step for all rows is
-tried, which spares the graph the look at each row. This module does not know how activations are observed
-(`calibration`), nor what the folds do to the tensors (`folding`).
+For every method, the error of each linear layer is computed as the graph would make it (`quant_error`). A layer that is
+not good enough for int4 with the chosen folds is stored as in int8. A layer that is not good enough for int8 stays in
+float32.
+
+Behind the norms of a rotated stream all rows are alike: they have the same length, and no channel stands out. There
+one step for all rows is tried, so that the graph need not compute each row's largest magnitude. This module does not
+know how activations are observed (`calibration`), nor how the folds change the tensors (`folding`).
 """
 
 import math
@@ -44,28 +46,31 @@ from quoit_export.quantize.quant_error import (
 )
 
 SEED = 20_230
-"""Of rotations; any one does as well, see bench/log/."""
+"""Random seed of rotations; any other seed does as well, see bench/log/."""
 ALPHAS = (0.4, 0.5, 0.65)
 MAX_LAYERS = 8
 MIN_LAYERS = 3
 COMPARED_WEIGHTS = 600_000_000
-"""Methods are compared on so many layers, fewer of them where they are large, and the one chosen is then looked at in
-all. Of the 0.6B shape these are 8 layers, of 4B 5 and of 8B 3; see bench/log/."""
+"""Approximate number of weights, within MIN_LAYERS and MAX_LAYERS layers, on which methods are compared.
+
+The chosen method is then examined in all layers. The 0.6B shape is compared on 8 layers, 4B on 5 and 8B on 3; see
+bench/log/."""
 Bits = Literal[8, 4]
 INT8_BITS: Bits = 8
 INT4_BITS: Bits = 4
 MAX_ERROR: dict[Bits, float] = {8: 0.01, 4: 0.02}
-"""A linear layer whose squared error exceeds this share of its output is stored otherwise: of int4 in int8, of int8 in
-float32."""
+"""Maximum squared error of a linear layer relative to its output, by bits.
+
+A layer above it is stored in more bits: int8 instead of int4, float32 instead of int8."""
 COMPARED_AS: dict[Bits, Arithmetic] = {8: INT8, 4: INT4_AT_FIRST_SIGHT}
 NEARLY = 1.05
-"""Of methods whose errors differ by less, a rotated one is taken, since steps can be fixed there."""
+"""Maximum ratio to the smallest error at which a rotated method is preferred, since it allows fixed steps."""
 STEP_MARGIN = 1.1
-"""How far a fixed step reaches beyond the largest magnitude of the observed rows; what is beyond that is clipped."""
+"""Ratio of a fixed step's range to the largest magnitude of the observed rows; larger values are clipped."""
 MAX_STEP_ERROR = 0.0005
-"""A step is fixed where the error that it leads to is not above this."""
+"""Maximum error at which a fixed step is used."""
 MAX_TABLE_ERROR = 0.0002
-"""The token table is stored in int8 where the error that it adds is not above this."""
+"""Maximum added error at which the token table is stored in int8."""
 DIGITS = 4
 
 
@@ -79,7 +84,7 @@ class Method:
 
     @property
     def name(self) -> str:
-        """As the manifest has it."""
+        """Name of the method in the manifest."""
         parts = {
             "rotate": self.rotated,
             f"smooth {self.alpha}": self.alpha is not None,
@@ -96,15 +101,15 @@ METHODS = (
     *(Method(alpha, rotated=True) for alpha in ALPHAS),
     *(Method(alpha, rotated=True, heads=True) for alpha in ALPHAS),
 )
-"""From the simplest on; of equals the first is taken."""
+"""Methods to compare, the simplest first; among equals the first is taken."""
 BY_NAME = {method.name: method for method in METHODS}
 UNROTATED = tuple(method for method in METHODS if not method.rotated)
-"""What is left where a rotation turned out worse than was predicted."""
+"""Methods that remain if a rotated variant turned out worse than predicted."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How an int8 or int4 variant is made, and what the manifest says of it."""
+    """Folds, manifest record and bits of an int8 or int4 variant."""
 
     folding: Folding
     record: Quantization
@@ -112,7 +117,7 @@ class Plan:
 
     @property
     def encoding(self) -> Int8Encoding | Int4Encoding:
-        """How the folded tensors are stored."""
+        """Encoding of the folded tensors."""
         record = self.record
         int8 = Int8Encoding(
             float32_layers=frozenset(record.float32_layers), steps=record.steps, int8_table=record.int8_table
@@ -121,12 +126,15 @@ class Plan:
 
 
 def choose(observed: Observed, methods: Iterable[Method] = METHODS, bits: Bits = INT8_BITS) -> Plan:
-    """The method that most linear layers are good enough with, and of such the one with the least predicted error.
+    """Return the plan of the best method for an observed decoder.
+
+    The best method has the most inputs whose linear layers are good enough, and among such methods the smallest
+    predicted error.
 
     Args:
-        observed: what to choose for.
+        observed: the decoder and its observed activations.
         methods: the methods to choose from.
-        bits: of the weights.
+        bits: the bits of the weights.
     """
     read, architecture, activations = observed.read, observed.architecture, observed.activations
     compared = _compared(architecture)
@@ -146,12 +154,12 @@ def choose(observed: Observed, methods: Iterable[Method] = METHODS, bits: Bits =
 
 @dataclass(frozen=True)
 class Look:
-    """What is predicted of an input.
+    """Predicted errors of an input.
 
     Attributes:
-        error: of its linear layers in the bits that are wanted.
-        int8: in int8.
-        step: the step for all rows, where one may be fixed.
+        error: the error of its linear layers in the wanted bits.
+        int8: the error of its linear layers in int8.
+        step: the fixed step for all rows; None if no step may be fixed.
     """
 
     error: float
@@ -161,16 +169,16 @@ class Look:
 
 @dataclass(frozen=True)
 class Examined:
-    """A method, folded, and what is predicted of every input: enough for a plan.
+    """A method with its folds and the predicted errors of every input; a plan needs nothing else.
 
     Attributes:
-        observed: what it was examined for.
+        observed: the decoder and its observed activations.
         method: the method.
-        folding: its folds.
-        errors: what the manifest is to say of the methods that were compared.
-        bits: of the weights.
-        looks: by input.
-        int8_table: whether the token table may be int8.
+        folding: the folds of the method.
+        errors: the errors of the compared methods, by name, for the manifest.
+        bits: the bits of the weights.
+        looks: the predicted errors of each input.
+        int8_table: True if the token table may be int8.
     """
 
     observed: Observed
@@ -182,11 +190,11 @@ class Examined:
     int8_table: bool
 
     def plan(self, spared: float = 0.0) -> Plan:
-        """How each linear layer is stored.
+        """Return the plan that says how each linear layer is stored.
 
         Args:
-            spared: at least this share of the inputs, those whose rounding errs most, have their linear layers stored
-                in more than `bits`.
+            spared: minimum share of the inputs whose linear layers are stored in more than `bits`; the inputs with the
+                largest errors come first.
         """
         settled, method, inputs = self._settle(spared), self.method, self.observed.architecture.input
         record = Quantization(
@@ -221,7 +229,7 @@ class Examined:
 
 
 def examine(observed: Observed, method: Method, errors: dict[str, float], bits: Bits = INT8_BITS) -> Examined:
-    """Looks at every input of the decoder, folded by one method; the arguments are attributes of `Examined`."""
+    """Examine every input of the decoder, folded by one method; the arguments are attributes of `Examined`."""
     read, architecture = observed.read, observed.architecture
     names = list(architecture.input)
     folding = fold(read, architecture, observed.activations, method, names)
@@ -234,13 +242,16 @@ def examine(observed: Observed, method: Method, errors: dict[str, float], bits: 
 
 
 def _compared(architecture: Architecture) -> list[str]:
-    """The inputs that methods are compared on."""
+    """Return the names of the inputs that methods are compared on."""
     layers = _spaced(architecture)
     return [one.name for one in architecture.inputs if one.layer in layers]
 
 
 def _first_of_nearly_equal(ranks: dict[Method, tuple[int, float]]) -> Method:
-    """The best method: of the fewest layers in float32 and the least error, but for what NEARLY says."""
+    """Return the best method: the fewest inputs that are not good enough, then the smallest error.
+
+    A rotated method is preferred if its error is at most NEARLY times the smallest.
+    """
     floats, least = min(ranks.values())
     near = [method for method, (count, error) in ranks.items() if count == floats and error <= NEARLY * least]
     return min(near or ranks, key=lambda method: (not method.rotated, ranks[method]))
@@ -248,7 +259,13 @@ def _first_of_nearly_equal(ranks: dict[Method, tuple[int, float]]) -> Method:
 
 @dataclass(frozen=True)
 class Settled:
-    """The inputs whose linear layers stay in float32, those stored in int8 instead of int4, and the fixed steps."""
+    """Storage of the inputs' linear layers.
+
+    Attributes:
+        float32_layers: names of the inputs whose linear layers stay in float32.
+        int8_layers: names of the inputs whose linear layers are stored in int8 instead of int4.
+        steps: the fixed steps by input.
+    """
 
     float32_layers: list[str] = field(default_factory=list)
     int8_layers: list[str] = field(default_factory=list)
@@ -264,7 +281,7 @@ def _look(folding: Folding, read: ReadTensor, name: str, activations: Activation
 
 
 def _even_step(folding: Folding, read: ReadTensor, name: str, activations: Activations) -> float | None:
-    """The step that reaches all observed rows of an input, where one may be fixed."""
+    """Return the step whose range covers all observed rows of an input; None if no step may be fixed."""
     if folding.stream is None or folding.architecture.input[name].norm is None:
         return None
     rows = folding.activations(read, name, activations.rows[name])
@@ -272,16 +289,16 @@ def _even_step(folding: Folding, read: ReadTensor, name: str, activations: Activ
 
 
 def is_good(error: float, bits: Bits = INT8_BITS) -> bool:
-    """Whether a linear layer with this error may be stored with so many bits; NaN may not."""
+    """Return whether a linear layer with this error may be stored with this number of bits; False for NaN."""
     return error <= MAX_ERROR[bits]
 
 
 def fold(
     read: ReadTensor, architecture: Architecture, activations: Activations, method: Method, inputs: Iterable[str]
 ) -> Folding:
-    """The folds of a method, with scales for some inputs.
+    """Return the folds of a method, with scales for the given inputs.
 
-    Where the stream is rotated, the inputs behind norms are not smoothed: none of their channels stands out any more.
+    If the stream is rotated, the inputs behind norms are not smoothed: none of their channels stands out any more.
     """
     scales: dict[str, Channels] = {}
     if method.alpha is not None:
@@ -289,7 +306,8 @@ def fold(
         produced = [one for one in sources if one.producer is not None]
         scales = {one.name: _scales(read, architecture, activations, one, method.alpha) for one in produced}
         if not method.rotated:
-            # The producers' rows must have been divided before their columns are looked at, or these would tell of c.
+            # Divide the producers' rows before reading their columns. Otherwise a channel that is c times larger (see
+            # `smoothing_scales`) would affect the scales of the inputs behind norms.
             divided = Folding(architecture, scales).reader(read)
             normed = [one for one in sources if one.name not in scales]
             scales |= {one.name: _scales(divided, architecture, activations, one, method.alpha) for one in normed}
@@ -311,7 +329,7 @@ def _scales(
 
 
 def _spaced(architecture: Architecture) -> set[int]:
-    """The layers that methods are compared on, evenly spaced, the first and the last among them."""
+    """Return the layers that methods are compared on, evenly spaced, with the first and the last among them."""
     layers = architecture.attention.num_hidden_layers
     count = min(layers, MAX_LAYERS, max(MIN_LAYERS, COMPARED_WEIGHTS // architecture.layer_weights))
     return {int(layer) for layer in np.linspace(0, layers - 1, count).round()}

@@ -1,14 +1,15 @@
-"""Exact powers of two that keep float16 finite.
+"""Scale tensors by exact powers of two that keep float16 finite.
 
-| fold     | what is smaller            | stored times a power of two                                        |
+| fold     | scaled value               | stored times a power of two                                        |
 |----------|----------------------------|--------------------------------------------------------------------|
 | stream   | the residual stream, 2^-k  | token table, o_proj, down_proj times 2^-k; norm epsilon times 2^-2k |
 | products | SwiGLU's product, 2^-j     | up_proj times 2^-j, down_proj times 2^j; layer by layer             |
 
-A norm takes the stream's scale away again, and down_proj the product's, so the function stays as it is, bit for bit in
-float32: multiplying by a power of two rounds nothing. float16's largest value is 65,504 and its smallest of full
-precision 6e-5, so exponents are the smallest that leave HEADROOM above the largest magnitude that calibration saw. What
-no fold reaches, such as q, k and v, is left to the gate. This module does not know how magnitudes are observed.
+A norm removes the stream's scale again, and down_proj removes the product's. So the function stays the same, bit for
+bit in float32: multiplying by a power of two rounds nothing. The largest value of float16 is 65,504, and its smallest
+of full precision is 6e-5. So exponents are the smallest that leave HEADROOM above the largest magnitude that
+calibration saw. Values that no fold reaches, such as q, k and v, are checked only by the parity gate. This module does
+not know how magnitudes are observed.
 """
 
 from collections import Counter
@@ -27,12 +28,12 @@ from quoit_export.precisions.encoding import ReadTensor
 from quoit_export.quantize.calibration import Observed
 
 HEADROOM = 4.0
-"""How far the largest magnitude that was seen stays below float16's largest value."""
+"""Minimum ratio of float16's largest value to the largest observed magnitude after scaling."""
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 def choose_scaling(observed: Observed) -> Scaling:
-    """The smallest exponents that leave HEADROOM, for what was observed."""
+    """Return the scaling with the smallest exponents that leave HEADROOM for the observed magnitudes."""
     activations, architecture = observed.activations, observed.architecture
     outputs = activations.outputs
     written = [outputs[writer] for writer in architecture.stream_writers]
@@ -51,17 +52,17 @@ def choose_scaling(observed: Observed) -> Scaling:
 
 
 def exponent(peak: float) -> int:
-    """The smallest k from 0 on with peak * 2^-k * HEADROOM within float16."""
+    """Return the smallest k >= 0 for which peak * 2^-k * HEADROOM is within float16."""
     return max(0, ceil(log2(peak * HEADROOM / FLOAT16_MAX))) if peak > 0 else 0
 
 
 @dataclass(frozen=True)
 class Scaled:
-    """Tensors times the powers of two of a scaling, as they are read.
+    """Multiplies tensors by the powers of two of a scaling, as they are read.
 
     Attributes:
         record: the scaling.
-        architecture: says which tensors it concerns.
+        architecture: the architecture, which says which tensors are scaled.
     """
 
     record: Scaling
@@ -69,11 +70,11 @@ class Scaled:
 
     @property
     def stream_scale(self) -> float:
-        """What the residual stream is multiplied by."""
+        """Factor by which the residual stream is multiplied."""
         return 2.0**-self.record.stream
 
     def reader(self, read: ReadTensor) -> ReadTensor:
-        """Tensors by name, in float32 where they are scaled."""
+        """Return a reader of scaled tensors by name; scaled tensors are float32."""
 
         def scaled(name: str) -> NDArray[Any]:
             power = self._powers[name]
@@ -83,7 +84,7 @@ class Scaled:
 
     @cached_property
     def _powers(self) -> Counter[str]:
-        """The exponents by tensor, where they are not zero."""
+        """Exponents by tensor; a tensor that is missing has exponent zero."""
         architecture, stream = self.architecture, self.record.stream
         powers = Counter({architecture.token_table: -stream})
         powers.update({f"{writer}.weight": -stream for writer in architecture.stream_writers})

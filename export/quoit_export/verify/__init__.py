@@ -1,1 +1,1 @@
-"""How close a variant is to its reference."""
+"""Measure how close a variant is to its reference."""

@@ -1,11 +1,12 @@
-"""A graph run piece by piece, so that a model of any size needs the memory of a layer or two.
+"""Run a graph piece by piece, so that a model of any size needs the memory of only a layer or two.
 
-It is cut behind nodes that give the residual stream, where nothing passes on but that and what a norm in the same node
-makes of it, [T, hidden] each. Every piece becomes a session that runs all batches and makes room for the next; what
-passes on stays in memory, in whatever type it has. Of a graph that was written, onnxruntime maps the piece's tensors
-where they lie in the file; those of a graph that was only authored are made when it is their piece's turn. A model that
-fits into one piece, or has no such node, is run as it is. The answers are, bit for bit, those of the whole graph. This
-module does not know what they mean.
+The graph is cut behind nodes that give the residual stream. At a cut only two values pass on, [T, hidden] each: the
+stream, and its norm if the same node computes it. Every piece becomes a session that runs all batches and is then
+freed. The values that pass on stay in memory, in their own type.
+
+If the graph was written, onnxruntime memory-maps the piece's tensors from the file. If it was only authored, the
+tensors of a piece are computed when the piece is run. A model that fits into one piece, or has no such node, is run as
+it is. The answers are, bit for bit, those of the whole graph. This module does not know what the answers mean.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,9 +25,9 @@ from quoit.ort.sessions import open_session, to_value
 from quoit_export.graph.targets import HALVES, RESIDUAL
 
 PIECE_BYTES = 1 << 30
-"""Tensors of one piece; a block that has more is a piece of its own."""
+"""Maximum bytes of the tensors of one piece; a block that has more is a piece of its own."""
 CARRIED_BYTES = 1 << 30
-"""What passes between pieces, of all batches that go through together; where they have more, they go in turns."""
+"""Maximum bytes that pass between pieces for a group of batches; batches that need more run in several groups."""
 
 BFLOAT16 = "tensor(bfloat16)"
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
@@ -36,7 +37,13 @@ Feed = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Boundary:
-    """Where a graph can be cut: what passes on behind its node number `position`."""
+    """A place where a graph can be cut.
+
+    Attributes:
+        position: the index of the node behind which it lies.
+        values: the values that pass on.
+        token_bytes: the size of these values in bytes for one token.
+    """
 
     position: int
     values: tuple[ir.Value, ...]
@@ -44,7 +51,7 @@ class Boundary:
 
 
 def answers(model: ir.Model, batches: Sequence[Batch], title: str) -> list[NDArray[np.float32]]:
-    """A graph's answers to each batch, [N, hidden] or [N]; see `run`."""
+    """Return a graph's answers to each batch, [N, hidden] or [N]; see `run`."""
     name = str(model.graph.outputs[0].name)
     found: dict[int, NDArray[np.float32]] = {}
     for number, outputs in run(model, [make_inputs(batch) for batch in batches], title):
@@ -54,16 +61,17 @@ def answers(model: ir.Model, batches: Sequence[Batch], title: str) -> list[NDArr
 
 
 def run(model: ir.Model, feeds: Sequence[Feed], title: str, most: int | None = None) -> Iterator[tuple[int, Feed]]:
-    """Runs a graph on the CPU.
+    """Run a graph on the CPU, piece by piece.
 
     Args:
-        model: loaded from a file, or authored.
-        feeds: the graph's inputs of each batch; `input_ids` among them.
-        title: what the progress bar says.
-        most: bytes of a piece's tensors, PIECE_BYTES by default.
+        model: the model, loaded from a file or only authored.
+        feeds: the graph's inputs for each batch; `input_ids` is among them.
+        title: the title of the progress bar.
+        most: maximum bytes of a piece's tensors; by default PIECE_BYTES.
 
     Yields:
-        A batch's number and what one piece gives of the graph's outputs; a piece after the other, each for all batches.
+        A batch's number, and the graph outputs that one piece gives for it. In each group of batches, a piece gives its
+        outputs for all batches before the next piece runs.
     """
     boundaries = list(find_boundaries(model.graph))
     cuts = choose_cuts(model.graph, boundaries, PIECE_BYTES if most is None else most)
@@ -87,9 +95,9 @@ def run(model: ir.Model, feeds: Sequence[Feed], title: str, most: int | None = N
 
 
 def _own(value: Any) -> Any:
-    """A value in memory of its own; as it came it would keep all of its session's arena.
+    """Return a copy of a value, since the original would keep its session's whole memory arena alive.
 
-    But for bfloat16, which numpy does not have.
+    A bfloat16 value is returned as it is, because numpy has no such type.
     """
     if value.data_type() == BFLOAT16:
         return value
@@ -97,7 +105,7 @@ def _own(value: Any) -> Any:
 
 
 def find_boundaries(graph: ir.Graph) -> Iterator[Boundary]:
-    """Every place where only the stream passes on: behind a node that gives it."""
+    """Yield every place where a graph can be cut: behind a node that gives the residual stream."""
     for position, node in enumerate(graph):
         stream = [value for value in node.outputs if str(value.name).startswith(RESIDUAL) and value.uses()]
         if stream:
@@ -105,7 +113,10 @@ def find_boundaries(graph: ir.Graph) -> Iterator[Boundary]:
 
 
 def _boundary(position: int, stream: ir.Value, passed: Sequence[ir.Value]) -> Boundary:
-    """Where all that passes on is of the stream's type and width, which it has wherever it has its name."""
+    """Return a boundary; every value that passes on gets the stream's type.
+
+    The stream's type and width are known, since they are set where it is named.
+    """
     dtype, (_, width) = cast("tuple[ir.DataType, tuple[None, int]]", (stream.dtype, stream.shape))
     for value in passed:
         value.type = ir.TensorType(dtype)
@@ -113,7 +124,10 @@ def _boundary(position: int, stream: ir.Value, passed: Sequence[ir.Value]) -> Bo
 
 
 def choose_cuts(graph: ir.Graph, boundaries: Sequence[Boundary], most: int) -> list[Boundary]:
-    """The boundaries behind as few pieces as can be, none with more than `most` bytes unless it is one block."""
+    """Return the boundaries that cut a graph into as few pieces as possible.
+
+    No piece has tensors of more than `most` bytes, unless it is a single block.
+    """
     sizes = [sum(map(_bytes, node.inputs)) for node in graph]
     cuts: list[Boundary] = []
     held, last = 0, -1
@@ -129,7 +143,10 @@ def choose_cuts(graph: ir.Graph, boundaries: Sequence[Boundary], most: int) -> l
 
 
 def _bytes(value: ir.Value | None) -> int:
-    """A tensor's size in memory; weights of 16 bits are computed with in float32, and onnxruntime keeps them so."""
+    """Return a tensor's size in memory in bytes.
+
+    Weights of 16 bits count as float32, since onnxruntime converts them to float32 and keeps them so.
+    """
     tensor = None if value is None else value.const_value
     if tensor is None:
         return 0
@@ -137,7 +154,7 @@ def _bytes(value: ir.Value | None) -> int:
 
 
 def _turns(sizes: Sequence[int]) -> Iterator[list[int]]:
-    """The numbers of all batches in groups of at most CARRIED_BYTES, or one batch."""
+    """Yield the numbers of all batches in groups of at most CARRIED_BYTES; a larger batch is a group of its own."""
     group: list[int] = []
     held = 0
     for number, size in enumerate(sizes):
@@ -151,7 +168,10 @@ def _turns(sizes: Sequence[int]) -> Iterator[list[int]]:
 
 
 def _extract(graph: ir.Graph, start: Boundary | None, end: Boundary | None) -> ir.Graph:
-    """A copy of what lies between two boundaries, and of what it needs that is made of the graph's inputs alone."""
+    """Return a copy of the graph between two boundaries.
+
+    It includes earlier nodes that the piece needs and that depend on the graph's inputs alone.
+    """
     if start is None and end is None:
         return graph.clone()
     positions = {node: position for position, node in enumerate(graph)}
@@ -164,7 +184,7 @@ def _extract(graph: ir.Graph, start: Boundary | None, end: Boundary | None) -> i
 
 
 def _open(model: ir.Model) -> Any:
-    """A session of a piece. The tensors of an authored one are made here, and live as long as the session."""
+    """Open a session of a piece. Tensors that were only authored are computed here, and live as long as the session."""
     config: dict[str, str] = {}
     made: dict[str, NDArray[Any]] = {}
     for name, value in model.graph.initializers.items():
@@ -173,7 +193,7 @@ def _open(model: ir.Model) -> Any:
             config[EXTERNAL_FOLDER] = str(tensor.base_dir)
         if isinstance(tensor, ir.LazyTensor):
             made[name] = tensor.numpy()
-            # The model only says that the tensor lies elsewhere; the session is given it here.
+            # The model only records that the tensor is external; the session gets its values as an initializer.
             shape = ir.Shape(tensor.shape)
             value.const_value = ir.ExternalTensor("given", 0, tensor.nbytes, tensor.dtype, shape=shape, name=name)
     serialized = ir.to_proto(model).SerializeToString()

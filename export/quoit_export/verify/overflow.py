@@ -1,7 +1,7 @@
-"""Where in a graph the first value that is not finite appears.
+"""Find the first block of a graph whose result is not finite.
 
-The graph gives out the residual stream behind every attention and every MLP. This module does not know why a value is
-not finite.
+The graph is made to output the residual stream behind every attention and every MLP. This module does not know why a
+value is not finite.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,11 +17,11 @@ from quoit_export.verify.layerwise import run
 
 
 def first_nonfinite(model: ir.Model, rows: Sequence[Row]) -> str | None:
-    """The block whose result is the first that is not finite, such as `layers.3.mlp`, or None where all are.
+    """Return the first block whose result is not finite, such as `layers.3.mlp`, or None if all results are finite.
 
     Args:
-        model: the graph; it is given more outputs.
-        rows: token ids to try.
+        model: the graph; more outputs are added to it.
+        rows: the token ids to run.
     """
     names = list(_probe(model.graph))
     feeds = [make_inputs(batch) for batch in plan_batches(rows, row_limits(rows))]
@@ -33,7 +33,7 @@ def first_nonfinite(model: ir.Model, rows: Sequence[Row]) -> str | None:
 
 
 def _probe(graph: ir.Graph) -> Iterator[str]:
-    """Makes a graph give out the stream behind each block, in float32 and under the block's name; yields the names."""
+    """Add the stream behind each block to a graph's outputs, in float32 and with the block's name; yield the names."""
     for node in list(graph):
         for value in node.outputs:
             if str(value.name).startswith(RESIDUAL):

@@ -1,9 +1,9 @@
-"""How far a variant's answers are from its reference's, and the floor below which it is not published.
+"""Measure how far a variant's answers are from its reference's, and compare them with the floor for publishing.
 
-Answers are made with the runtime's own tokens, batches and pooling, of a fixed set of texts in some thirty languages,
-code and symbols on which nothing is ever decided; those of int8 and int4 also of the texts that they were made with.
-The reference of the others is fp32, and that of fp32 is transformers. An embedding model's answers are vectors, a
-reranker's are scores. This module does not know what makes a variant better.
+Answers are computed with the runtime's own tokens, batches and pooling, on a fixed set of held-out texts. These are in
+some thirty languages, code and symbols, and no decision of export depends on them. int8 and int4 are also measured on
+the texts that calibrated them. The reference of fp32 is transformers; the reference of all other precisions is fp32. An
+embedding model's answers are vectors, a reranker's are scores. This module does not know what makes a variant better.
 """
 
 import sys
@@ -39,37 +39,37 @@ NEAREST = 10
 
 @dataclass(frozen=True)
 class Sample:
-    """Texts to measure on, and what the manifest calls them."""
+    """Texts to measure on, and their name in the manifest."""
 
     name: str
     texts: Sequence[str]
 
     @property
     def pairs(self) -> list[Pair]:
-        """QUERIES x at most DOCUMENTS pairs of the texts, query by query."""
+        """Pairs of the texts, QUERIES x at most DOCUMENTS, query by query."""
         step = len(self.texts) // QUERIES
         queries = self.texts[: QUERIES * step : step]
         return [(query, document) for query in queries for document in self.texts[:DOCUMENTS]]
 
 
 def held_out() -> Sample:
-    """The fixed texts."""
+    """Return the sample of the held-out texts."""
     return Sample(HELD_OUT, parity_texts())
 
 
 def parity_texts() -> list[str]:
-    """The fixed texts."""
+    """Return the held-out texts."""
     file = resources.files("quoit_export") / "parity_texts.txt"
     return file.read_text(encoding="utf-8").splitlines()
 
 
 def parity_pairs() -> list[Pair]:
-    """The pairs of the fixed texts."""
+    """Return the pairs of the held-out texts."""
     return held_out().pairs
 
 
 def parity_rows(artifact: Artifact, sample: Sample) -> list[Ids]:
-    """The token ids that the answers are made of: of the texts, or of the pairs."""
+    """Return the token ids of a sample: of its texts, or for a reranker of its pairs."""
     tokenizer = TextTokenizer.load(artifact.path(artifact.manifest.tokenizer), artifact.manifest)
     contract = artifact.manifest.contract
     if isinstance(contract, EmbeddingContract):
@@ -82,9 +82,9 @@ class Questions:
     """A sample's texts or pairs as the runtime batches them.
 
     Attributes:
-        sample: which.
-        rows: the token ids of each.
-        batches: the batches that answer them.
+        sample: the sample.
+        rows: the token ids of each text or pair.
+        batches: the batches of the rows.
     """
 
     sample: Sample
@@ -93,17 +93,17 @@ class Questions:
 
     @classmethod
     def plan(cls, artifact: Artifact, sample: Sample) -> "Questions":
-        """What is asked of the model that an artifact is of."""
+        """Return the rows and batches of a sample for the model of an artifact."""
         rows = parity_rows(artifact, sample)
         return cls(
             sample, rows, list(plan_batches(rows, cpu_limits(artifact.manifest.task, artifact.manifest.max_tokens)))
         )
 
     def collect(self, found: Sequence[Answers], task: Task) -> Answers:
-        """A graph's answers to the batches as unit vectors [n, hidden], or as logits [QUERIES, documents].
+        """Return a graph's answers to the batches as unit vectors [n, hidden], or as logits [QUERIES, documents].
 
         Raises:
-            ComputeError: one is not finite.
+            ComputeError: an answer is not finite.
         """
         answers = np.empty((len(self.rows), *found[0].shape[1:]), np.float32)
         for batch, some in zip(self.batches, found, strict=True):
@@ -115,22 +115,22 @@ class Questions:
 
 
 def collect(questions: Sequence[Questions], found: Sequence[Answers], task: Task) -> list[Answers]:
-    """The answers to several samples, whose batches were run one after another."""
+    """Return the answers to several samples, whose batches were run one after another."""
     rest = iter(found)
     return [one.collect(list(islice(rest, len(one.batches))), task) for one in questions]
 
 
 def variant_answers(artifact: Artifact, precision: Precision, samples: Sequence[Sample]) -> list[Answers]:
-    """What a variant answers to samples; see `answer`."""
+    """Return a variant's answers to samples; see `answer`."""
     return answer(artifact, precision, [Questions.plan(artifact, sample) for sample in samples])
 
 
 def answer(
     artifact: Artifact, precision: Precision, questions: Sequence[Questions], graph: GraphName = "cpu"
 ) -> list[Answers]:
-    """A variant's unit vectors of each sample's texts [n, hidden], or logits of its pairs [QUERIES, documents].
+    """Return a variant's unit vectors of each sample's texts [n, hidden], or logits of its pairs [QUERIES, documents].
 
-    On the CPU, of the graph and the tensors that were written, after a check that they are those that were recorded.
+    The written graph and tensors run on the CPU, after a check that they match their records.
 
     Raises:
         ArtifactError: a file is damaged.
@@ -143,12 +143,12 @@ def answer(
 
 
 def batches_of(questions: Sequence[Questions]) -> list[Batch]:
-    """The batches of several samples, one after another."""
+    """Return the batches of several samples, one after another."""
     return [batch for one in questions for batch in one.batches]
 
 
 def load_variant(artifact: Artifact, precision: Precision, graph: GraphName = "cpu") -> ir.Model:
-    """One of a variant's graphs as written, after a check of its files; its tensors stay in theirs until they are used.
+    """Load one of a variant's written graphs, after a check of its files; tensors stay on disk until they are used.
 
     Raises:
         ArtifactError: a file is damaged.
@@ -162,7 +162,7 @@ def load_variant(artifact: Artifact, precision: Precision, graph: GraphName = "c
 
 
 def transformers_answers(checkpoint: Checkpoint, artifact: Artifact, sample: Sample) -> Answers:
-    """The same from transformers in float32, one row of token ids at a time.
+    """Return transformers' answers to a sample in float32, one row of token ids at a time.
 
     Raises:
         ParityError: torch or transformers is not installed.
@@ -201,7 +201,15 @@ def transformers_answers(checkpoint: Checkpoint, artifact: Artifact, sample: Sam
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared: the answers of a precision to a task, on some texts, with a reference's."""
+    """Labels of one comparison.
+
+    Attributes:
+        precision: the precision whose answers are compared.
+        task: the task of the model.
+        reference: the name of the reference.
+        texts: the name of the sample.
+        graph: the name of the graph that gave the answers.
+    """
 
     precision: Precision
     task: Task
@@ -211,7 +219,7 @@ class Comparison:
 
 
 def compare(found: Answers, reference: Answers, what: Comparison) -> tuple[Parity, ...]:
-    """What answers have in common with the reference's; see `Parity` for the measures."""
+    """Return the parity of answers to the reference's, one record for each measure; see `Parity` for the measures."""
     spec = PRECISIONS[what.precision]
     pairs: dict[Measure, NDArray[np.float64]]
     left, right = found.astype(np.float64), reference.astype(np.float64)
@@ -244,18 +252,21 @@ def compare(found: Answers, reference: Answers, what: Comparison) -> tuple[Parit
 
 
 def neighbours(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The similarity of each unit vector [n, d] to all others, [n, n - 1]."""
+    """Return the similarity of each unit vector [n, d] to all others, [n, n - 1]."""
     count = len(vectors)
     return (vectors @ vectors.T)[~np.eye(count, dtype=bool)].reshape(count, count - 1)
 
 
 def overlap(left: NDArray[np.float64], right: NDArray[np.float64], most: int) -> NDArray[np.float64]:
-    """Of each row of [q, n], the share of its `most` highest columns that are the other's too."""
+    """Return for each row of [q, n] the share of its `most` highest columns that are also the other's highest."""
     best = [np.argsort(-scores, axis=1, kind="stable")[:, :most] for scores in (left, right)]
     return np.array([len(np.intersect1d(one, other)) / len(one) for one, other in zip(*best, strict=True)])
 
 
 def spearman(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rank correlation of each row of [q, n] with the other's; scores without ties, as floats of a model are."""
+    """Return the rank correlation of each row of [q, n] with the other's.
+
+    Ties are not treated, since a model's float scores have none.
+    """
     ranks = [scores.argsort(axis=1).argsort(axis=1) for scores in (left, right)]
     return np.array([np.corrcoef(one, other)[0, 1] for one, other in zip(*ranks, strict=True)])
