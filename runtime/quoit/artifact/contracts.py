@@ -18,8 +18,8 @@ class EmbeddingContract(
     """The prompts and end token of a text, and the smallest dimension of its vector.
 
     Attributes:
-        prompts: prompts by name, as in sentence-transformers; quoit uses `query`, and `document` or `passage`. If
-            `query` is missing, the checkpoint has no file of prompts, and queries get the official prompt.
+        prompts: prompts by name, as in sentence-transformers; quoit uses `query` and `document`. If `query` is missing,
+            the checkpoint has no file of prompts, and queries get the official prompt.
         end_token_id: id of the token that is appended to every text; its state is the embedding.
         min_dim: smallest dimension of the Matryoshka range.
         default_prompt_name: name of the prompt of texts that are neither queries nor documents; None for no prompt.
