@@ -46,8 +46,8 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         data: the files of tensors, which all graphs share.
         parity: the parity measurements of export.
         accepted: True if all measurements reached their floors.
-        quantization: how int8 or int4 weights were made; None for other precisions.
-        scaling: how fp16 weights were made; None for other precisions.
+        quantization: choices that prepared int8 or int4 weights; None for other precisions.
+        scaling: powers of two that scaled fp16 weights; None for other precisions.
     """
 
     graphs: dict[GraphName, Graph]

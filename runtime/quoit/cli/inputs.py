@@ -84,7 +84,7 @@ def _files(options: argparse.Namespace, sources: Sequence[str]) -> list[str]:
     """Return the named files and the files of the named folders, each once, without the output.
 
     Raises:
-        InputError: a folder has no files of texts, or the only file is the output.
+        InputError: a name is empty, a folder has no files of texts, or the only file is the output.
     """
     output = None if options.output is None else os.path.realpath(options.output)
     files: list[str] = []

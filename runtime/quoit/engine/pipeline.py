@@ -77,7 +77,7 @@ class Pipeline:
         """Open an artifact.
 
         Raises:
-            ArtifactError: it is damaged, or the variant was rejected by its parity gate.
+            ArtifactError: the artifact is damaged, or the variant was rejected by its parity gate.
             ProviderError: onnxruntime or the provider asked for cannot run here.
             InputError: an option is out of bounds, or there is no tuning for this machine.
         """

@@ -33,7 +33,7 @@ TILED_STEP = 16
 
 @dataclass(frozen=True)
 class PaddingLimit:
-    """How much of a batch's rectangle may be padding.
+    """Limit of the padding in a batch's rectangle.
 
     Attributes:
         max_share: maximum share of padding.

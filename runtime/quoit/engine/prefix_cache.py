@@ -59,7 +59,7 @@ class PrefixCache:
 
         Args:
             session: the session that computes prefixes.
-            caching: how the session's graph gives and takes keys and values; None if it cannot.
+            caching: functions to get and feed keys and values with the session's graph; None if it cannot do that.
             tokenizer: tokenizer of the same artifact.
             max_prompt_tokens: maximum number of tokens of one cached prompt.
             max_tokens: maximum number of tokens of all cached prompts together; 0 caches nothing.

@@ -48,7 +48,7 @@ class Session:
         threads: onnxruntime's intra-op threads.
         graph: the name of the graph that runs.
         answer_shape: the shape of one row's answer: [hidden] for a state, [] for a score.
-        presents: names of the outputs that are keys and values of a prefix; empty where the graph gives none.
+        presents: names of the outputs that are keys and values of a prefix; empty if the graph gives none.
         fork_guard: refuses to run in a forked process.
     """
 

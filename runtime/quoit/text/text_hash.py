@@ -7,7 +7,7 @@ from quoit.text.prompts import check_text
 
 
 class TextHash:
-    """The SHA-256 of consecutive texts."""
+    """Running SHA-256 of consecutive texts."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()

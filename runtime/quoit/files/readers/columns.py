@@ -33,7 +33,7 @@ def read_parquet(source: Source) -> Iterator[Record]:
     try:
         file = parquet.ParquetFile(source.path)
         names = _names(file.schema_arrow)
-    except Exception as error:  # pyarrow's errors have no common base class
+    except Exception as error:  # pyarrow raises errors of many types
         raise InputError(f"{source.name} is no readable parquet file: {brief(error)}; check it") from error
     with file:
         _check_column(source, names)
