@@ -1,6 +1,6 @@
 """Qwen3 embeddings and rerankers on ONNX Runtime.
 
-A name is imported when it is first used (PEP 562): `quoit.cli.process` then guards a command before numpy is loaded.
+A name is imported when it is first used (PEP 562). So `quoit.cli.process` can guard a command before numpy is loaded.
 """
 
 __all__ = [
@@ -15,7 +15,7 @@ __all__ = [
     "calibration_ranges",
 ]
 
-TYPE_CHECKING = False  # as in `typing`, whose import takes its time
+TYPE_CHECKING = False  # like `typing.TYPE_CHECKING`, without the slow import of `typing`
 if TYPE_CHECKING:
     from quoit.embedder import Embedder
     from quoit.engine.pooling import calibration_ranges
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     __version__: str
 else:
     MODULES = {"Embedder": "embedder", "Reranker": "reranker", "calibration_ranges": "engine.pooling"}
-    """The modules of the public names; the others are in `errors`."""
+    """Modules of the public names; names that are not listed are in `errors`."""
 
     def __getattr__(name: str) -> object:
-        """A public name, the version of the installed distribution, or a module such as `quoit.errors`."""
+        """Return a public name, the version of the installed distribution, or a module such as `quoit.errors`."""
         from importlib import import_module
 
         if name == "__version__":
@@ -42,7 +42,7 @@ else:
         return value
 
     def installed_version() -> str:
-        """The version; sources that are not installed have none."""
+        """Return the version of the installed distribution; sources that are not installed have none."""
         from importlib.metadata import PackageNotFoundError, version
 
         try:
@@ -51,7 +51,7 @@ else:
             raise AttributeError("quoit is not installed, and has no version; `pip install` it") from error
 
     def is_module(name: str) -> bool:
-        """Whether quoit has a public module of a name."""
+        """Return whether quoit has a public module with this name."""
         from importlib.util import find_spec
 
         return name.isidentifier() and not name.startswith("_") and find_spec(f"quoit.{name}") is not None

@@ -1,4 +1,4 @@
-"""The command `quoit`, also as `python -m quoit`."""
+"""Run the command `quoit`, also as `python -m quoit`."""
 
 import sys
 
@@ -6,7 +6,7 @@ from quoit.cli.process import start
 
 
 def entry() -> int:
-    """The whole program; returns its exit code."""
+    """Run the whole program and return its exit code."""
     return start("quoit", "quoit.cli.main")
 
 

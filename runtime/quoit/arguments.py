@@ -1,4 +1,4 @@
-"""Keyword arguments: whole numbers, true or false, and names that a method does not have."""
+"""Check keyword arguments: whole numbers, booleans, and unknown names."""
 
 import inspect
 import operator
@@ -26,7 +26,7 @@ COUNTERPARTS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("apply_softmax", "apply_sigmoid", "raw_scores"), ("activation",)),
     **dict.fromkeys(("activation_fn", "activation_fct", "function_to_apply"), ("activation",)),
 }
-"""Names that other libraries give to an option, and those it has here, the likeliest first."""
+"""Names that other libraries give to an option, each with the names that quoit uses, the likeliest first."""
 
 NOTES: Mapping[str, str] = {
     "convert_to_numpy": "results are numpy arrays already, so leave it out",
@@ -40,11 +40,11 @@ NOTES: Mapping[str, str] = {
     **dict.fromkeys(("trust_remote_code", "model_kwargs"), "an artifact has no code that could run; leave it out"),
     **dict.fromkeys(("revision", "token", "local_files_only"), "an artifact is a folder on this machine; leave it out"),
 }
-"""Names that other libraries have and nothing here corresponds to, and what to do instead."""
+"""Option names of other libraries that have no counterpart in quoit, each with advice for the error message."""
 
 
 def integer(value: object) -> int | None:
-    """The value as an int, where it is an integer of Python or numpy; None where it is a bool or anything else."""
+    """Return the value as an int if it is an integer of Python or numpy; None for a bool or anything else."""
     if isinstance(value, (bool, np.bool_)):
         return None
     try:
@@ -54,17 +54,17 @@ def integer(value: object) -> int | None:
 
 
 def check_number(name: str, value: object, least: int, most: int | None = None, *, advice: str = "") -> int:
-    """The value as an int, when it is a whole number within bounds.
+    """Return the value as an int, after a check that it is a whole number within bounds.
 
     Args:
-        name: the name of the option, for the error.
-        value: what the caller gave.
-        least: the least that it may be.
-        most: the most that it may be; None for no limit.
-        advice: what the error ends with.
+        name: name of the option, for the error.
+        value: value that the caller gave.
+        least: smallest value allowed.
+        most: largest value allowed; None for no limit.
+        advice: text at the end of the error.
 
     Raises:
-        InputError: it is no whole number, or out of bounds.
+        InputError: the value is not a whole number, or is out of bounds.
     """
     number = integer(value)
     if number is None or number < least or (most is not None and number > most):
@@ -74,10 +74,10 @@ def check_number(name: str, value: object, least: int, most: int | None = None, 
 
 
 def flag(name: str, value: object) -> bool:
-    """The value as a bool.
+    """Return the value as a bool.
 
     Raises:
-        TypeError: it is neither True nor False; None, 0 and 1 are not.
+        TypeError: the value is neither True nor False; None, 0 and 1 are refused too.
     """
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} is {type(value).__name__} {shown(value)}; make it True or False")
@@ -85,10 +85,10 @@ def flag(name: str, value: object) -> bool:
 
 
 def refuse_unknown(owner: type, method: str, unknown: Mapping[str, object]) -> None:
-    """Refuses keyword arguments that a public method does not have.
+    """Refuse keyword arguments that a public method does not have.
 
     Raises:
-        TypeError: there is one; the message names the option that does what it does elsewhere, or those there are.
+        TypeError: there is an unknown argument; the message names the matching option, or all options.
     """
     if unknown:
         name = next(iter(unknown))
@@ -96,7 +96,7 @@ def refuse_unknown(owner: type, method: str, unknown: Mapping[str, object]) -> N
 
 
 def advice(owner: type, method: str, name: str) -> str:
-    """What to write instead of an option of a name that a method does not have."""
+    """Return advice on what to write instead of an option that a method does not have."""
     if name in NOTES:
         return NOTES[name]
     own = options(getattr(owner, method))
@@ -114,7 +114,7 @@ def advice(owner: type, method: str, name: str) -> str:
 
 
 def options(method: Callable[..., object]) -> list[str]:
-    """The names of a method's keyword-only parameters; none for what is no method."""
+    """Return the names of a method's keyword-only parameters; empty if `method` is not callable."""
     if not callable(method):
         return []
     parameters = inspect.signature(method).parameters.values()
@@ -122,5 +122,5 @@ def options(method: Callable[..., object]) -> list[str]:
 
 
 def called(owner: type, method: str) -> str:
-    """A method as its caller writes it."""
+    """Return a method's name as its caller writes it."""
     return f"{owner.__name__}()" if method == "__init__" else f"{owner.__name__}.{method}()"

@@ -1,4 +1,4 @@
-"""Texts to vectors: prompts, tokens, batches, session and pooling in a row."""
+"""Turn texts into vectors: prompts, tokens, batches, session and pooling in a row."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ from quoit.text.tokenizer import Truncation
 
 @dataclass(frozen=True)
 class Encoded:
-    """The vectors of consecutive texts, in input order, and what they took.
+    """The vectors of consecutive texts, in input order, with counts of their tokens and of truncation.
 
     Attributes:
-        vectors: [n, dim].
-        tokens: the texts' tokens, end tokens included, before sharing of prefixes.
-        truncation: how many of the texts were cut to `max_tokens`, and by how much.
+        vectors: the vectors, [n, dim]; [n, ceil(dim / 8)] for the binary types.
+        tokens: number of tokens of the texts, end tokens included, before sharing of prefixes.
+        truncation: counts of the texts that were cut to `max_tokens`, and of the tokens that they lost.
     """
 
     vectors: Vectors
@@ -46,12 +46,12 @@ class Embedder:
         queries = embedder.encode_query(["What is the capital of China?"])
         scores = queries @ documents.T
 
-    The vector of a text depends on the text alone: not on the texts beside it, their order, or the batch size, nor on
-    what was kept of its prompt from earlier calls (see `quoit.engine.prefix_cache`). One embedder may be used from
-    several threads.
+    The vector of a text depends on the text alone. It does not depend on the texts beside it, their order, the batch
+    size, or the prompts that are cached from earlier calls (see `quoit.engine.prefix_cache`). One embedder may be used
+    from several threads.
 
     Texts may be in a list, a tuple, a numpy array of one dimension, a column of pandas, Arrow or Polars, an iterator,
-    or a view of a dictionary. Sets, mappings and tables are refused, and so are missing values.
+    or a view of a dictionary. Sets, mappings, tables and missing values are refused.
     """
 
     def __init__(  # noqa: PLR0913  every option is seen
@@ -70,19 +70,19 @@ class Embedder:
         tuning: str | Path | None = None,
         **unknown: Never,
     ) -> None:
-        """Loads an artifact that `quoit-export` wrote.
+        """Load an artifact that `quoit-export` wrote.
 
         Args:
             path: the artifact's folder.
             precision: `fp32`, `fp16`, `bf16`, `int8` or `int4`; by default the fastest that the provider runs.
             provider: `cpu`, `cuda`, or `auto` for CUDA where onnxruntime offers it and the artifact has a graph for it.
-            threads: by default one for each core that this process may use.
-            max_tokens: longer texts are cut to this many tokens; by default the model's limit.
-            batch_tokens: distinct tokens of one batch; by default what suits the provider.
-            workers: batches computed at a time, each on `threads // workers` threads; 1 by default.
+            threads: number of threads; by default one for each core that this process may use.
+            max_tokens: number of tokens that longer texts are cut to; by default the model's limit.
+            batch_tokens: maximum number of distinct tokens in one batch; the default depends on the provider.
+            workers: number of batches computed at a time, each on `threads // workers` threads; 1 by default.
             cuda_graphs: answer single short texts on CUDA by a captured run; on by default there.
-            prefix_cache_tokens: tokens of prompts whose keys and values are kept between calls; 0 for none.
-            tuned: `latency` or `throughput`: what is not given is as `quoit bench` found best on this machine.
+            prefix_cache_tokens: maximum tokens of prompts whose keys and values are kept between calls; 0 for none.
+            tuned: `latency` or `throughput`: take options that are not given from the best setting of `quoit bench`.
             tuning: the tuning file, instead of the one that `quoit bench` keeps.
             **unknown: Refused; the error names the matching option.
 
@@ -113,7 +113,7 @@ class Embedder:
 
     @property
     def max_tokens(self) -> int:
-        """Tokens that a text is cut to, those that surround it included."""
+        """Maximum number of tokens of a text, including those that surround it; longer texts are cut."""
         return self.pipeline.tokenizer.max_tokens
 
     def close(self) -> None:
@@ -121,7 +121,7 @@ class Embedder:
         self.pipeline.close()
 
     def __enter__(self) -> Self:
-        """The embedder itself."""
+        """Return the embedder itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -129,16 +129,16 @@ class Embedder:
         self.close()
 
     def __repr__(self) -> str:
-        """The model, its folder, precision and provider."""
+        """Return the model's name, its folder, precision and provider."""
         return f"<quoit.Embedder {self.pipeline.describe()}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle by path and options: the copy loads the artifact anew."""
+        """Pickle by path and options; the copy loads the artifact again."""
         return partial(Embedder, **self.options.arguments()), (self.pipeline.artifact.folder.absolute(),)
 
     @property
     def dim(self) -> int:
-        """The full dimension of this model's vectors."""
+        """Full dimension of this model's vectors."""
         return self.pipeline.artifact.manifest.dimension
 
     def encode(
@@ -152,26 +152,25 @@ class Embedder:
         show_progress: bool = False,
         **unknown: Never,
     ) -> Vectors:
-        """The vectors of texts, without a prompt unless the checkpoint names a default one (Qwen3-Embedding does not).
+        """Return the vectors of texts, with the checkpoint's default prompt if it has one (Qwen3-Embedding has none).
 
         Args:
             texts: the texts; one string gives one vector.
             dim: keep the first `dim` values, then normalise; None keeps all.
             normalize: scale each vector to unit length.
             dtype: `float32`, `float16`, `int8`, `uint8`, `binary` or `ubinary`, see `quoit.engine.pooling.Output`;
-                numpy's own types are taken too.
+                numpy types are accepted too.
             ranges: [2, dim], for `int8` and `uint8`; see `quoit.calibration_ranges`.
             show_progress: draw a progress bar on standard error.
             **unknown: Refused; the error names the matching option.
 
         Returns:
-            [n, dim] in the order of the texts, float32 with unit rows unless the options say otherwise; [dim] for
-            one string.
+            [n, dim] in the order of the texts, float32 with rows of unit length by default; [dim] for one string.
 
         Raises:
-            TypeError: an item is not a string, with its index; what holds the texts has no order; or an unknown
-                option was given.
-            InputError: an option cannot be met, or a text cannot be encoded.
+            TypeError: an item is not a string (the message names its index), the container of the texts has no order,
+                or an unknown option was given.
+            InputError: an option is out of bounds or unknown, or a text cannot be encoded.
             ComputeError: the model gave values that are not finite.
         """
         refuse_unknown(Embedder, "encode", unknown)
@@ -189,7 +188,7 @@ class Embedder:
         show_progress: bool = False,
         **unknown: Never,
     ) -> Vectors:
-        """Like `encode`, behind the checkpoint's document prompt (empty for Qwen3-Embedding)."""
+        """Return vectors like `encode`, with the checkpoint's document prompt (empty for Qwen3-Embedding)."""
         refuse_unknown(Embedder, "encode_document", unknown)
         prompt = document_prompt(self.contract.prompts)
         return self._encode(prompt, texts, show_progress, Output(dim, normalize, dtype, ranges))
@@ -206,7 +205,7 @@ class Embedder:
         show_progress: bool = False,
         **unknown: Never,
     ) -> Vectors:
-        r"""Like `encode`, behind the checkpoint's query prompt, or `Instruct: {instruction}\nQuery:`."""
+        r"""Return vectors like `encode`, with the checkpoint's query prompt, or `Instruct: {instruction}\nQuery:`."""
         refuse_unknown(Embedder, "encode_query", unknown)
         prompt = query_prompt(self.contract.prompts, instruction)
         return self._encode(prompt, texts, show_progress, Output(dim, normalize, dtype, ranges))
@@ -222,15 +221,15 @@ class Embedder:
         ranges: Ranges | None = None,
         **unknown: Never,
     ) -> Iterator[Vectors]:
-        """The vectors of any number of texts, some thousands at a time, in input order and bounded memory.
+        """Yield the vectors of any number of texts, some thousands at a time, in input order and bounded memory.
 
-        The options are checked at the call, each text when its turn comes. Where the iterable raises, or an item is
-        no text, the texts before that are answered first.
+        The options are checked at the call, each text when its turn comes. If the iterable raises, or an item is not
+        a text, the vectors of the texts before it come first, then the error.
 
         Args:
-            texts: any iterable of strings, not one string.
-            prompt: put before each text.
-            dim: as in `encode`, and so are the others.
+            texts: any iterable of strings, but not one string.
+            prompt: text to put before each text.
+            dim: as in `encode`.
             normalize: as in `encode`.
             dtype: as in `encode`.
             ranges: as in `encode`.
@@ -255,17 +254,17 @@ class Embedder:
         ranges: Ranges | None = None,
         **unknown: Never,
     ) -> Iterator[Encoded]:
-        """Like `encode_stream`, with the number of tokens and what was cut beside the vectors; logs nothing.
+        """Yield windows like `encode_stream`, with the counts of tokens and of truncation; log nothing.
 
-        `advance` is called after each batch with the number of texts it answered, for a progress bar.
+        For a progress bar, `advance` is called after each batch with the number of texts that it answered.
         """
         refuse_unknown(Embedder, "encode_windows", unknown)
         return self._windows(Prompt(prompt), texts, Output(dim, normalize, dtype, ranges), advance)
 
     def fingerprint(self, prompt: str) -> str:
-        """The hash of all that decides a text's vector, except the text itself and the output's options.
+        """Return the hash of all that decides a text's vector, except the text itself and the output's options.
 
-        The graph is part of it: int8 runs with 8-bit activations or with 7-bit ones, as the CPU can.
+        The graph is part of it, since int8 runs with 8-bit or 7-bit activations, depending on the CPU.
         """
         pipeline = self.pipeline
         manifest, choice = pipeline.artifact.manifest, pipeline.session.choice
@@ -290,12 +289,12 @@ class Embedder:
     def _windows(
         self, prompt: Prompt, texts: Iterable[str], output: Output, advance: Advance = ignore
     ) -> Iterator[Encoded]:
-        """What a stream gives; all but its items is checked before the first of them is asked for."""
+        """Return the windows of a stream; the options and the container are checked before the first item is read."""
         output = output.check(min_dim=self.contract.min_dim, hidden_size=self.dim)
         return self._run(prompt, check_texts(each_text(texts)), output, advance)
 
     def _run(self, prompt: Prompt, texts: Iterable[str], output: Output, advance: Advance) -> Iterator[Encoded]:
-        """The pipeline: tokens, batches and session, pooling. The texts are checked."""
+        """Run the pipeline on checked texts: tokens, batches and session, pooling."""
         for window in self.pipeline.windows(texts, prompt, advance):
             yield Encoded(finish(window.answers, output), window.tokens, window.truncation)
 

@@ -18,7 +18,7 @@ ADDRESS = re.compile(" at 0x[0-9a-fA-F]+")
 
 
 class QuoitError(Exception):
-    """Whatever quoit refuses; catch this to catch all of them."""
+    """Base class of all errors that quoit raises; catch it to catch all of them."""
 
 
 class ArtifactError(QuoitError):
@@ -38,14 +38,14 @@ class ComputeError(QuoitError):
 
 
 def brief(text: object, most: int = 200) -> str:
-    """A text or an error for a message: on one line, and cut after so many characters."""
+    """Return a text or an error for a message: on one line, and cut to at most `most` characters."""
     line = " ".join(part.strip() for part in str(text).splitlines())
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def shown(value: object) -> str:
-    """The beginning of a value's `repr`, for a message, without addresses; some values have none."""
+    """Return the beginning of a value's `repr` for a message, without addresses; a fixed phrase if `repr` fails."""
     try:
         return brief(ADDRESS.sub("", repr(value)), 80)
-    except Exception:  # too deep, of too many digits, or whatever a foreign repr raises
+    except Exception:  # nested too deep, too many digits, or any error of a foreign repr
         return "that cannot be shown"

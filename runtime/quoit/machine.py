@@ -1,4 +1,4 @@
-"""What this machine offers: cores, CPU features, memory. It does not know what runs on it."""
+"""Report what this machine offers: usable cores, CPU features, and the memory of this process."""
 
 import os
 import platform
@@ -8,24 +8,24 @@ from pathlib import Path
 CPUINFO, STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
 CGROUP_NAMES, CGROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 INT8_FEATURES = ("amx_int8", "avx512_vnni", "avx_vnni", "avx512f", "avx2", "asimddp")
-"""Features that decide the speed of int8, as Linux names them."""
+"""CPU features that decide the speed of int8, by their Linux names."""
 
 
 def usable_cores() -> int:
-    """Number of cores this process may use: its CPU affinity, limited by its cgroups' CPU quota, rounded down.
+    """Return the number of cores that this process may use: its CPU affinity, limited by its cgroups' CPU quota.
 
-    Threads that wait for each other all stop when the quota of a period is used up, so one thread too many costs more
-    than one too few.
+    The quota is rounded down, to at least 1. Threads that wait for each other all stop when the quota of a period is
+    used up, so one thread too many costs more than one too few.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min([cores, *(max(int(quota), 1) for quota in cgroup_quotas())])
 
 
 def cgroup_quotas() -> list[float]:
-    """The CPU quotas of this process's cgroup and of those above it, in cores; none where nothing is limited.
+    """Return the CPU quotas of this process's cgroup and its parents, in cores; empty if there is no limit.
 
-    Version 2 has `cpu.max`, with the quota and the period in microseconds or `max`; version 1 has a file for each
-    (kernel documentation, admin-guide/cgroup-v2 and scheduler/sched-bwc).
+    Version 2 has `cpu.max`, with the quota (or `max`) and the period in microseconds. Version 1 has one file for each
+    of them (kernel documentation, admin-guide/cgroup-v2 and scheduler/sched-bwc).
     """
     quotas = []
     for folder in _cgroup_folders():
@@ -39,9 +39,9 @@ def cgroup_quotas() -> list[float]:
 
 
 def _cgroup_folders() -> list[Path]:
-    """The folders of this process's cgroup for the CPU and of those above it.
+    """Return the folders of this process's CPU cgroup and of its parents.
 
-    In a container the path may be that of the host and not exist here; parent folders are tried up to the root.
+    In a container, the path may be the host's and not exist here, so all parent folders up to the root are included.
     """
     try:
         lines = CGROUP_NAMES.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
@@ -59,7 +59,7 @@ def _cgroup_folders() -> list[Path]:
 
 
 def _words(file: Path) -> list[str]:
-    """The words of a file; none where it cannot be read."""
+    """Return the words of a file; empty if it cannot be read."""
     try:
         return file.read_text(encoding="utf-8").split()
     except OSError:
@@ -67,20 +67,20 @@ def _words(file: Path) -> list[str]:
 
 
 def cpu_name() -> str:
-    """The processor's name, as far as the system tells."""
+    """Return the processor's name, as far as the system reports it."""
     return _value(CPUINFO, "model name") or platform.processor() or platform.machine()
 
 
 def cpu_features() -> tuple[str, ...] | None:
-    """The features of INT8_FEATURES this processor has; None where the system does not tell."""
+    """Return the features of INT8_FEATURES that this processor has; None if the system does not report them."""
     flags = _value(CPUINFO, "flags") or _value(CPUINFO, "Features")
     return None if flags is None else tuple(name for name in INT8_FEATURES if name in flags.split())
 
 
 def resident_bytes() -> int | None:
-    """The largest resident memory of this process so far; None where the system does not tell.
+    """Return the peak resident memory of this process, in bytes; None if the system does not report it.
 
-    Linux carries getrusage's figure over from the process that started this one, so its own status is asked there.
+    On Linux, getrusage carries its figure over from the process that started this one. So /proc/self/status is read.
     """
     peak = _value(STATUS, "VmHWM")
     if peak is not None:
@@ -94,7 +94,7 @@ def resident_bytes() -> int | None:
 
 
 def _value(file: Path, key: str) -> str | None:
-    """What stands behind a key in a file of lines like `key: value`."""
+    """Return the value of a key in a file of lines like `key: value`; None if it is not there."""
     if not file.is_file():
         return None
     for line in file.read_text().splitlines():

@@ -1,7 +1,6 @@
-"""Every precision that an artifact may have, and what the runtime needs to know of it: one entry a precision.
+"""List every precision that an artifact may have, with the facts that the runtime needs about it.
 
-The names are those of `quoit.artifact.Precision`. How export stores each is in `quoit_export.precisions.table`. This
-module does not know how a precision computes.
+The names are those of `quoit.artifact.Precision`. `quoit_export.precisions.table` says how export stores each one.
 """
 
 from collections.abc import Mapping
@@ -13,14 +12,14 @@ from quoit.artifact import Precision, ProviderName
 
 @dataclass(frozen=True)
 class PrecisionSpec:
-    """What is known of a precision, whatever the model.
+    """Facts about a precision that hold for every model.
 
     Attributes:
-        weight_bytes: bytes of one weight of a linear layer, with its share of the scales.
+        weight_bytes: number of bytes of one weight of a linear layer, with its share of the scales.
         integer_products: True if CPUs multiply integers; otherwise they multiply float32.
-        ranks: by provider, the place in the order of preference, 1 first; a provider that is absent does not run it.
-        golden_tolerance: largest difference from the cosine scores of the model card that `quoit doctor` accepts. The
-            card's scores come from reduced precision themselves, hence 0.01 for fp32.
+        ranks: rank of this precision for each provider, 1 for the preferred one. An absent provider does not run it.
+        golden_tolerance: largest difference from the cosine scores of the model card that `quoit doctor` accepts. It
+            is 0.01 even for fp32, since the card's scores come from reduced precision themselves.
     """
 
     weight_bytes: float
@@ -34,16 +33,16 @@ PRECISIONS: dict[Precision, PrecisionSpec] = {
     "fp16": PrecisionSpec(2, integer_products=False, ranks={"cpu": 4, "cuda": 1}, golden_tolerance=0.01),
     "bf16": PrecisionSpec(2, integer_products=False, ranks={"cpu": 5, "cuda": 2}, golden_tolerance=0.02),
     "int8": PrecisionSpec(1, integer_products=True, ranks={"cpu": 1}, golden_tolerance=0.05),
-    # A block of 32 weights of half a byte has one scale of four bytes.
+    # A block of 32 weights, half a byte each, has one scale of four bytes.
     "int4": PrecisionSpec(0.625, integer_products=True, ranks={"cpu": 2, "cuda": 3}, golden_tolerance=0.1),
 }
 
 
 def _order(provider: ProviderName) -> tuple[Precision, ...]:
-    """The precisions that a provider runs, by rank."""
+    """Return the precisions that a provider runs, the preferred one first."""
     runs = [name for name, spec in PRECISIONS.items() if provider in spec.ranks]
     return tuple(sorted(runs, key=lambda name: PRECISIONS[name].ranks[provider]))
 
 
 PREFERRED: dict[ProviderName, tuple[Precision, ...]] = {name: _order(name) for name in get_args(ProviderName)}
-"""By provider, the precisions that it runs, the preferred one first."""
+"""Precisions that each provider runs, the preferred one first."""

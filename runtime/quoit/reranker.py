@@ -1,4 +1,4 @@
-"""Pairs of query and document to scores: the embedder's stages, with a template and a score for a vector."""
+"""Turn pairs of query and document into scores: the embedder's stages, with a template, and scores, not vectors."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from quoit.text.tokenizer import Truncation
 
 
 class Ranked(TypedDict):
-    """A document's place in the ranking: its index among the documents, its score, and its text if asked for."""
+    """One entry of a ranking: the document's index among the documents, its score, and its text if asked for."""
 
     index: int
     score: float
@@ -32,12 +32,12 @@ class Ranked(TypedDict):
 
 @dataclass(frozen=True)
 class Scoring:
-    r"""How pairs are scored.
+    r"""Options of scoring.
 
     Attributes:
-        instruction: what the model is to judge by; by default the artifact's, which is the official one.
-        separator: between instruction, query and document: `"\n"`, the default, or `"\n\n"`, with which the
-            published results of Qwen3-Reranker were made.
+        instruction: the task that the model judges by; by default the artifact's instruction, the official one.
+        separator: text between instruction, query and document: `"\n"`, the default, or `"\n\n"`. The published
+            results of Qwen3-Reranker were made with `"\n\n"`.
         activation: `sigmoid`, the default, gives P(yes) in 0..1; `logit` gives logit(yes) - logit(no).
         show_progress: draw a progress bar on standard error.
     """
@@ -48,11 +48,11 @@ class Scoring:
     show_progress: bool = False
 
     def check(self) -> None:
-        """Refuses what pairs cannot be scored by.
+        """Refuse options that pairs cannot be scored with.
 
         Raises:
-            InputError: an unknown separator or activation.
-            TypeError: the instruction is no string, or `show_progress` neither True nor False.
+            InputError: the separator or activation is unknown.
+            TypeError: the instruction is not a string, or `show_progress` is neither True nor False.
         """
         check_activation(self.activation)
         rerank_prompt("" if self.instruction is None else self.instruction, self.separator)
@@ -61,12 +61,12 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Scored:
-    """The scores of consecutive pairs, in input order, and what they took.
+    """The scores of consecutive pairs, in input order, with counts of their tokens and of truncation.
 
     Attributes:
-        logits: [n] float32, logit(yes) - logit(no).
-        tokens: the pairs' tokens, template included, before sharing of prefixes.
-        truncation: how many of the pairs were cut to `max_tokens`, and by how much.
+        logits: logit(yes) - logit(no) of each pair, [n] float32.
+        tokens: number of tokens of the pairs, template included, before sharing of prefixes.
+        truncation: counts of the pairs that were cut to `max_tokens`, and of the tokens that they lost.
     """
 
     logits: Scores
@@ -81,13 +81,13 @@ class Reranker:
         reranker.rank("What is the capital of China?", documents, top_k=3)
         reranker.predict([("What is the capital of China?", "Beijing is the capital of China.")])
 
-    A pair longer than `max_tokens` is cut at the end of what the caller wrote: the document loses its end
-    first, then, once nothing is left of it, the query. The template around them always survives. Text is text:
-    `<|im_end|>` in a document is those ten characters and not the special token.
+    A pair longer than `max_tokens` is cut at the end of the caller's text. The document loses its end first; if
+    nothing is left of it, the query loses its end. The template around them is never cut. Special tokens written in a
+    text are plain text: `<|im_end|>` in a document is those ten characters and not the special token.
 
-    The score of a pair depends on the pair alone. What pairs begin with in common, template, instruction and
-    query, is computed once per batch, and what precedes the query is kept between calls (see
-    `quoit.engine.prefix_cache`). One reranker may be used from several threads.
+    The score of a pair depends on the pair alone. The common beginning of pairs (template, instruction and query) is
+    computed once per batch. The part before the query is kept between calls (see `quoit.engine.prefix_cache`). One
+    reranker may be used from several threads.
     """
 
     def __init__(  # noqa: PLR0913  every option is seen
@@ -106,19 +106,19 @@ class Reranker:
         tuning: str | Path | None = None,
         **unknown: Never,
     ) -> None:
-        """Loads an artifact that `quoit-export` wrote.
+        """Load an artifact that `quoit-export` wrote.
 
         Args:
             path: the artifact's folder.
             precision: `fp32`, `fp16`, `bf16`, `int8` or `int4`; by default the fastest that the provider runs.
             provider: `cpu`, `cuda`, or `auto` for CUDA where onnxruntime offers it and the artifact has a graph for it.
-            threads: by default one for each core that this process may use.
-            max_tokens: longer texts are cut to this many tokens; by default the model's limit.
-            batch_tokens: distinct tokens of one batch; by default what suits the provider.
-            workers: batches computed at a time, each on `threads // workers` threads; 1 by default.
-            cuda_graphs: answer single short texts on CUDA by a captured run; on by default there.
-            prefix_cache_tokens: tokens of prompts whose keys and values are kept between calls; 0 for none.
-            tuned: `latency` or `throughput`: what is not given is as `quoit bench` found best on this machine.
+            threads: number of threads; by default one for each core that this process may use.
+            max_tokens: number of tokens that longer pairs are cut to; by default the model's limit.
+            batch_tokens: maximum number of distinct tokens in one batch; the default depends on the provider.
+            workers: number of batches computed at a time, each on `threads // workers` threads; 1 by default.
+            cuda_graphs: answer single short pairs on CUDA by a captured run; on by default there.
+            prefix_cache_tokens: maximum tokens of prompts whose keys and values are kept between calls; 0 for none.
+            tuned: `latency` or `throughput`: take options that are not given from the best setting of `quoit bench`.
             tuning: the tuning file, instead of the one that `quoit bench` keeps.
             **unknown: Refused; the error names the matching option.
 
@@ -149,7 +149,7 @@ class Reranker:
 
     @property
     def max_tokens(self) -> int:
-        """Tokens that a pair is cut to, those that surround it included."""
+        """Maximum number of tokens of a pair, including those that surround it; longer pairs are cut."""
         return self.pipeline.tokenizer.max_tokens
 
     def close(self) -> None:
@@ -157,7 +157,7 @@ class Reranker:
         self.pipeline.close()
 
     def __enter__(self) -> Self:
-        """The reranker itself."""
+        """Return the reranker itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -165,11 +165,11 @@ class Reranker:
         self.close()
 
     def __repr__(self) -> str:
-        """The model, its folder, precision and provider."""
+        """Return the model's name, its folder, precision and provider."""
         return f"<quoit.Reranker {self.pipeline.describe()}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle by path and options: the copy loads the artifact anew."""
+        """Pickle by path and options; the copy loads the artifact again."""
         return partial(Reranker, **self.options.arguments()), (self.pipeline.artifact.folder.absolute(),)
 
     def rank(
@@ -185,25 +185,25 @@ class Reranker:
         show_progress: bool = False,
         **unknown: Never,
     ) -> list[Ranked]:
-        """The documents by how well they answer a query, best first; equals keep their order.
+        """Rank documents by how well they answer a query, best first; documents with equal scores keep their order.
 
         Args:
             query: the query.
-            documents: the documents, in whatever `Embedder.encode` takes; one string is refused.
-            top_k: how many to return; all by default.
+            documents: the documents, in any container that `Embedder.encode` takes; one string is refused.
+            top_k: number of documents to return; all by default.
             return_documents: return the texts too.
-            instruction: see `Scoring`, which has the rest too.
+            instruction: see `Scoring`.
             separator: see `Scoring`.
             activation: see `Scoring`.
             show_progress: see `Scoring`.
             **unknown: Refused; the error names the matching option.
 
         Returns:
-            The index of each document, from 0 in the order they came, its score, and its text if asked for.
+            The index of each document, counted from 0 in input order, its score, and its text if asked for.
 
         Raises:
-            TypeError: the query or a document is not a string, with its index; what holds the documents has no
-                order; or an unknown option was given.
+            TypeError: the query or a document is not a string (the message names its index), the container of the
+                documents has no order, or an unknown option was given.
             InputError: an option is out of bounds, or a text cannot be encoded.
             ComputeError: the model gave a score that is not finite.
         """
@@ -257,24 +257,25 @@ class Reranker:
         show_progress: bool = False,
         **unknown: Never,
     ) -> Scores | np.float32:
-        """The scores of pairs (query, document), [n] float32 in the order of the pairs.
+        """Return the scores of pairs (query, document), [n] float32 in the order of the pairs.
 
         Args:
-            pairs: the pairs; any queries, in any order. Those with a query in common are computed together. They may
-                be tuples or lists, in a list, an array [n, 2], a zip or any other iterable that has an order. Two
-                strings are one pair.
-            instruction: see `Scoring`, which has the rest too.
+            pairs: the pairs; any queries, in any order. Pairs with the same query are computed together. They may be
+                tuples or lists, in a list, an array [n, 2], a zip or any other iterable that has an order. Two strings
+                are one pair.
+            instruction: see `Scoring`.
             separator: see `Scoring`.
             activation: see `Scoring`.
             show_progress: see `Scoring`.
             **unknown: Refused; the error names the matching option.
 
         Returns:
-            [n] float32; for one pair alone its score, as the `CrossEncoder.predict` of sentence-transformers gives it.
+            [n] float32; for one single pair its score as a scalar, as in `CrossEncoder.predict` of
+            sentence-transformers.
 
         Raises:
-            TypeError: an item is no pair of strings, with its index; what holds the pairs has no order; or an
-                unknown option was given.
+            TypeError: an item is not a pair of strings (the message names its index), the container of the pairs has
+                no order, or an unknown option was given.
             InputError: an option is out of bounds, or a text cannot be encoded.
             ComputeError: the model gave a score that is not finite.
         """
@@ -294,15 +295,15 @@ class Reranker:
         advance: Advance = ignore,
         **unknown: Never,
     ) -> Iterator[Scored]:
-        """The logits of any number of pairs, some thousands at a time, in input order and bounded memory.
+        """Yield the logits of any number of pairs, some thousands at a time, in input order and bounded memory.
 
-        Where the iterable raises, the pairs before that are answered first.
+        If the iterable raises, the logits of the pairs before the error come first, then the error.
 
         Args:
             pairs: any iterable of (query, document).
             instruction: see `Scoring`.
             separator: see `Scoring`.
-            advance: called after each batch with the number of pairs it answered, for a progress bar.
+            advance: function for a progress bar, called after each batch with the number of pairs that it answered.
             **unknown: Refused; the error names the matching option.
         """
         refuse_unknown(Reranker, "score_windows", unknown)

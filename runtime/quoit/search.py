@@ -1,7 +1,4 @@
-"""Search in a file's texts: their vectors, cached, the nearest by cosine, and a reranker over those.
-
-This module does not know how vectors and scores come about.
-"""
+"""Search the texts of a file: cache their vectors, take the nearest by cosine, and let a reranker judge those."""
 
 import logging
 import os
@@ -31,7 +28,7 @@ logger = logging.getLogger("quoit")
 
 @dataclass(frozen=True)
 class Hit:
-    """A text found: its index, its cosine similarity to the query, and P(yes) where a reranker judged it."""
+    """A search result: the text's index, its cosine similarity to the query, and P(yes) if a reranker judged it."""
 
     index: int
     cosine: float
@@ -40,13 +37,13 @@ class Hit:
 
 @dataclass
 class VectorCache:
-    """Vectors of whole files on disk, by the hash of their texts and of all that decides a vector.
+    """Disk cache of the vectors of whole files. Its key is the hash of the texts and of all that decides a vector.
 
-    A cache that cannot be written costs time and never an answer: it is one warning of the logger `quoit`.
+    If the cache cannot be written, the vectors are returned all the same, and the logger `quoit` warns once.
 
     Attributes:
-        folder: one `.npz` for each list of texts; made when first written.
-        max_bytes: the files used longest ago are removed beyond this.
+        folder: folder with one `.npz` file for each list of texts; made at the first write.
+        max_bytes: maximum size of all files together; beyond it, the least recently used files are removed.
         warned: True after the one warning that the cache cannot be written.
     """
 
@@ -56,11 +53,11 @@ class VectorCache:
 
     @classmethod
     def of_user(cls) -> "VectorCache":
-        """The cache in the user's cache folder."""
+        """Return the cache in the user's cache folder."""
         return cls(user_cache_path("quoit") / "vectors")
 
     def documents(self, embedder: Embedder, texts: Sequence[str], *, show_progress: bool = False) -> Float32:
-        """The texts' vectors as `Embedder.encode_document` gives them, [n, dim] float32."""
+        """Return the vectors of the texts as `Embedder.encode_document` gives them, [n, dim] float32."""
         file = self.folder / f"{cache_key(embedder, texts)}.npz"
         found = self._read(file, (len(texts), embedder.dim))
         if found is not None:
@@ -79,31 +76,31 @@ class VectorCache:
         return vectors
 
     def _write(self, file: Path, vectors: Float32) -> None:
-        """Writes a file, and the folder if it is not there."""
+        """Write a file, and make the folder if it does not exist."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(file, vectors.nbytes) as draft, draft.open("wb") as opened:
             np.savez(opened, vectors=vectors)
 
     @staticmethod
     def _read(file: Path, shape: tuple[int, int]) -> Float32 | None:
-        """What a cached file holds, or None where there is none, or none that is whole."""
+        """Return the vectors of a cached file; None if the file is absent, not readable or damaged."""
         try:
             with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
                 found: Float32 = arrays["vectors"]
-            with suppress(OSError):  # a cache that others filled may be read-only
+            with suppress(OSError):  # a cache that another user filled may be read-only
                 os.utime(file)
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             return None
-        except Exception as error:  # numpy and zipfile raise a dozen kinds for a damaged file
+        except Exception as error:  # numpy and zipfile raise a dozen error types for a damaged file
             logger.warning("%s is damaged (%s) and is made anew", file, error)
             return None
         whole = found.shape == shape and found.dtype == np.float32 and bool(np.isfinite(found).all())
         return found if whole else None
 
     def _prune(self, keep: Path) -> None:
-        """Removes the files used longest ago until the others fit; other processes may do the same.
+        """Remove the least recently used files until the others fit; other processes may do the same at the same time.
 
-        A file that cannot be removed is passed over.
+        A file that cannot be removed is skipped.
         """
         found: list[tuple[float, int, Path]] = []
         for file in self.folder.glob("*.npz"):
@@ -123,7 +120,7 @@ class VectorCache:
 
 
 def cache_key(embedder: Embedder, texts: Sequence[str]) -> str:
-    """The hash of the texts and of all that decides their vectors."""
+    """Return the hash of the texts and of all that decides their vectors."""
     hashed = TextHash()
     for _ in hashed.follow(texts):
         pass
@@ -132,7 +129,7 @@ def cache_key(embedder: Embedder, texts: Sequence[str]) -> str:
 
 
 def nearest(query: Float32, documents: Float32, top_k: int | None) -> list[Hit]:
-    """The documents [n, dim] nearest to a query [dim] by cosine, best first; all are unit rows."""
+    """Return the documents [n, dim] nearest to a query [dim] by cosine, best first; all vectors have unit length."""
     cosines = documents @ query
     return [Hit(index, float(cosines[index])) for index in best_first(cosines, top_k).tolist()]
 
@@ -145,7 +142,7 @@ def rerank(
     top_k: int,
     instruction: str | None = None,
 ) -> list[Hit]:
-    """The hits as a reranker orders them, best first."""
+    """Return the best `top_k` hits by the scores of a reranker, best first."""
     ranking = reranker.rank(query, [texts[hit.index] for hit in hits], top_k=top_k, instruction=instruction)
     chosen = [(hits[ranked["index"]], ranked["score"]) for ranked in ranking]
     return [Hit(hit.index, hit.cosine, score) for hit, score in chosen]

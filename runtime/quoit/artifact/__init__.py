@@ -1,15 +1,15 @@
-"""The artifact folder: what `quoit-export` writes and the runtime reads.
+"""Define the artifact folder that `quoit-export` writes and the runtime reads.
 
     FOLDER/quoit.json                      the manifest: the records of `manifest` as JSON, and its own hash
     FOLDER/tokenizer.json                  the checkpoint's own tokenizer
     FOLDER/<precision>/model.onnx          the graph that CPUs run
-    FOLDER/<precision>/model.cuda.onnx     of fp16, bf16 and int4, the graph that CUDA runs, with the same tensors
-    FOLDER/<precision>/model.emulated.onnx     of int4, that graph as a CPU can run it, for its parity
-    FOLDER/<precision>/model.saturating.onnx   of int8 and int4, that for CPUs whose sums of int8 products saturate
+    FOLDER/<precision>/model.cuda.onnx     the graph that CUDA runs, with the same tensors (fp16, bf16, int4)
+    FOLDER/<precision>/model.emulated.onnx     the CUDA graph as a CPU can run it, to measure its parity (int4)
+    FOLDER/<precision>/model.saturating.onnx   the graph for CPUs whose sums of int8 products saturate (int8, int4)
     FOLDER/<precision>/model.onnx.data     the tensors of all these graphs, memory-mapped at load
 
-The manifest names every file; nothing is found by its name. This package checks names, sizes and hashes. It does not
-know what is in a graph or how it runs.
+The manifest names every file; no file is found by its name alone. This package checks names, sizes and hashes. It does
+not know what is in a graph or how it runs.
 """
 
 from quoit.artifact.contracts import Contract, EmbeddingContract, RerankContract

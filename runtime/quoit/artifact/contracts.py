@@ -1,4 +1,4 @@
-"""What surrounds a text in the model's input: the contract of each task."""
+"""Define the contract of each task: the text and tokens around a text in the model's input."""
 
 from typing import TypeVar
 
@@ -15,14 +15,14 @@ class EmbeddingContract(
     tag_field="task",
     tag="embedding",
 ):
-    """What surrounds a text, and what its vector may be cut to.
+    """The prompts and end token of a text, and the smallest dimension of its vector.
 
     Attributes:
-        prompts: by name, as in sentence-transformers; quoit knows `query` and `document`. Without `query`, the
-            checkpoint has no file of prompts, and a query has the official one.
-        end_token_id: the token that is appended to every text; its state is the embedding.
-        min_dim: the smallest dimension of the Matryoshka range.
-        default_prompt_name: the prompt of texts that are neither queries nor documents; None where they have none.
+        prompts: prompts by name, as in sentence-transformers; quoit uses `query` and `document`. If `query` is missing,
+            the checkpoint has no file of prompts, and queries get the official prompt.
+        end_token_id: id of the token that is appended to every text; its state is the embedding.
+        min_dim: smallest dimension of the Matryoshka range.
+        default_prompt_name: name of the prompt of texts that are neither queries nor documents; None for no prompt.
     """
 
     prompts: dict[str, str]
@@ -39,14 +39,14 @@ class RerankContract(
     tag_field="task",
     tag="rerank",
 ):
-    """What surrounds a query and a document; special tokens count as such in `prefix` and `suffix` alone.
+    """The template around a query and a document. Only `prefix` and `suffix` may have special tokens.
 
     Attributes:
-        prefix: the text before the instruction, the query and the document.
-        suffix: the text behind them; the state of its last token gives the score.
-        instruction: the instruction where the caller gives none.
-        yes_token_id, no_token_id: the score is the difference of these tokens' logits; None where the checkpoint has
-            its score as one vector.
+        prefix: text before the instruction, the query and the document.
+        suffix: text after them; the state of its last token gives the score.
+        instruction: instruction that is used if the caller gives none.
+        yes_token_id, no_token_id: ids of the two tokens whose logits' difference is the score; None if the checkpoint
+            has one vector that gives the score.
     """
 
     prefix: str
@@ -62,4 +62,4 @@ TASKS: dict[type[EmbeddingContract] | type[RerankContract], tuple[Task, str]] = 
     EmbeddingContract: ("embedding", "Embedder"),
     RerankContract: ("rerank", "Reranker"),
 }
-"""The task of each contract, and the class that serves it."""
+"""Task of each contract, and name of the class that serves it."""

@@ -1,7 +1,4 @@
-"""An artifact's folder: its manifest is read and written, and its files are checked.
-
-This module checks names, sizes and hashes. It does not know what is in a graph or how it runs.
-"""
+"""Read and write the manifest of an artifact's folder, and check the names, sizes and hashes of its files."""
 
 import hashlib
 from dataclasses import dataclass
@@ -29,7 +26,7 @@ class Artifact:
     manifest: Manifest
 
     def contract(self, kind: type[SomeContract]) -> SomeContract:
-        """The artifact's contract, when it is of a kind.
+        """Return the artifact's contract, after a check that it is of the given kind.
 
         Raises:
             ArtifactError: the artifact is for another task.
@@ -44,10 +41,10 @@ class Artifact:
         return found
 
     def variant(self, precision: Precision) -> Variant:
-        """The variant of a precision.
+        """Return the variant of a precision.
 
         Raises:
-            ArtifactError: the artifact lacks it, or export rejected it.
+            ArtifactError: the artifact lacks the variant, or export rejected it.
         """
         variant = self.manifest.variants.get(precision)
         if variant is None:
@@ -64,11 +61,11 @@ class Artifact:
         return variant
 
     def accepted(self) -> list[Precision]:
-        """The precisions that passed their parity gate, in the manifest's order."""
+        """Return the precisions that passed their parity gate, in the manifest's order."""
         return [name for name, variant in self.manifest.variants.items() if variant.accepted]
 
     def path(self, record: FileRecord) -> Path:
-        """Where a file of the manifest lies, after a check that it is there in full length.
+        """Return the path of a file of the manifest, after a check that the file exists and has the recorded size.
 
         Raises:
             ArtifactError: the path leaves the folder, or the file is missing or of another size.
@@ -90,10 +87,10 @@ class Artifact:
         return path
 
     def verify(self, record: FileRecord) -> Path:
-        """Like `path`, and the SHA-256 of the file must be the recorded one.
+        """Return the path like `path`, after a check that the SHA-256 of the file is the recorded one.
 
         Raises:
-            ArtifactError: see `path`; or the hash differs.
+            ArtifactError: see `path`, or the hash differs.
         """
         path = self.path(record)
         found = hash_file(path)
@@ -110,7 +107,7 @@ def _describe(parity: Parity) -> str:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a path leads to a file; one that no file can have, too long or with a null, does not."""
+    """Return whether a path leads to a file; False for a path that no file can have (too long, or with a null)."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -118,26 +115,26 @@ def is_file(path: Path) -> bool:
 
 
 def hash_file(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest(*parts: object) -> str:
-    """The SHA-256 of some values, in hexadecimal; they must have a repr that says all of them."""
+    """Return the SHA-256 of the repr of some values, in hexadecimal; the repr must show the whole value."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def record_file(folder: Path, path: Path) -> FileRecord:
-    """The manifest's record of a file in `folder`."""
+    """Return the manifest's record of a file in `folder`."""
     return FileRecord(path.relative_to(folder).as_posix(), path.stat().st_size, hash_file(path))
 
 
 def read_artifact(folder: str | Path) -> Artifact:
-    """Reads and checks the manifest of an artifact folder; the large files are checked when used.
+    """Read and check the manifest of an artifact folder; the large files are checked when they are used.
 
     Raises:
-        ArtifactError: no folder, no manifest, or a manifest that is damaged or of another format.
+        ArtifactError: the folder or its manifest is missing, or the manifest is damaged or of another format.
     """
     folder = Path(folder)
     file = folder / MANIFEST
@@ -154,10 +151,10 @@ def read_artifact(folder: str | Path) -> Artifact:
 
 
 def _decode(file: Path) -> Manifest:
-    """A manifest of this format whose seal is right.
+    """Read a manifest, and check its format and its seal.
 
-    A field or a word that this version does not know is damage where the seal is wrong. Where the seal is right, a
-    newer quoit wrote it.
+    If the manifest has a field or a word that this version does not know, the seal decides: with a wrong seal the file
+    is damaged, with a right one a newer quoit wrote it.
 
     Raises:
         ArtifactError: the file is damaged, of another format, or written by a newer quoit.
@@ -186,7 +183,7 @@ def _decode(file: Path) -> Manifest:
 
 
 def _check_format(document: Any, file: Path) -> None:
-    """Refuse another format, before any of its fields is read.
+    """Refuse a manifest of another format, before any other field is read.
 
     Raises:
         ArtifactError: the manifest has another format, or none.
@@ -201,10 +198,10 @@ def _check_format(document: Any, file: Path) -> None:
 
 
 def open_artifact(artifact: str | Path | Artifact) -> Artifact:
-    """An artifact from its folder, or as it is."""
+    """Return the artifact in a folder; an `Artifact` is returned unchanged."""
     return artifact if isinstance(artifact, Artifact) else read_artifact(artifact)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Writes quoit.json into a folder, with its seal."""
+    """Write quoit.json into a folder, with its seal."""
     (folder / MANIFEST).write_bytes(encode_manifest(manifest))

@@ -1,11 +1,11 @@
-"""The records of quoit.json, the manifest of an artifact.
+"""Define the records of quoit.json, the manifest of an artifact.
 
-The manifest is the same for every family of models: what the runtime needs to run a graph stands in fields of its own,
-and the family's config is carried beside them without being interpreted.
+The manifest has the same fields for every family of models. The runtime reads all that it needs to run a graph from
+these fields, and does not interpret the family's config.
 
 Rules for later versions: a new field is optional, and its default is left out of the file (`omit_defaults`). So
-artifacts of format 6 keep opening, and only a file that uses the new field needs the newer quoit. The seal is computed
-from the file's own content (`sealed`), whatever fields this version knows.
+artifacts of format 6 can still be opened, and only a file that uses the new field needs the newer quoit. The seal is
+computed from the whole content of the file (`sealed`), including fields that this version does not know.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from quoit.artifact.names import Digest, GraphName, LayoutName, Pooling, Positiv
 
 FORMAT = 6
 SEAL = "sha256"
-"""Name of the field that holds the hash of all others."""
+"""Name of the field that holds the hash of all other fields."""
 
 
 class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -42,12 +42,12 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     """One precision of the model.
 
     Attributes:
-        graphs: its graphs by name.
-        data: the files of tensors, which all its graphs share.
-        parity: what export measured of it.
-        accepted: whether all that reached its floors.
-        quantization: how int8 or int4 weights were made.
-        scaling: how fp16 weights were made.
+        graphs: the variant's graphs by name.
+        data: the files of tensors, which all graphs share.
+        parity: the parity measurements of export.
+        accepted: True if all measurements reached their floors.
+        quantization: choices that prepared int8 or int4 weights; None for other precisions.
+        scaling: powers of two that scaled fp16 weights; None for other precisions.
     """
 
     graphs: dict[GraphName, Graph]
@@ -59,22 +59,22 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
     @property
     def made(self) -> Quantization | Scaling | None:
-        """How it was made, where calibration texts decided that."""
+        """Return how the variant was made, if calibration texts decided that; None otherwise."""
         return self.quantization or self.scaling
 
     @property
     def files(self) -> tuple[FileRecord, ...]:
-        """All its files, by path."""
+        """Return all files of the variant, sorted by path."""
         records = (*(graph.file for graph in self.graphs.values()), *self.data)
         return tuple(sorted(records, key=lambda record: record.path))
 
     def graph(self, name: GraphName) -> Graph | None:
-        """One of the variant's graphs; None where it has none of that name."""
+        """Return the variant's graph with this name; None if there is none."""
         return self.graphs.get(name)
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Where the weights came from; `weights_sha256` is the hash of the shards' hashes, in name order."""
+    """The checkpoint of the weights; `weights_sha256` is the hash of the shards' hashes, in name order."""
 
     id: str
     revision: str | None
@@ -82,12 +82,12 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
 
 class Family(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The family of models that the checkpoint is of.
+    """The family of models that the checkpoint belongs to.
 
     Attributes:
-        name: the family's name, such as `qwen3`.
-        config: the numbers of the checkpoint's config.json that the graphs were made from. They are shown and compared;
-            nothing in the runtime depends on what they mean.
+        name: name of the family, such as `qwen3`.
+        config: values of the checkpoint's config.json that the graphs were made from. They are shown and compared; the
+            runtime does not depend on their meaning.
     """
 
     name: str
@@ -95,17 +95,18 @@ class Family(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
 
 class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What a batch costs, so that batches can be sized and compared with the machine's limits in every family.
+    """The costs of a batch, to size batches and to compare them with the machine's limits, in every family.
 
     A multiplication and its addition are two operations.
 
     Attributes:
-        token_operations: operations of the linear layers for each token of the stream.
-        answer_operations: those for each sequence besides, of layers that run on its answering token alone.
-        pair_operations: operations of attention for each pair of a token and one that it attends to.
-        weights: the weights of the linear layers; a batch reads all of them once.
+        token_operations: number of operations of the linear layers for each token of the stream.
+        answer_operations: number of additional operations for each sequence, of layers that run only on its answering
+            token.
+        pair_operations: number of operations of attention for each pair of a token and one that it attends to.
+        weights: number of weights of the linear layers; a batch reads all of them once.
         products: shapes (in, out) of typical products of linear layers, to time the machine with.
-        position_values: the most values of 16 bits that live at once for one position of a padded batch.
+        position_values: maximum number of values of 16 bits in memory at once for one position of a padded batch.
     """
 
     token_operations: Positive
@@ -117,21 +118,21 @@ class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """quoit.json.
+    """The content of quoit.json.
 
     Attributes:
-        format: FORMAT.
-        created_by: the program that wrote it, with its version.
-        contract: the task, and what surrounds its texts.
-        dimension: the width of a state, and so of a vector that is not cut.
-        pooling: the state of a text that is its answer.
-        max_tokens: the most tokens of a text, those that surround it included.
-        vocab_size: the number of tokens that the model knows.
-        costs: what a batch costs.
+        format: number of the format, FORMAT.
+        created_by: name and version of the program that wrote the file.
+        contract: the contract of the task, with the text and tokens around its texts.
+        dimension: width of a state, and so of a vector that is not cut.
+        pooling: name of the token whose state is the answer to a text.
+        max_tokens: maximum number of tokens of a text, including those that surround it.
+        vocab_size: number of tokens that the model knows.
+        costs: the costs of a batch.
         family: the family of models, with its config.
         tokenizer: the tokenizer's file.
         source: the checkpoint.
-        variants: the model in each precision.
+        variants: the model's variant in each precision.
     """
 
     format: int
@@ -149,22 +150,22 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
     @property
     def task(self) -> Task:
-        """What the artifact is for."""
+        """Return the task that the artifact is made for."""
         return TASKS[type(self.contract)][0]
 
     def records(self) -> list[FileRecord]:
-        """Every file of the artifact but the manifest itself."""
+        """Return the records of all files of the artifact except the manifest itself."""
         return [self.tokenizer, *(record for variant in self.variants.values() for record in variant.files)]
 
 
 def sealed(document: dict[str, Any]) -> str:
-    """The seal of a manifest: the SHA-256 of its canonical JSON, without the seal itself.
+    """Return the seal of a manifest: the SHA-256 of its canonical JSON, without the seal itself.
 
-    A changed prompt can so not pass for the one that was exported. The canonical form is that of Python's `json`, keys
-    sorted and without spaces.
+    The seal shows any change after export, such as a changed prompt. The canonical form is that of Python's `json`,
+    with sorted keys and without spaces.
 
     Args:
-        document: the manifest as JSON has it.
+        document: the manifest as decoded from JSON.
     """
     content = {name: value for name, value in document.items() if name != SEAL}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -172,6 +173,6 @@ def sealed(document: dict[str, Any]) -> str:
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """The bytes of quoit.json: the manifest and its seal."""
+    """Return the bytes of quoit.json: the manifest and its seal."""
     document = msgspec.json.decode(msgspec.json.encode(manifest))
     return msgspec.json.format(msgspec.json.encode(document | {SEAL: sealed(document)}), indent=2) + b"\n"

@@ -1,4 +1,4 @@
-"""What export measured of a variant, and how it chose the way to make it."""
+"""Define the records of export's measurements of a variant, and of the choices that made it."""
 
 from typing import Annotated
 
@@ -9,27 +9,31 @@ from quoit.artifact.names import Digest, GraphName, Measure, Positive
 HELD_OUT = "held-out"
 """Name of the held-out sample."""
 NOTES: dict[GraphName, str] = {"emulated": " as CUDA computes", "saturating": " with 7-bit activations"}
-"""Words for the graphs that are measured besides a variant's first one."""
+"""Words for messages about the graphs that are measured in addition to a variant's first one."""
 
 
 class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How close a variant's answers are to those of `reference`; 1 is the same.
+    """Closeness of a variant's answers to those of `reference`; 1 means that they are the same.
 
-    `measure` is `cosine` of vectors, over texts; `agreement`, one minus the distance of P(yes), over pairs;
-    `spearman`, the rank correlation of scores, over queries; and over texts, of their similarities to all others,
-    `top10`, how many of the ten nearest stay among them, and `ranking`, the rank correlation.
+    The measures are:
+
+    - `cosine`: cosine of vectors; one sample for each text.
+    - `agreement`: one minus the distance of P(yes); one sample for each pair.
+    - `spearman`: rank correlation of scores; one sample for each query.
+    - `top10`: share of a text's ten nearest texts that stay among its ten nearest; one sample for each text.
+    - `ranking`: rank correlation of a text's similarities to all others; one sample for each text.
 
     Attributes:
-        measure: one of the above.
-        reference: what the answers are compared with.
-        texts: the name of the sample: HELD_OUT, or `calibration`.
-        samples: the number of samples.
-        mean: the mean of all samples.
-        p1: the first percentile.
-        minimum: the value of the worst sample.
-        floor: the least value that `minimum` may have; None where the measure is only recorded.
-        mean_floor: the least value that `mean` may have.
-        graph: the graph of the variant that was measured.
+        measure: name of the measure, one of the above.
+        reference: name of the model or variant that the answers are compared with.
+        texts: name of the sample: HELD_OUT, or `calibration`.
+        samples: number of samples.
+        mean: mean over all samples.
+        p1: first percentile.
+        minimum: value of the worst sample.
+        floor: smallest value allowed for `minimum`; None if it is only recorded.
+        mean_floor: smallest value allowed for `mean`; None if it is only recorded.
+        graph: name of the variant's graph that was measured.
     """
 
     measure: Measure
@@ -45,17 +49,17 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
     @property
     def passes(self) -> bool:
-        """Whether mean and minimum are at or above their floors."""
+        """Return whether mean and minimum are at or above their floors."""
         floors = ((self.minimum, self.floor), (self.mean, self.mean_floor))
         return all(floor is None or value >= floor for value, floor in floors)
 
     @property
     def note(self) -> str:
-        """Words for the graph that was measured, where that is not the first one."""
+        """Return words for the graph that was measured; empty for the variant's first graph."""
         return NOTES.get(self.graph, "")
 
     def shortfall(self) -> str:
-        """The values below their floor, in words."""
+        """Return the values below their floor, in words."""
         floors = (("least", self.minimum, self.floor), ("mean", self.mean, self.mean_floor))
         missed = [
             f"{name} {value:.5f}, below {floor}"
@@ -70,9 +74,9 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 
     Attributes:
         source: `built-in`, or the name of a file.
-        sha256: the hash of the texts.
-        texts: the number of texts or pairs that were run.
-        tokens: the number of their tokens.
+        sha256: hash of the texts.
+        texts: number of texts or pairs that were run.
+        tokens: number of their tokens.
     """
 
     source: str
@@ -82,20 +86,20 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
 
 
 class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How an int8 or int4 variant's weights were prepared, and how that was chosen.
+    """The choices that prepared an int8 or int4 variant's weights, with the predicted errors that they rest on.
 
     Attributes:
-        method: the folds that were made, as in `errors`.
-        alpha: the exponent of smoothing; None where nothing was smoothed.
-        seed: the seed of rotations; None where nothing was rotated.
-        float32_layers: the linear layers that stay in float32.
-        int8_layers: of int4, the linear layers that are stored as in int8.
-        steps: by the first of the linear layers that read it, the step in which an input is rounded in all rows; other
-            inputs are rounded in 127ths of each row's largest magnitude.
-        int8_table: whether the token table is int8, each row with its scale, and not float16.
-        calibration: the texts that it was chosen on.
-        errors: the predicted error of every method that was tried: the squared error relative to the output, as a mean
-            over linear layers and tokens, and what a float16 token table adds.
+        method: name of the folds that were made, a key of `errors`.
+        alpha: exponent of smoothing; None without smoothing.
+        seed: seed of rotations; None without rotation.
+        float32_layers: names of the linear layers that stay in float32.
+        int8_layers: names of the linear layers of an int4 variant that are stored as int8.
+        steps: fixed steps that inputs are rounded to in all rows, by the first linear layer that reads the input. Other
+            inputs are rounded to 127ths of each row's largest magnitude.
+        int8_table: True if the token table is int8 with a scale for each row, False if it is float16.
+        calibration: texts that the choice was made on.
+        errors: predicted error of every method that was tried: the squared error relative to the output, as a mean
+            over linear layers and tokens, plus the error that a float16 token table adds.
     """
 
     method: str
@@ -109,7 +113,7 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     errors: dict[str, float]
 
     def describe(self) -> str:
-        """What was chosen and why, in one line."""
+        """Return the choice and the reason for it, in one line."""
         others = [error for name, error in self.errors.items() if name != self.method]
         kept = f", {len(self.float32_layers)} linear layers in float32" if self.float32_layers else ""
         kept += f", {len(self.int8_layers)} in int8" if self.int8_layers else ""
@@ -119,19 +123,19 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 
 
 def _share(error: float) -> str:
-    """A squared error relative to the output; above 1 its size says nothing."""
+    """Format a squared error relative to the output; above 1, its size has no meaning."""
     return f"{error:.2e}" if error <= 1 else ">1"
 
 
 class Scaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The powers of two that keep an fp16 variant's values within float16, exactly.
+    """The powers of two that keep an fp16 variant's values within the range of float16; the scaling is exact.
 
     Attributes:
-        stream: the residual stream is 2^-stream of the checkpoint's.
-        products: the same exponent of each MLP's product, layer by layer.
-        stream_peak: the largest magnitude of the unscaled stream on the calibration texts.
-        product_peak: the largest magnitude of the unscaled products.
-        calibration: those texts.
+        stream: exponent of the residual stream, which is 2^-stream of the checkpoint's.
+        products: exponents of the MLP products, likewise, layer by layer.
+        stream_peak: largest magnitude of the unscaled stream on the calibration texts.
+        product_peak: largest magnitude of the unscaled products on the calibration texts.
+        calibration: the calibration texts.
     """
 
     stream: Annotated[int, msgspec.Meta(ge=0)]
@@ -141,7 +145,7 @@ class Scaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     calibration: Calibration
 
     def describe(self) -> str:
-        """What was chosen and why, in one line."""
+        """Return the choice and the reason for it, in one line."""
         folded = f"stream times 2^-{self.stream}, products times 2^-{max(self.products)} at most"
         peaks = f"magnitudes up to {self.stream_peak:.3g} and {self.product_peak:.3g}"
         chosen = folded if self.stream or any(self.products) else "nothing scaled"

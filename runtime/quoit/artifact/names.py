@@ -1,4 +1,4 @@
-"""The words and number ranges that the records of an artifact use."""
+"""Define the words and number ranges that the records of an artifact use."""
 
 from typing import Annotated, Literal
 
@@ -9,11 +9,11 @@ Precision = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 Task = Literal["embedding", "rerank"]
 Measure = Literal["cosine", "agreement", "spearman", "top10", "ranking"]
 GraphName = Literal["cpu", "cuda", "emulated", "saturating"]
-"""The graphs of a variant: for CPUs, for CUDA, CUDA's arithmetic on a CPU, and for CPUs whose int8 sums saturate."""
+"""Names of a variant's graphs: for CPUs, CUDA, CUDA's arithmetic on a CPU, and CPUs whose int8 sums saturate."""
 LayoutName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]
-"""How a graph takes its tokens: the name of a module in `quoit.engine.layouts`, such as `packed` or `padded`."""
+"""Name of a graph's layout, which is a module in `quoit.engine.layouts`, such as `packed` or `padded`."""
 Pooling = Literal["last"]
-"""Which state of a text is its answer: the last token's."""
+"""Name of the token whose state is the answer to a text: the last one."""
 
 TokenId = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]

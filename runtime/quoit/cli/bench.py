@@ -1,4 +1,4 @@
-"""`quoit bench`: how fast an artifact is on this machine, and the setting it is fastest with."""
+"""Run `quoit bench`: measure how fast an artifact is on this machine, and find its fastest setting."""
 
 import argparse
 import json
@@ -38,7 +38,7 @@ WORDS = (
 
 
 def add_to(commands: "Commands") -> None:
-    """Adds the command."""
+    """Add the command to the parser."""
     bench = commands.add_parser("bench", help="how fast an artifact is here, and its best setting for --tuned")
     bench.add_argument("artifact")
     bench.add_argument("--texts", metavar="FILE", help="your own texts (default: made-up ones of log-normal length)")
@@ -54,7 +54,7 @@ def add_to(commands: "Commands") -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """`quoit bench`."""
+    """Run `quoit bench`, and return its exit code."""
     if not MIN_SECONDS <= options.seconds <= MAX_SECONDS:
         raise InputError(f"--seconds {options.seconds} must be from {MIN_SECONDS:.0f} to {MAX_SECONDS:,.0f}")
     check_tuning_file(options.output)
@@ -84,13 +84,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def check_tuning_file(output: Path | None) -> None:
-    """Makes sure, before anything is measured, that the result can be written.
+    """Check that the result can be written, before anything is measured.
 
     Args:
-        output: the tuning file, or None for the one in the user's cache folder, which is made where it is missing.
+        output: the tuning file, or None for the one in the user's cache folder; that folder is made if it is missing.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the file cannot be written.
     """
     if output is None:
         output = tuning_folder() / "any.json"
@@ -102,21 +102,21 @@ def check_tuning_file(output: Path | None) -> None:
 
 
 def made_texts() -> list[str]:
-    """Seeded texts of log-normal length; their words mean nothing."""
+    """Make seeded texts of log-normal length, with random words."""
     generator = np.random.default_rng(0)
     lengths = np.clip(generator.lognormal(np.log(MEDIAN_WORDS), SIGMA, MADE_TEXTS), SHORTEST, LONGEST).astype(int)
     return [" ".join(generator.choice(WORDS, length)) for length in lengths]
 
 
 def own_texts(options: argparse.Namespace) -> list[str]:
-    """The texts of --texts."""
+    """Read the texts of --texts."""
     inputs = load(options, [options.texts])
     inputs.report()
     return [item.text for item in inputs.items]
 
 
 def rendered(artifact: Artifact, many: Sequence[str]) -> Texts:
-    """Documents, and queries of some words; for reranking, documents under one query, all and singly."""
+    """Return the texts to run: documents and made-up queries; for reranking, the documents with one made-up query."""
     generator = np.random.default_rng(1)
     queries = [" ".join(generator.choice(WORDS, count)) for count in generator.integers(*SINGLE_WORDS, len(many))]
     contract = artifact.manifest.contract
@@ -129,7 +129,7 @@ def rendered(artifact: Artifact, many: Sequence[str]) -> Texts:
 
 
 def show_measured(measured: Measured) -> None:
-    """Prints what was found."""
+    """Print the result."""
     tuning = measured.tuning
     place = tuning.place
     show(f"{place.processor}, {place.cores} cores, {place.onnxruntime}: {place.precision} on {place.provider}")
@@ -146,6 +146,6 @@ def show_measured(measured: Measured) -> None:
 
 
 def worded(setting: Setting) -> str:
-    """A setting in words."""
+    """Return a setting in words."""
     batches = "1 batch" if setting.workers == 1 else f"{setting.workers} batches"
     return f"{setting.threads} threads, {batches} at a time, of {setting.batch_tokens:,} tokens"

@@ -1,6 +1,6 @@
-"""Checks an artifact on this machine: files, provider, arithmetic, known answers, speed.
+"""Check an artifact on this machine: files, provider, arithmetic, known answers, speed.
 
-Each check gives a line; one that fails says what to do. This module does not repair anything.
+Each check gives a line; a check that fails says what to do. This module does not repair anything.
 """
 
 import time
@@ -31,7 +31,7 @@ GOLDEN_DOCUMENTS = (
     "responsible for the movement of planets around the sun.",
 )
 GOLDEN_SCORES = ((0.7646, 0.1414), (0.1355, 0.6000))
-"""Cosine scores of queries by documents in the model card of Qwen/Qwen3-Embedding-0.6B."""
+"""Cosine scores in the model card of Qwen/Qwen3-Embedding-0.6B, a row for each query, a column for each document."""
 
 Answer = Callable[[list[str]], Vectors]
 
@@ -41,7 +41,7 @@ SPEED_WORDS = 60
 
 @dataclass(frozen=True)
 class Finding:
-    """One check: its name, whether it holds, and what was found."""
+    """The result of one check: its name, whether it holds, and the details."""
 
     name: str
     holds: bool
@@ -49,7 +49,7 @@ class Finding:
 
 
 def examine(artifact: Artifact, precision: Precision | None, provider: ProviderRequest) -> Iterator[Finding]:
-    """The findings, one after another; later checks are left out where an earlier one makes them moot."""
+    """Yield the findings, one after another; a check that cannot run after an earlier failure is left out."""
     yield Finding("machine", True, f"{cpu_name()}, {usable_cores()} usable cores, {_features()}")
     damaged = False
     for finding in _check_files(artifact):
@@ -107,12 +107,12 @@ def _describe_int8() -> Finding:
 
 
 def _scores(reranker: Reranker, texts: list[str]) -> Scores:
-    """The logits of texts under one query."""
+    """Return the logits of texts for one query."""
     return reranker.predict([(GOLDEN_QUERIES[0], text) for text in texts], activation="logit")
 
 
 def _check_batch(answer: Answer) -> Finding:
-    """A text does not see its batch: bit for bit the same vector or score alone and among others."""
+    """Check that a text does not see its batch: its vector or score has the same bits alone and among other texts."""
     texts = [*GOLDEN_DOCUMENTS, *GOLDEN_QUERIES, "", "a"]
     together = answer(texts)
     alone = np.concatenate([answer([text]) for text in texts])
@@ -122,7 +122,7 @@ def _check_batch(answer: Answer) -> Finding:
 
 
 def _check_golden(embedder: Embedder) -> Finding:
-    """The model card's scores, where the artifact's source is the official checkpoint."""
+    """Compare scores with those of the model card, if the artifact's source is the official checkpoint."""
     pipeline = embedder.pipeline
     source = pipeline.artifact.manifest.source.id
     if source.rpartition("/")[2] != GOLDEN_SOURCE:
@@ -136,7 +136,7 @@ def _check_golden(embedder: Embedder) -> Finding:
 
 
 def _measure_speed(pipeline: Pipeline) -> Finding:
-    """Tokens per second on made-up words of ordinary length; a rough figure, no benchmark."""
+    """Measure tokens per second on made-up texts of ordinary length; a rough figure, not a benchmark."""
     words = " ".join(GOLDEN_DOCUMENTS).split()
     generator = np.random.default_rng(0)
     texts = [" ".join(generator.choice(words, SPEED_WORDS)) for _ in range(SPEED_TEXTS)]

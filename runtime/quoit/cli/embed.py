@@ -1,4 +1,4 @@
-"""`quoit embed`: the texts of a file to a file of vectors."""
+"""Run `quoit embed`: turn the texts of a file into a file of vectors."""
 
 import argparse
 import time
@@ -30,7 +30,7 @@ MAX_WORKERS = 8
 
 
 def add_to(commands: "Commands") -> None:
-    """Adds the command."""
+    """Add the command to the parser."""
     embed = commands.add_parser("embed", help="turn the texts of a file into vectors")
     embed.add_argument(
         "file",
@@ -63,7 +63,7 @@ def add_to(commands: "Commands") -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Embeds, and says what it did."""
+    """Run `quoit embed`, report the result, and return the exit code."""
     check_destination(options.output, SUFFIXES)
     check_argument("--instruction", options.instruction)
     if options.skip_missing and options.output.suffix == NPY:
@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _job(embedder: Embedder, prompt: Prompt, output: OutputOptions, like: Vectors) -> str:
-    """The hash of all that decides the vectors, except the texts; `like` is [0, dim]."""
+    """Return the hash of all that decides the vectors, except the texts; `like` is [0, dim]."""
     ranges = None if output["ranges"] is None else np.asarray(output["ranges"], np.float32).tolist()
     return digest(embedder.fingerprint(prompt.text), {**output, "ranges": ranges}, like.shape)
 
@@ -113,7 +113,7 @@ def _fill(draft: Draft, embedder: Embedder, texts: Iterable[str], prompt: Prompt
 
 
 def _report(draft: Draft, embedder: Embedder, output: Path, seconds: float, skipped: Skipped) -> None:
-    """What the whole run did; the speed is that of this part of it."""
+    """Print the totals of the whole run; the speed counts only the texts since it was resumed."""
     done, choice = draft.progress, embedder.pipeline.session.choice
     resumed = f", {draft.resumed.rows:,} of them before" if draft.resumed.rows else ""
     speed = (done.tokens - draft.resumed.tokens) / seconds

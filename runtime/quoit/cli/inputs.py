@@ -1,4 +1,4 @@
-"""The texts of the files and folders that a command is given, each with the place where it stands."""
+"""Read the texts of the files and folders that a command is given, each with its file and number."""
 
 import argparse
 import os
@@ -13,7 +13,7 @@ from quoit.files.readers import Record, Skipped, files_of, kind_of, present, rea
 
 @dataclass(frozen=True)
 class Item:
-    """A text: its file, its number among the file's records, from 0, and itself."""
+    """A text with its file and its number among the file's records, from 0."""
 
     file: str
     index: int
@@ -25,9 +25,9 @@ class Inputs:
     """The texts of some files.
 
     Attributes:
-        files: the texts of each file.
-        skipped: the records that were left out.
-        several: True if results must name each text's file: several files, or a folder, were given.
+        files: texts of each file, by its path.
+        skipped: records that were left out.
+        several: True if results must name each text's file, since several files or a folder were given.
     """
 
     files: dict[str, list[Item]]
@@ -36,16 +36,16 @@ class Inputs:
 
     @property
     def items(self) -> list[Item]:
-        """All texts, file after file."""
+        """Return all texts, file after file."""
         return list(chain.from_iterable(self.files.values()))
 
     def report(self) -> None:
-        """Says how many records were left out."""
+        """Print how many records were left out."""
         report_skipped(self.skipped)
 
 
 def load(options: argparse.Namespace, sources: Sequence[str]) -> Inputs:
-    """The texts of files and of folders' files. Blank lines of txt are left out: there is nothing to find in them.
+    """Read the texts of files and of folders' files. Blank lines of txt are left out, since they contain no text.
 
     Raises:
         InputError: a file cannot be read, or a record has no text and --skip-missing is not given.
@@ -61,12 +61,12 @@ def load(options: argparse.Namespace, sources: Sequence[str]) -> Inputs:
 
 
 def stream(options: argparse.Namespace, source: str, skipped: Skipped) -> Iterator[str]:
-    """The texts of a file or of a folder's files one after the other, in bounded memory; blank lines are texts.
+    """Yield the texts of a file or of a folder's files, one after the other, in bounded memory; blank lines are texts.
 
     Args:
-        options: how they are read.
+        options: options of the command, with those of `add_input`.
         source: the file or folder.
-        skipped: takes the records without a text, by their number in all files, where --skip-missing is given.
+        skipped: collects the records without a text, by their number in all files, if --skip-missing is given.
 
     Raises:
         InputError: as for `load`; a file that is absent or of an unknown kind is refused before the first text.
@@ -81,10 +81,10 @@ def stream(options: argparse.Namespace, source: str, skipped: Skipped) -> Iterat
 
 
 def _files(options: argparse.Namespace, sources: Sequence[str]) -> list[str]:
-    """The files named, and those of the folders named but for the output, each once.
+    """Return the named files and the files of the named folders, each once, without the output.
 
     Raises:
-        InputError: a file cannot be told or found, or is the output.
+        InputError: a name is empty, a folder has no files of texts, or the only file is the output.
     """
     output = None if options.output is None else os.path.realpath(options.output)
     files: list[str] = []
@@ -101,6 +101,6 @@ def _records(options: argparse.Namespace, file: str) -> Iterator[Record]:
 
 
 def report_skipped(skipped: Skipped) -> None:
-    """Says on standard error how many records were left out, if any."""
+    """Print on standard error how many records were left out, if any."""
     if skipped.rows:
         tell(skipped.describe())

@@ -1,4 +1,4 @@
-"""`quoit info` and `quoit doctor`: what an artifact holds, and whether it works here."""
+"""Run `quoit info` and `quoit doctor`: show the content of an artifact, and check whether it works here."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ FAILED = 1
 
 
 def add_to(commands: "Commands") -> None:
-    """Adds the commands."""
+    """Add the commands to the parser."""
     info = commands.add_parser("info", help="what an artifact holds")
     info.add_argument("artifact")
     info.set_defaults(run=run_info)
@@ -30,7 +30,7 @@ def add_to(commands: "Commands") -> None:
 
 
 def run_info(options: argparse.Namespace) -> int:
-    """`quoit info`."""
+    """Run `quoit info`, and return its exit code."""
     manifest = read_artifact(options.artifact).manifest
     contract = manifest.contract
     revision = f" at {manifest.source.revision}" if manifest.source.revision else ""
@@ -62,7 +62,7 @@ QUERY = "query prompt"
 
 
 def surroundings(contract: Contract) -> dict[str, str]:
-    """The texts that an artifact puts around those of the caller, by name."""
+    """Return the texts that an artifact puts around the caller's texts, by name."""
     if isinstance(contract, EmbeddingContract):
         query = {QUERY: query_prompt(contract.prompts, None).text}
         return query | {f"{name} prompt": prompt for name, prompt in contract.prompts.items()}
@@ -70,7 +70,7 @@ def surroundings(contract: Contract) -> dict[str, str]:
 
 
 def origin(contract: Contract, name: str) -> str:
-    """Where the query prompt comes from, in words; nothing for other texts."""
+    """Return the origin of the query prompt, in words; empty for other texts."""
     if name != QUERY or not isinstance(contract, EmbeddingContract):
         return ""
     if "query" in contract.prompts:
@@ -79,7 +79,7 @@ def origin(contract: Contract, name: str) -> str:
 
 
 def describe_output(contract: Contract) -> str:
-    """What a vector or a score is made of."""
+    """Return a description of how a vector or a score is made."""
     if isinstance(contract, EmbeddingContract):
         name = contract.default_prompt_name
         plain = "no prompt" if name is None else f"the {name} prompt"
@@ -90,7 +90,7 @@ def describe_output(contract: Contract) -> str:
 
 
 def run_doctor(options: argparse.Namespace) -> int:
-    """`quoit doctor`."""
+    """Run `quoit doctor`, and return its exit code."""
     artifact = read_artifact(options.artifact)
     healthy = True
     for finding in examine(artifact, options.precision, options.provider):

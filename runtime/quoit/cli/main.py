@@ -1,4 +1,4 @@
-"""The command line of `quoit`."""
+"""Define and run the command line of `quoit`."""
 
 import argparse
 import sys
@@ -9,19 +9,19 @@ from quoit.cli.process import guarded, version_of
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line; returns its exit code."""
+    """Run the command line and return its exit code."""
     return guarded("quoit", lambda: run(arguments))
 
 
 def run(arguments: list[str] | None) -> int:
-    """What `main` does, errors raised."""
+    """Run the command line like `main`, but let errors rise."""
     options = make_parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.run
     return command(options)
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The command line's arguments."""
+    """Return the parser of the command line's arguments."""
     parser = argparse.ArgumentParser(prog="quoit", description="Qwen3 embeddings and rerankers on ONNX Runtime.")
     parser.add_argument("--version", action="version", version=version_of("quoit"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

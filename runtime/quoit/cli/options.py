@@ -1,4 +1,4 @@
-"""Arguments that several commands have, and what they stand for."""
+"""Define the arguments that several commands share, and turn them into options."""
 
 import argparse
 import os
@@ -19,7 +19,7 @@ RERANKER_VARIABLE = "QUOIT_RERANKER"
 
 
 def add_input(parser: argparse.ArgumentParser) -> None:
-    """How a file of texts is read."""
+    """Add the arguments that say how a file of texts is read."""
     parser.add_argument(
         "--input-format", choices=KINDS, help="default: the file's suffix before .gz, txt for - and pipes"
     )
@@ -31,7 +31,7 @@ def add_input(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model(parser: argparse.ArgumentParser, variable: str) -> None:
-    """Which artifact runs."""
+    """Add the arguments that say which artifact runs, and how."""
     default = os.environ.get(variable)
     parser.add_argument(
         "-m", "--model", default=default, help=f"the artifact folder (default: the environment variable {variable})"
@@ -41,7 +41,7 @@ def add_model(parser: argparse.ArgumentParser, variable: str) -> None:
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """How it runs."""
+    """Add the arguments that say how an artifact runs."""
     parser.add_argument("--precision", choices=get_args(Precision))
     parser.add_argument("--provider", choices=get_args(ProviderRequest), default="auto")
     parser.add_argument("--threads", type=int)
@@ -53,10 +53,10 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_argument(name: str, value: str | None) -> None:
-    """Refuse an argument whose bytes are not of the locale's encoding; Python stands surrogates for them.
+    """Refuse an argument with bytes that are not in the locale's encoding; Python puts surrogates in their place.
 
     Raises:
-        InputError: it is such an argument.
+        InputError: the argument has such bytes.
     """
     try:
         (value or "").encode()
@@ -68,10 +68,10 @@ def check_argument(name: str, value: str | None) -> None:
 
 
 def model_of(options: argparse.Namespace) -> str:
-    """The artifact folder.
+    """Return the artifact folder.
 
     Raises:
-        InputError: none was named.
+        InputError: no folder was named.
     """
     if not options.model:
         raise InputError(f"no artifact was named; use --model FOLDER, or set {options.variable}")
@@ -79,7 +79,7 @@ def model_of(options: argparse.Namespace) -> str:
 
 
 def run_options(options: argparse.Namespace) -> Options:
-    """How it runs, as `quoit.Embedder` and `quoit.Reranker` take it."""
+    """Return the options of a run, as `quoit.Embedder` and `quoit.Reranker` take them."""
     return Options(
         precision=options.precision,
         provider=options.provider,

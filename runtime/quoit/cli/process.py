@@ -1,7 +1,7 @@
-"""What both programs need of their process: standard streams, Ctrl-C, errors as one line, exit codes.
+"""Run a program in its process: prepare standard streams, answer Ctrl-C, print errors as one line, set exit codes.
 
-It imports nothing heavy, so that `start` guards a program before the program's own imports begin. This module does
-not know what a program does.
+Both programs use this module. It imports nothing heavy, so that `start` guards a program before the program's own
+imports begin.
 """
 
 import io
@@ -17,13 +17,13 @@ USAGE_ERROR = 2
 INTERRUPTED = 130
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 REPEAT_SECONDS = 0.05
-"""Seconds until a Ctrl-C that Python could not raise is sent again."""
+"""Number of seconds until a Ctrl-C that Python could not raise is sent again."""
 SAME_SECONDS = 1.0
-"""Ctrl-C pressed again within so many seconds is the same one: it must not interrupt the answer to the first."""
+"""Number of seconds in which a repeated Ctrl-C is ignored: it must not interrupt the answer to the first one."""
 
 
 class Interrupts:
-    """What answers Ctrl-C: KeyboardInterrupt, as Python does by default, but once for several in a row."""
+    """Handler of Ctrl-C: it raises KeyboardInterrupt, as Python does by default, but once for several in a row."""
 
     def __init__(self) -> None:
         self.last = float("-inf")
@@ -36,13 +36,13 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def keep(self, unraisable: "sys.UnraisableHookArgs") -> None:
-        """Repeat a Ctrl-C that arrived where Python cannot raise it, such as in a finalizer."""
+        """Send a Ctrl-C again that arrived where Python cannot raise it, such as in a finalizer."""
         if not isinstance(unraisable.exc_value, KeyboardInterrupt):
             sys.__unraisablehook__(unraisable)
             return
         from threading import Timer
 
-        # After this function has returned, since here it would be lost again.
+        # The signal comes after this function has returned, since inside it would be lost again.
         self.last = float("-inf")
         timer = Timer(REPEAT_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
         timer.daemon = True
@@ -50,16 +50,16 @@ class Interrupts:
 
 
 def start(program: str, module: str, requirement: str = "quoit") -> int:
-    """Runs a program in a process of its own.
+    """Run a program in this process, and answer its errors and Ctrl-C.
 
-    Ctrl-C while the module is imported ends the process at once: an interrupt that is raised inside the import of an
-    extension may be lost or become another error. Once `main` has returned, Ctrl-C finds nothing left to stop, though
-    Python still waits for its threads.
+    Ctrl-C while the module is imported ends the process at once, since an interrupt that is raised inside the import of
+    an extension may be lost or become another error. After `main` has returned, Ctrl-C is ignored: there is no work
+    left to stop, though Python still waits for its threads.
 
     Args:
-        program: the name for messages.
-        module: the name of the module that has the program's `main`.
-        requirement: what `pip` installs the program with, for the message where something is not installed.
+        program: name of the program, for messages.
+        module: name of the module that has the program's `main`.
+        requirement: requirement that `pip` installs the program with, for the message about a missing package.
 
     Returns:
         The exit code.
@@ -82,30 +82,30 @@ def start(program: str, module: str, requirement: str = "quoit") -> int:
                 raise
             report(program, f"{error.name} is not installed; `pip install '{requirement}'`", error)
             code = USAGE_ERROR
-        except SystemExit as stop:  # argparse, after --help and after wrong usage
+        except SystemExit as stop:  # argparse raises it after --help and after wrong usage
             code = stop.code if isinstance(stop.code, int) else USAGE_ERROR
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except KeyboardInterrupt:  # `main` answers those that arrive while it works; this one came as it returned
+    except KeyboardInterrupt:  # `main` answers Ctrl-C while it works; this one came as it returned
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     return flush_output(program, code)
 
 
 def import_main(module: str) -> Callable[[], int]:
-    """The `main` of a program's module."""
+    """Import a program's module and return its `main`."""
     main: Callable[[], int] = import_module(module).main
     return main
 
 
 def guarded(program: str, work: Callable[[], int], interrupted: str = "interrupted") -> int:
-    """The exit code of some work; its warnings, errors and Ctrl-C are lines on standard error.
+    """Do some work and return its exit code; print its warnings, errors and Ctrl-C as lines on standard error.
 
     Args:
-        program: the name for messages.
-        work: what the program does.
-        interrupted: the message after Ctrl-C.
+        program: name of the program, for messages.
+        work: function that does the program's work.
+        interrupted: message after Ctrl-C.
     """
-    # not before `start` guards the process
+    # imported here, after `start` guards the process
     import logging
 
     from quoit.errors import QuoitError
@@ -124,10 +124,10 @@ def guarded(program: str, work: Callable[[], int], interrupted: str = "interrupt
 
 
 def is_interrupt(error: BaseException | None) -> bool:
-    """Whether Ctrl-C ended the run.
+    """Return whether Ctrl-C ended the run.
 
-    One that arrives while `threading.Condition.wait` gives its lock away surfaces as the RuntimeError of a lock that
-    was not held, and one inside the import of an extension as that module's ImportError.
+    A Ctrl-C may surface as another error. While `threading.Condition.wait` gives its lock away, it becomes the
+    RuntimeError of a lock that is not held. Inside the import of an extension, it becomes that module's ImportError.
     """
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
@@ -137,13 +137,13 @@ def is_interrupt(error: BaseException | None) -> bool:
 
 
 def report(program: str, message: str, error: BaseException) -> None:
-    """Prints an error as one line, with what was noted on its way."""
+    """Print an error as one line, with its notes."""
     line = "; ".join([f"{program}: {message}", *getattr(error, "__notes__", [])])
     tell(" ".join(line.splitlines()))
 
 
 def show(line: str, *, flush: bool = False) -> None:
-    """Prints a line of a result; where its reader has gone, the command goes on and nothing more is shown.
+    """Print a line of a result. If the reader of standard output has gone, the command goes on and prints no more.
 
     Raises:
         OSError: standard output cannot be written for another reason, such as a full disk.
@@ -153,7 +153,7 @@ def show(line: str, *, flush: bool = False) -> None:
 
 
 def tell(line: str) -> None:
-    """Prints a line about the run to standard error, or nowhere where that cannot be written."""
+    """Print a line about the run to standard error; do nothing if that cannot be written."""
     try:
         print(line, file=sys.stderr)
     except OSError:
@@ -161,9 +161,9 @@ def tell(line: str) -> None:
 
 
 def flush_output(program: str, code: int) -> int:
-    """Writes what is left of standard output; returns the exit code, another one where that fails.
+    """Write the rest of standard output, and return the exit code; if that fails, never return 0.
 
-    A reader that has gone is no failure: it has seen all it wanted.
+    A reader that has gone is no failure, since it needs no more output.
     """
     try:
         with writing_output():
@@ -187,16 +187,16 @@ def writing_output() -> Iterator[None]:
 
 
 def silence(descriptor: int) -> None:
-    """Sends the rest of a standard stream to the null device, also what Python still has to write when it ends."""
+    """Send the rest of a standard stream to the null device, also the rest that Python writes when it ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, descriptor)
     os.close(nowhere)
 
 
 def prepare_streams() -> None:
-    """Makes standard output replace what its encoding lacks, as standard error does from the beginning.
+    """Make standard output replace characters that its encoding lacks, as standard error does by default.
 
-    A stream that is closed from the beginning is None in Python; the null device takes its place.
+    A stream that is closed at the start is None in Python; the null device takes its place.
     """
     if sys.stdout is None:
         sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
@@ -207,13 +207,13 @@ def prepare_streams() -> None:
 
 
 def leave(program: str) -> None:
-    """Ends the process after Ctrl-C, before it has begun anything."""
+    """End the process after Ctrl-C, before the program has begun its work."""
     os.write(STANDARD_ERROR, f"{program}: interrupted\n".encode())
     os._exit(INTERRUPTED)
 
 
 def version_of(program: str) -> str:
-    """The line that `--version` prints."""
+    """Return the line that `--version` prints."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -1,4 +1,4 @@
-"""`quoit similarity`, `quoit search` and `quoit rerank`: the texts of files, best first."""
+"""Run `quoit similarity`, `quoit search` and `quoit rerank`: rank the texts of files, best first."""
 
 import argparse
 import sys
@@ -43,7 +43,7 @@ SEPARATORS: dict[str, Separator] = {"line": "\n", "blank-line": "\n\n"}
 
 
 def add_to(commands: "Commands") -> None:
-    """Adds the commands."""
+    """Add the commands to the parser."""
     similarity = commands.add_parser("similarity", help="rank the texts of a file by similarity to a query")
     similarity.add_argument("query")
     similarity.add_argument("file", help="texts to rank: a file, a folder, or - for standard input")
@@ -82,14 +82,14 @@ def add_to(commands: "Commands") -> None:
 
 @dataclass(frozen=True)
 class Place:
-    """A text in the ranking, and its figures by their names."""
+    """A text in the ranking, with its scores by their names."""
 
     item: Item
     figures: dict[str, float]
 
 
 def run_similarity(options: argparse.Namespace) -> int:
-    """`quoit similarity`."""
+    """Run `quoit similarity`, and return its exit code."""
     check(options)
     inputs = load(options, [options.file])
     items = inputs.items
@@ -107,7 +107,7 @@ def run_similarity(options: argparse.Namespace) -> int:
 
 
 def run_search(options: argparse.Namespace) -> int:
-    """`quoit search`."""
+    """Run `quoit search`, and return its exit code."""
     check(options)
     if options.candidates < 1:
         raise InputError(f"--candidates {options.candidates} finds nothing; use a number from 1 on")
@@ -139,20 +139,24 @@ def run_search(options: argparse.Namespace) -> int:
 
 
 def open_judge(options: argparse.Namespace) -> Reranker:
-    """The reranker of --rerank; a tuning file is for one artifact, the other one, and --tuned finds each its own."""
+    """Open the reranker of --rerank.
+
+    A tuning file (--tuning) holds for one artifact only, the embedding one, so the reranker does not use it. --tuned
+    finds the tuning of each artifact.
+    """
     judge = replace(run_options(options), tuning=None)
     return Reranker(options.rerank, **judge.arguments())
 
 
 def cache_of(options: argparse.Namespace) -> VectorCache | None:
-    """Where vectors are kept, or None with --no-cache."""
+    """Return the cache of vectors, or None with --no-cache."""
     if options.no_cache:
         return None
     return VectorCache.of_user() if options.cache is None else VectorCache(options.cache)
 
 
 def vectors_of(embedder: Embedder, texts: list[str], cache: VectorCache | None) -> Float32:
-    """The vectors of a file's texts, from the cache where there is one."""
+    """Return the vectors of a file's texts, from the cache if there is one."""
     if cache is not None:
         return cache.documents(embedder, texts, show_progress=sys.stderr.isatty())
     vectors: Float32 = embedder.encode_document(texts, show_progress=sys.stderr.isatty())
@@ -160,7 +164,7 @@ def vectors_of(embedder: Embedder, texts: list[str], cache: VectorCache | None) 
 
 
 def run_rerank(options: argparse.Namespace) -> int:
-    """`quoit rerank`."""
+    """Run `quoit rerank`, and return its exit code."""
     check(options)
     inputs = load(options, [options.file])
     items = inputs.items
@@ -193,7 +197,7 @@ def run_rerank(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Refuses what could not be shown or written, before any work is done.
+    """Refuse options whose result could not be shown or written, before any work is done.
 
     Raises:
         InputError: --top is below 1, the query or instruction is not text, or --output cannot be written.
@@ -207,7 +211,7 @@ def check(options: argparse.Namespace) -> None:
 
 
 def publish(places: Sequence[Place], names: Sequence[str], options: argparse.Namespace, inputs: Inputs) -> None:
-    """Prints the first of a ranking as a table with the named figures, and writes all of it to --output."""
+    """Print the first texts of a ranking as a table with the named scores, and write all of it to --output."""
     several = inputs.several
     show("  ".join(["rank", *(f"{name:>7}" for name in names), *(["file"] if several else []), "item", "text"]))
     for rank, place in enumerate(places[: options.top or SHOWN], 1):
@@ -231,11 +235,11 @@ def publish(places: Sequence[Place], names: Sequence[str], options: argparse.Nam
 
 
 def printable(file: str) -> str:
-    """A file's name, where it is not UTF-8 with its odd bytes replaced."""
+    """Return a file's name, with bytes that are not UTF-8 replaced."""
     return file.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def one_line(text: str) -> str:
-    """A text as one printable line of bounded length."""
+    """Return a text as one printable line of bounded length."""
     line = "".join(character if character.isprintable() else " " for character in text[:SHOWN_CHARACTERS])
     return line + ("…" if len(text) > SHOWN_CHARACTERS else "")

@@ -1,1 +1,1 @@
-"""Rows of token ids to answers."""
+"""Turn rows of token ids into answers."""

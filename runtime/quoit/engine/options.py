@@ -1,4 +1,4 @@
-"""How an artifact runs: the options as the caller gives them, and what they mean for an artifact on this machine."""
+"""Define the options of a run as the caller gives them, and resolve them for an artifact on this machine."""
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -19,26 +19,26 @@ MAX_CACHE_TOKENS = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How an artifact runs, as the caller gives it; `resolve` checks it.
+    """The options of a run as the caller gives them; `resolve` checks them.
 
     Attributes:
         precision: `fp32`, `fp16`, `bf16`, `int8` or `int4`; by default the fastest that the provider runs: int8 on a
             CPU, fp16 on CUDA.
         provider: `cpu`, `cuda`, or `auto` for CUDA where onnxruntime offers it and the artifact has a graph for it.
-        threads: by default one for each core that this process may use.
-        max_tokens: longer texts are cut to this many tokens, those that surround every text included; by default the
-            model's limit. A warning of the logger `quoit` says what was cut.
-        batch_tokens: distinct tokens of one batch; by default what suits the provider, on CUDA up to 32,768 as memory
-            allows, padding counted.
-        workers: batches computed at a time, each on `threads // workers` threads; 1 by default. More of them give more
-            throughput on many texts, and one text alone takes longer; on CUDA they gain nothing.
-        cuda_graphs: on CUDA, answer a single text of up to 256 tokens by a captured run, which spares the launches of
-            its kernels. The first text of each of five lengths takes longer, and runs go one at a time. On by default
-            there.
-        prefix_cache_tokens: tokens of prompts whose keys and values are kept between calls, all together; 512 by
-            default, 0 for none. CUDA keeps none.
-        tuned: `latency` or `throughput`: threads, batch_tokens and workers that are not given are those that
-            `quoit bench` found best for it on this machine.
+        threads: number of threads; by default one for each core that this process may use.
+        max_tokens: number of tokens that longer texts are cut to, including the tokens that surround every text; by
+            default the model's limit. A warning of the logger `quoit` says how many texts were cut.
+        batch_tokens: maximum number of distinct tokens in one batch. The default depends on the provider; on CUDA it
+            is at most 32,768, as memory allows, with padding counted.
+        workers: number of batches computed at a time, each on `threads // workers` threads; 1 by default. More workers
+            give more throughput on many texts, but a single text takes longer; on CUDA they gain nothing.
+        cuda_graphs: on CUDA, answer a single text of up to 256 tokens by a captured run, which saves the time to
+            launch its kernels. The first text of each of five lengths takes longer, and runs go one at a time. On by
+            default there.
+        prefix_cache_tokens: maximum tokens, all together, of prompts whose keys and values are kept between calls; 512
+            by default, 0 for none. CUDA keeps none.
+        tuned: `latency` or `throughput`: take threads, batch_tokens and workers that are not given from the setting
+            that `quoit bench` found best for it on this machine.
         tuning: the tuning file, instead of the one that `quoit bench` keeps; implies `throughput` without `tuned`.
     """
 
@@ -54,11 +54,11 @@ class Options:
     tuning: str | Path | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """The options by name, as `Embedder` and `Reranker` take them."""
+        """Return the options by name, as `Embedder` and `Reranker` take them."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def resolve(self, artifact: Artifact) -> "Resolved":
-        """What the options mean for an artifact on this machine.
+        """Check the options and resolve them for an artifact on this machine.
 
         Raises:
             ArtifactError: the artifact lacks the precision, or it was rejected by its parity gate.
@@ -77,7 +77,11 @@ class Options:
         return Resolved(choice, threads // workers, workers, batch_tokens, self.max_tokens, captures, cache)
 
     def _captures(self, choice: Choice) -> bool:
-        """Whether single short texts run as CUDA graphs."""
+        """Return whether single short texts run as CUDA graphs.
+
+        Raises:
+            InputError: CUDA graphs are asked for, and the provider is not CUDA.
+        """
         if self.cuda_graphs is None:
             return choice.provider == "cuda"
         if flag("cuda_graphs", self.cuda_graphs) and choice.provider != "cuda":
@@ -88,7 +92,7 @@ class Options:
         return self.cuda_graphs
 
     def _tuned(self, artifact: Artifact, choice: Choice) -> "Options":
-        """The same, what is not given taken from a tuning where one is asked for."""
+        """Return the options, completed from a tuning if one is asked for."""
         if self.tuned is None and self.tuning is None:
             return self
         goal: Goal = "throughput" if self.tuned is None else self.tuned
@@ -96,7 +100,11 @@ class Options:
         return self.filled_in(read_tuning(artifact, choice, self.tuning).setting(goal))
 
     def filled_in(self, setting: Setting) -> "Options":
-        """The same, what is not given taken from a setting; its workers do not fit another number of threads."""
+        """Return the options, completed from a setting.
+
+        The setting's workers are taken only if neither threads nor workers are given, since they do not fit another
+        number of threads.
+        """
         workers = setting.workers if self.threads is None and self.workers is None else self.workers
         return replace(
             self,
@@ -108,16 +116,17 @@ class Options:
 
 @dataclass(frozen=True)
 class Resolved:
-    """How an artifact runs on this machine.
+    """The checked options of a run on this machine.
 
     Attributes:
         choice: the provider and the precision, with their reasons.
-        threads: of each session run.
-        workers: runs at a time.
-        batch_tokens: distinct tokens of one batch; None for the provider's default.
-        max_tokens: of a text; None for the model's limit. The tokenizer checks it, which knows what surrounds a text.
-        cuda_graphs: whether single short texts run as CUDA graphs.
-        prefix_cache_tokens: tokens of all cached prompts together.
+        threads: number of threads of each run.
+        workers: number of runs at a time.
+        batch_tokens: maximum number of distinct tokens in one batch; None for the provider's default.
+        max_tokens: maximum number of tokens of a text; None for the model's limit. The tokenizer checks it, since it
+            knows which tokens surround a text.
+        cuda_graphs: True if single short texts run as CUDA graphs.
+        prefix_cache_tokens: maximum number of tokens of all cached prompts together.
     """
 
     choice: Choice

@@ -1,4 +1,4 @@
-"""Texts to answers in input order: the part that embedding and reranking have in common."""
+"""Turn texts into answers in input order; embedding and reranking share this part."""
 
 import logging
 from collections import deque
@@ -23,16 +23,16 @@ from quoit.text.prompts import Prompt
 from quoit.text.tokenizer import TextTokenizer, Truncation, take_chunks
 
 MIN_SHARED_TOKENS = 64
-"""Matrix products on fewer rows than this are slow for a token."""
+"""Minimum token budget of a batch when workers share few texts. Matrix products on fewer rows are slow per token."""
 
 WINDOW_TEXTS = 2048
 WINDOW_CHARACTERS = 8 << 20
-"""Texts are taken in windows of at most so many texts and about so many characters, and sorted within."""
+"""Maximum texts and approximate characters of one window. Texts are sorted within their window."""
 
 BATCHES_AHEAD = 2
 
 Advance = Callable[[int], object]
-"""Called with a number of texts that were answered, for a progress bar."""
+"""Function for a progress bar; it is called with the number of texts that were answered."""
 
 logger = logging.getLogger("quoit")
 
@@ -43,12 +43,12 @@ def ignore(_: int) -> None:
 
 @dataclass(frozen=True)
 class Window:
-    """The answers to consecutive texts, in input order, and what they took.
+    """The answers to consecutive texts, in input order, with counts of their tokens and of truncation.
 
     Attributes:
         answers: [n, hidden] states or [n] scores, float32.
-        tokens: the texts' tokens, those around them included, before sharing of prefixes.
-        truncation: what was cut.
+        tokens: number of tokens of the texts, including those around them, before sharing of prefixes.
+        truncation: counts of the texts that were cut and of the tokens that they lost.
     """
 
     answers: Answers
@@ -58,9 +58,9 @@ class Window:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """An artifact's tokenizer and session, how large a batch may be, and how many run at a time.
+    """An artifact's tokenizer and session, the limits of a batch, and the number of batches that run at a time.
 
-    Where `overlapped`, the next window is read and tokenized, and the next batch planned, in a thread while one runs.
+    If `overlapped`, threads read and tokenize the next window and plan the next batch while one batch runs.
     """
 
     artifact: Artifact
@@ -74,10 +74,10 @@ class Pipeline:
 
     @classmethod
     def load(cls, artifact: Artifact, options: Options | None = None) -> Self:
-        """Opens an artifact.
+        """Open an artifact.
 
         Raises:
-            ArtifactError: it is damaged, or the variant was rejected by its parity gate.
+            ArtifactError: the artifact is damaged, or the variant was rejected by its parity gate.
             ProviderError: onnxruntime or the provider asked for cannot run here.
             InputError: an option is out of bounds, or there is no tuning for this machine.
         """
@@ -97,12 +97,12 @@ class Pipeline:
             max_prompt_tokens=limits.untiled_tokens(tokenizer.max_tokens),
             max_tokens=resolved.prefix_cache_tokens,
         )
-        # A CPU that computes has no time to spare for it, see bench/log/.
+        # On a CPU, overlapping takes cores from the computation; see bench/log/.
         overlapped = choice.provider == "cuda"
         return cls(artifact, tokenizer, session, layout, limits, prefix_cache, resolved.workers, overlapped)
 
     def describe(self) -> str:
-        """The model, its folder, precision and provider, in words."""
+        """Return the model's name, its folder, precision and provider, in words."""
         choice = self.session.choice
         model = self.artifact.manifest.source.id
         return f"{model} in {self.artifact.folder}: {choice.precision} on {choice.provider}"
@@ -113,14 +113,14 @@ class Pipeline:
         self.session.close()
 
     def windows(self, texts: Iterable[str], prompt: Prompt, advance: Advance = ignore) -> Iterator[Window]:
-        """The answers to texts behind a prompt, in bounded memory.
+        """Yield the answers to texts that follow a prompt, in bounded memory.
 
-        Where the iterable raises, the texts before that are answered first.
+        If the iterable raises, the answers to the texts before the error come first, then the error.
 
         Args:
             texts: checked texts.
-            prompt: the text before each of them.
-            advance: called after each batch with the number of texts it answered.
+            prompt: the text to put before each of them.
+            advance: function that is called after each batch with the number of texts that it answered.
         """
         self.session.check()
         encoded = map(self.tokenizer.encode, take_windows(prompt.render(texts)))
@@ -129,12 +129,12 @@ class Pipeline:
             yield Window(answers, sum(map(len, rows.ids)), rows.truncation)
 
     def run(self, rows: Sequence[Row], advance: Advance, prefix: CachedPrefix | None = None) -> Answers:
-        """The answer to each row of ids, [n, *answer_shape] float32, in the order of the rows.
+        """Return the answer to each row of ids, [n, *answer_shape] float32, in the order of the rows.
 
         Args:
-            rows: token ids, none empty.
-            advance: called after each batch with the number of rows it answered.
-            prefix: a cached prefix that some of them begin with.
+            rows: rows of token ids; no row is empty.
+            advance: function that is called after each batch with the number of rows that it answered.
+            prefix: a cached prefix that some of the rows begin with.
         """
         answers: Answers = np.empty((len(rows), *self.session.answer_shape), np.float32)
         for batch, found in self._run_batches(rows, prefix):
@@ -148,7 +148,7 @@ class Pipeline:
             for batch, inputs in prefetch(planned) if self.overlapped else planned:
                 yield batch, self.session.run(inputs)
             return
-        # Few tokens are shared out, so that no worker stands idle.
+        # If there are few tokens, batches are smaller, so that every worker has work.
         share = max(sum(map(len, rows)) // self.workers, MIN_SHARED_TOKENS)
         limits = replace(self.limits, stream_tokens=min(self.limits.stream_tokens, share))
         running: deque[tuple[Batch, Future[Answers]]] = deque()
@@ -165,17 +165,17 @@ class Pipeline:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _plan(self, rows: Sequence[Row], limits: Limits, prefix: CachedPrefix | None) -> Iterator[tuple[Batch, Inputs]]:
-        """The batches of some rows, each with its graph's inputs."""
+        """Yield the batches of some rows, each with its graph's inputs."""
         for batch in plan_batches(rows, limits, () if prefix is None else prefix.ids):
             past = prefix.past if prefix is not None and batch.prefix_tokens else {}
             yield batch, {**self.layout.make_inputs(batch), **past}
 
     def report(self, truncation: Truncation, texts: int) -> None:
-        """Logs a warning where some of the texts were cut."""
+        """Log a warning if some of the texts were cut."""
         if truncation.texts:
             logger.warning("of %d texts, %s", texts, truncation.describe(self.tokenizer.max_tokens))
 
 
 def take_windows(texts: Iterable[str]) -> Iterator[list[str]]:
-    """The texts in windows, as `quoit.text.tokenizer.take_chunks`."""
+    """Yield the texts in windows, as `quoit.text.tokenizer.take_chunks` does."""
     return take_chunks(texts, max_texts=WINDOW_TEXTS, max_characters=WINDOW_CHARACTERS)

@@ -1,12 +1,12 @@
-"""Decides which token rows run together.
+"""Plan which token rows run together in a batch.
 
-A pure function of token ids and limits. The model is causal, so a token's state depends only on the tokens before it,
-and every distinct token prefix of a batch needs computing once: rows are sorted as sequences of ids, and each is
-compared with its neighbour. Texts with the same ids are one row. A prefix whose keys and values are cached needs no
-computing at all. This module does not know what the ids mean, nor how a batch becomes a graph's inputs
+The plan is a pure function of token ids and limits. The model is causal, so a token's state depends only on the tokens
+before it, and every distinct token prefix of a batch is computed once. To find shared prefixes, rows are sorted as
+sequences of ids, and each row is compared with its neighbour. Texts with the same ids are one row. A prefix whose keys
+and values are cached is not computed at all. This module does not know how a batch becomes a graph's inputs
 (`quoit.engine.layouts`).
 
-Lengths are in tokens. P tokens of a cached prefix, R rows of a batch.
+Lengths are in tokens. P is the number of tokens of a cached prefix, R the number of rows of a batch.
 """
 
 from bisect import bisect_left
@@ -33,33 +33,33 @@ TILED_STEP = 16
 
 @dataclass(frozen=True)
 class PaddingLimit:
-    """How much of a batch's rectangle may be padding.
+    """Limit of the padding in a batch's rectangle.
 
     Attributes:
-        max_share: the maximum share of padding.
-        free_positions: rectangles of at most this many positions may have any padding.
+        max_share: maximum share of padding.
+        free_positions: number of positions up to which a rectangle may have any padding.
     """
 
     max_share: float
     free_positions: int
 
     def allows(self, rectangle: int, padding: int) -> bool:
-        """Whether a rectangle of so many positions may have so much padding."""
+        """Return whether a rectangle of `rectangle` positions may have `padding` positions of padding."""
         return rectangle <= self.free_positions or padding <= self.max_share * rectangle
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one batch may hold; a single row longer than a limit is a batch of its own.
+    """Limits of one batch; a single row longer than a limit is a batch of its own.
 
     Attributes:
         stream_tokens: maximum number of distinct tokens that go through the linear layers.
         rectangle_tokens: maximum number of positions that attention sees, padding included.
-        tiled_from: rows of at least this many tokens use tiled attention; None where no row does. A row's own length
+        tiled_from: minimum number of tokens of a row with tiled attention; None if no row has it. A row's own length
             decides, so that its vector cannot depend on its batch.
-        share_prefixes: whether rows share the tokens they begin with.
-        padding: how much of the rectangle may be padding; None for no limit.
-        max_positions: positions that the graph has RoPE tables for, the model's `max_tokens`; None for no limit.
+        share_prefixes: True if rows share the tokens that they begin with.
+        padding: limit of padding in the rectangle; None for no limit.
+        max_positions: number of positions in the graph's RoPE tables, the model's `max_tokens`; None for no limit.
     """
 
     stream_tokens: int
@@ -70,26 +70,26 @@ class Limits:
     max_positions: int | None = None
 
     def is_tiled(self, tokens: int) -> bool:
-        """Whether a row of so many tokens has tiled attention."""
+        """Return whether a row of this length has tiled attention."""
         return self.tiled_from is not None and tokens >= self.tiled_from
 
     def untiled_tokens(self, max_tokens: int) -> int:
-        """Tokens of the longest row without tiled attention, of rows of at most `max_tokens`."""
+        """Return the length of the longest row without tiled attention, at most `max_tokens`."""
         return max_tokens if self.tiled_from is None else min(self.tiled_from - 1, max_tokens)
 
     def attended_positions(self, tokens: int) -> int:
-        """Number of positions that attention sees for a row: its tokens, plus padding where attention is tiled.
+        """Return the number of positions that attention sees for a row: its tokens, plus padding if attention is tiled.
 
         Tiled attention must give a token the same bits in a rectangle of any width. Two of its steps depend on more
         than the token (`MlasFlashAttentionGQA` and what it calls in onnxruntime 1.32):
 
-        - Queries are taken in tiles. Where a tile has one row, `MlasSgemmOperation` multiplies by another kernel, which
-          rounds otherwise. So the last position of a row is always padding: no token is alone in its tile, whatever the
-          size of a tile, which follows from the CPU's caches.
-        - `MlasComputeSumExpF32Kernel` without AVX adds what a row has beyond a multiple of four after the rest. So a
-          row's positions are a multiple of TILED_STEP.
+        - Queries are taken in tiles. If a tile has one row, `MlasSgemmOperation` multiplies with another kernel, which
+          rounds differently. So the last position of a row is always padding, and no token is alone in its tile. This
+          holds for every tile size; the CPU's caches decide the size.
+        - `MlasComputeSumExpF32Kernel` without AVX adds the values beyond a multiple of four after all others. So the
+          number of a row's positions is a multiple of TILED_STEP.
 
-        A row within TILED_STEP tokens of `max_positions` has no room for both. It has `max_positions` positions, in
+        A row within TILED_STEP tokens of `max_positions` has no room for both. It has `max_positions` positions in
         every batch, since no rectangle is wider.
         """
         if not self.is_tiled(tokens):
@@ -100,19 +100,19 @@ class Limits:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows that run together, and which texts they answer.
+    """Rows that run together, and the texts that they answer.
 
     Attributes:
-        rows: [R] distinct rows of int64 ids, sorted as sequences of ids.
-        shared_tokens: [R] leading tokens of each row that the row before it has too, and that are computed once; 0
-            where rows share nothing.
-        cached_tokens: [R] leading tokens of each row that are the cached prefix's. The last token of a row is computed
-            all the same, for its state.
-        prefix_tokens: P, or 0 where no row begins with the cached prefix.
-        positions: [R] int32, positions that attention sees of each row; with tiled attention, padding is among them.
-        is_tiled: whether attention runs in tiles.
-        texts: [n] int64, the positions of the texts answered here.
-        output_row: [n] int64, the row in 0..R-1 that answers each of them.
+        rows: distinct rows of int64 ids, [R], sorted as sequences of ids.
+        shared_tokens: number of leading tokens that each row shares with the row before it, [R]; they are computed
+            once. 0 if the rows share nothing.
+        cached_tokens: number of leading tokens of each row that belong to the cached prefix, [R]. The last token of a
+            row is always computed, since its state is needed.
+        prefix_tokens: P, or 0 if no row begins with the cached prefix.
+        positions: number of positions that attention sees of each row, [R] int32; tiled attention includes padding.
+        is_tiled: True if attention runs in tiles.
+        texts: positions of the texts that this batch answers, [n] int64.
+        output_row: the row in 0..R-1 that answers each of these texts, [n] int64.
     """
 
     rows: list[Ids]
@@ -126,28 +126,28 @@ class Batch:
 
     @cached_property
     def stream_tokens(self) -> int:
-        """Number of distinct tokens to compute."""
+        """Return the number of distinct tokens to compute."""
         known = map(max, self.shared_tokens, self.cached_tokens)
         return sum(map(len, self.rows)) - sum(known)
 
     @cached_property
     def width(self) -> int:
-        """Positions of each row of the rectangle that attention sees."""
+        """Return the number of positions in each row of the rectangle that attention sees."""
         return int(self.positions.max())
 
 
 def plan_batches(rows: Sequence[Row], limits: Limits, prefix: Row = ()) -> Iterator[Batch]:
-    """Batches that together answer every row once, longest rows first.
+    """Yield batches that together answer every row once, longest rows first.
 
-    Rows of about the same length are neighbours, and among them those that begin alike: so the rectangle has
-    little padding, and several queries' documents still meet those of their own query. Where padding is
-    limited, lengths alone decide.
+    Rows of about the same length are neighbours, so the rectangle has little padding. Among them, rows that begin
+    alike are neighbours, so the documents of one query still meet in a batch. If padding is limited, rows are sorted
+    by exact length first.
 
     Args:
         rows: the token ids of each text, none empty.
-        limits: what one batch may hold.
+        limits: the limits of one batch.
         prefix: ids whose keys and values are cached, [P]. Rows with tiled attention do not use them, since the cached
-            ones were computed without tiles.
+            values were computed without tiles.
     """
     texts_of: dict[Key, list[int]] = {}
     for position, row in enumerate(rows):
@@ -166,13 +166,13 @@ def plan_batches(rows: Sequence[Row], limits: Limits, prefix: Row = ()) -> Itera
 
 
 def batch_of(row: Row) -> Batch:
-    """The batch of one row alone, whatever its length; its attention is not tiled."""
+    """Return the batch of one single row of any length; its attention is not tiled."""
     (batch,) = plan_batches([row], Limits(len(row), len(row)))
     return batch
 
 
 class _Group:
-    """The rows of the batch in the making, sorted as sequences of ids."""
+    """The rows of a batch that is being built, sorted as sequences of ids."""
 
     def __init__(self, limits: Limits, prefix: Key) -> None:
         self.limits = limits
@@ -183,7 +183,7 @@ class _Group:
         self.longest = 0
 
     def admits(self, key: Key) -> bool:
-        """Whether a row may join those here."""
+        """Return whether a row may join this group."""
         if not self.keys:
             return True
         limits = self.limits
@@ -206,10 +206,10 @@ class _Group:
         return self.limits.is_tiled(self.longest)
 
     def batch(self, texts_of: dict[Key, list[int]]) -> Batch:
-        """The rows here as a batch.
+        """Return the rows of this group as a batch.
 
         Args:
-            texts_of: the positions of the texts of each row.
+            texts_of: positions of the texts of each row.
         """
         keys = self.keys
         shared = [0] * len(keys)
@@ -229,14 +229,14 @@ class _Group:
         )
 
     def cached_tokens(self, key: Key) -> int:
-        """How many tokens of a row are the cached prefix's; its last is computed all the same, for its state."""
+        """Return how many tokens of a row the cached prefix covers, without its last one, whose state is needed."""
         return min(common_prefix(key, self.prefix), _length(key) - 1) if self._uses_prefix(key) else 0
 
     def _uses_prefix(self, key: Key) -> bool:
         return bool(self.prefix) and not self.limits.is_tiled(_length(key))
 
     def _new_tokens(self, key: Key) -> int:
-        """Tokens of a row that no row here begins with: its neighbours in order share the most."""
+        """Return how many tokens a row would add; its neighbours in sorted order share the most tokens with it."""
         if not self.limits.share_prefixes:
             return _length(key)
         if self._uses_prefix(key) and self.prefix.startswith(key):
@@ -255,12 +255,12 @@ def _length(key: Key) -> int:
 
 
 def _length_class(key: Key) -> int:
-    """Rows of one class differ in length by a fifth at most."""
+    """Return the length class of a row; rows of one class differ in length by at most a fifth."""
     return round(CLASSES_PER_DOUBLING * log2(_length(key)))
 
 
 def common_prefix(left: Key, right: Key) -> int:
-    """How many ids two rows begin with in common."""
+    """Return the number of leading ids that two rows have in common."""
     size = min(len(left), len(right))
     differ = np.frombuffer(left[:size], np.uint32) != np.frombuffer(right[:size], np.uint32)
     return int(differ.argmax()) if differ.any() else size // ID_BYTES

@@ -1,8 +1,8 @@
-"""Last-token states to vectors: truncate, normalise, convert.
+"""Turn last-token states into vectors: truncate, normalise, convert.
 
-The graph has already taken the end token's state after the final norm. Truncation comes first (the
-Matryoshka property: a prefix of the vector is a smaller vector), then L2 normalisation, then the output type,
-with the meanings of sentence-transformers' `quantize_embeddings`. This module does not know about texts.
+The graph has already selected the end token's state after the final norm. Truncation comes first (the Matryoshka
+property: a prefix of the vector is a smaller vector), then L2 normalisation, then conversion to the output type. The
+types are those of `quantize_embeddings` of sentence-transformers.
 """
 
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ Vectors = NDArray[Any]
 Float32 = NDArray[np.float32]
 Dtype = Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"]
 DtypeLike = Dtype | type[np.number[Any]] | np.dtype[Any]
-"""A type of values by its name, or as numpy's own."""
+"""Type of a vector's values, by its name or as a numpy type."""
 Ranges = NDArray[np.floating[Any]]
 
 LEVELS = 255
-"""Steps of an 8-bit output over its calibration range."""
+"""Number of steps of an 8-bit output over its calibration range."""
 
 
 class OutputOptions(TypedDict, total=False):
-    """The keyword arguments of `encode` that say how vectors look; see `Output`."""
+    """Keyword arguments of `encode` that decide the form of the vectors; see `Output`."""
 
     dim: int | None
     normalize: bool
@@ -36,15 +36,15 @@ class OutputOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Output:
-    """How vectors look.
+    """Form of the vectors: dimension, normalisation, and type.
 
     Attributes:
         dim: keep the first `dim` values, then normalise; None keeps all.
         normalize: scale each vector to unit length.
-        dtype: `float32`; `float16`; `int8` and `uint8`, 255 steps over `ranges`; `binary` and `ubinary`, one
-            bit a dimension (value > 0), eight to a byte, int8 (minus 128) and uint8.
-        ranges: [2, dim], least and greatest value of each dimension, for `int8` and `uint8`; take them from a
-            sample of your own vectors with `calibration_ranges`. Values outside are clipped.
+        dtype: `float32`; `float16`; `int8` or `uint8`, with 255 steps over `ranges`; `binary` or `ubinary`, with one
+            bit for each dimension (value > 0) and eight bits in a byte, as int8 (minus 128) or uint8.
+        ranges: smallest and largest value of each dimension, [2, dim], for `int8` and `uint8`; take them from a sample
+            of your own vectors with `calibration_ranges`. Values outside are clipped.
     """
 
     dim: SupportsIndex | None = None
@@ -53,10 +53,10 @@ class Output:
     ranges: Ranges | None = None
 
     def check(self, *, min_dim: int, hidden_size: int) -> "Output":
-        """The same in types of Python: an int, a bool and a name, where a model's vectors can look so.
+        """Return the same options as an int, a bool and a name, after a check that the model's vectors can have them.
 
         Raises:
-            InputError: an unknown dtype, a dim outside the model's range, or ranges absent or ill-shaped.
+            InputError: the dtype is unknown, `dim` is outside the model's range, or the ranges are absent or invalid.
             TypeError: `normalize` is neither True nor False.
         """
         dtype = dtype_name(self.dtype)
@@ -67,10 +67,10 @@ class Output:
 
 
 def dtype_name(dtype: DtypeLike) -> Dtype:
-    """The name of a type of values, which may be given as numpy's own.
+    """Return the name of a type of values, which may be given as a numpy type.
 
     Raises:
-        InputError: vectors cannot have it.
+        InputError: vectors cannot have this type.
     """
     name: object = dtype
     if isinstance(dtype, type) and issubclass(dtype, np.generic):
@@ -85,10 +85,10 @@ def dtype_name(dtype: DtypeLike) -> Dtype:
 
 
 def check_ranges(given: Ranges | None, dtype: Dtype, dim: int) -> None:
-    """Refuses ranges that no 8-bit type can be made with.
+    """Refuse ranges that cannot be used for an 8-bit type.
 
     Raises:
-        InputError: they are absent, no numbers, not [2, dim], not finite, or do not rise from row 0 to row 1.
+        InputError: the ranges are absent, not numbers, not [2, dim], not finite, or do not rise from row 0 to row 1.
     """
     if given is None:
         raise InputError(
@@ -117,12 +117,12 @@ def check_ranges(given: Ranges | None, dtype: Dtype, dim: int) -> None:
 
 
 def calibration_ranges(vectors: NDArray[np.floating[Any]]) -> Float32:
-    """Least and greatest value of each dimension of sample vectors [n, dim]; -> [2, dim]."""
+    """Return the smallest and largest value of each dimension of sample vectors [n, dim], as [2, dim]."""
     return np.stack([vectors.min(axis=0), vectors.max(axis=0)]).astype(np.float32)
 
 
 def finish(states: Float32, output: Output) -> Vectors:
-    """Last-token states [n, hidden] to vectors [n, dim], or [n, ceil(dim / 8)] for the binary types.
+    """Turn last-token states [n, hidden] into vectors [n, dim], or [n, ceil(dim / 8)] for the binary types.
 
     Raises:
         ComputeError: a state is not finite.
@@ -140,15 +140,15 @@ def finish(states: Float32, output: Output) -> Vectors:
 
 
 def normalize(vectors: Float32) -> Float32:
-    """Rows scaled to unit Euclidean length; a row of zeros stays zero."""
-    wide = vectors.astype(np.float64)  # squares of float32 neither overflow nor vanish
+    """Scale rows to unit Euclidean length; a row of zeros stays zero."""
+    wide = vectors.astype(np.float64)  # squares of float32 values neither overflow nor underflow in float64
     norms = np.linalg.norm(wide, axis=1, keepdims=True)
     scaled: Float32 = (wide / np.maximum(norms, np.finfo(np.float64).tiny)).astype(np.float32)
     return scaled
 
 
 def convert(vectors: Float32, output: Output) -> Vectors:
-    """Float32 vectors in the output's type."""
+    """Convert float32 vectors to the output's type."""
     match output.dtype:
         case "float32":
             same: Vectors = np.ascontiguousarray(vectors)
@@ -160,16 +160,16 @@ def convert(vectors: Float32, output: Output) -> Vectors:
         case "binary":
             return (pack_bits(vectors).astype(np.int16) - 128).astype(np.int8)
     low, high = np.asarray(output.ranges, np.float32)
-    with np.errstate(over="ignore"):  # what overflows lies outside the range, and is clipped
+    with np.errstate(over="ignore"):  # a value that overflows is outside the range and is clipped
         levels: Float32 = np.clip((vectors - low) / ((high - low) / np.float32(LEVELS)), 0, LEVELS)
     return levels.astype(np.uint8) if output.dtype == "uint8" else (levels - 128).astype(np.int8)
 
 
 def to_half(vectors: Float32) -> Vectors:
-    """Vectors in float16.
+    """Convert vectors to float16.
 
     Raises:
-        ComputeError: a value is beyond its range, as one of a vector that is not normalised may be.
+        ComputeError: a value is outside the range of float16, which can happen without normalisation.
     """
     with np.errstate(over="ignore"):
         half: Vectors = vectors.astype(np.float16)
@@ -181,6 +181,6 @@ def to_half(vectors: Float32) -> Vectors:
 
 
 def pack_bits(vectors: Float32) -> NDArray[np.uint8]:
-    """One bit a dimension, set where the value is above zero, eight to a byte: [n, ceil(dim / 8)]."""
+    """Pack one bit for each dimension, set if the value is above zero, eight to a byte: [n, ceil(dim / 8)]."""
     bits: NDArray[np.uint8] = np.packbits(vectors > 0, axis=1)
     return bits

@@ -1,7 +1,4 @@
-"""Work done ahead of time: one item of an iterator is made in a thread while the one before it is used.
-
-This module does not know what the items are.
-"""
+"""Prefetch an iterator: make the next item in a thread while the current one is used."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +8,9 @@ Item = TypeVar("Item")
 
 
 def prefetch(items: Iterator[Item]) -> Iterator[Item]:
-    """The items in their order, each asked for in one other thread as soon as the one before it is handed out.
+    """Yield the items in order. One thread starts on the next item when the current one is ready.
 
-    Where the iterator raises, the items before that come first. Whoever stops early leaves at most one item unused.
+    If the iterator raises, the items before the error come first. Stopping early discards at most one prefetched item.
     """
     boxes = ((item,) for item in items)
     pool = ThreadPoolExecutor(1, thread_name_prefix="quoit-prefetch")

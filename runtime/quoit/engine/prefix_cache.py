@@ -1,8 +1,8 @@
-"""The LRU cache of prompt keys and values, filled on a prompt's second use.
+"""Provide the LRU cache of prompt keys and values, filled on a prompt's second use.
 
-What a prompt's tokens contribute to the texts behind them is the same every time. From a prompt's second use on it is
-taken from memory, so that a query costs its own tokens only, and not those of its instruction. Answers stay the same,
-bit for bit. A prompt that is used once costs nothing. This module does not know what the tokens mean.
+The keys and values of a prompt's tokens are the same for every text that follows it. From a prompt's second use on,
+they are taken from memory, so a query costs its own tokens only, and not those of its instruction. Answers stay the
+same, bit for bit. A prompt that is used once costs nothing.
 """
 
 from collections import OrderedDict
@@ -18,11 +18,11 @@ from quoit.ort.session import Session
 from quoit.text.tokenizer import TextTokenizer
 
 MAX_PROMPTS = 64
-"""Maximum number of prompts that are remembered as used."""
+"""Maximum number of prompts that the cache remembers."""
 MAX_CHARACTERS = 4096
 """Maximum characters of a cached prompt."""
 DEFAULT_TOKENS = 512
-"""Tokens of all cached prompts together; 0.6B takes 229 KB for each."""
+"""Default maximum number of tokens of all cached prompts together; the 0.6B model takes 229 KB for each token."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class CachedPrefix:
     """The keys and values of a prefix.
 
     Attributes:
-        ids: [P] int64, its token ids.
-        past: the graph's inputs of every layer's keys and values, [P, kv_heads * head_dim] float32 each.
+        ids: token ids of the prefix, [P] int64.
+        past: keys and values of every layer as inputs of the graph, [P, kv_heads * head_dim] float32 each.
     """
 
     ids: Ids
@@ -39,11 +39,11 @@ class CachedPrefix:
 
 
 class PrefixCache:
-    """The cached prompts of one session. Safe to use from several threads.
+    """LRU cache of the prompts of one session. It is safe to use from several threads.
 
     Attributes:
-        max_tokens: tokens of all cached prompts together; 0 caches nothing.
-        max_prompt_tokens: tokens of the longest prompt that is worth caching.
+        max_tokens: maximum number of tokens of all cached prompts together; 0 caches nothing.
+        max_prompt_tokens: maximum number of tokens of one cached prompt.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class PrefixCache:
         max_prompt_tokens: int,
         max_tokens: int = DEFAULT_TOKENS,
     ) -> None:
-        """An empty cache.
+        """Make an empty cache.
 
         Args:
-            session: computes prefixes.
-            caching: how its graph gives and takes them; None where it cannot.
-            tokenizer: of the same artifact.
-            max_prompt_tokens: tokens of the longest prompt that is worth caching.
-            max_tokens: tokens of all cached prompts together; 0 caches nothing.
+            session: the session that computes prefixes.
+            caching: functions to get and feed keys and values with the session's graph; None if it cannot do that.
+            tokenizer: tokenizer of the same artifact.
+            max_prompt_tokens: maximum number of tokens of one cached prompt.
+            max_tokens: maximum number of tokens of all cached prompts together; 0 caches nothing.
         """
         self.max_tokens = max_tokens
         self.max_prompt_tokens = min(max_prompt_tokens, max_tokens)
@@ -75,18 +75,18 @@ class PrefixCache:
 
     @property
     def enabled(self) -> bool:
-        """Whether anything can be cached."""
+        """Return whether anything can be cached."""
         return self._caching is not None
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """The prompts that are remembered, the one used last at the end."""
+        """Return the prompts that the cache remembers, the most recently used one last."""
         with self._lock:
             return tuple(self._entries)
 
     @property
     def cached_tokens(self) -> int:
-        """Tokens of all cached prompts."""
+        """Return the number of tokens of all cached prompts."""
         with self._lock:
             return self._tokens()
 
@@ -96,10 +96,10 @@ class PrefixCache:
             self._entries.clear()
 
     def get(self, prompt: str) -> CachedPrefix | None:
-        """The cached prefix of a prompt; None on its first use, where it cannot be cached, and while it is computed.
+        """Return the cached prefix of a prompt; None if it is used first, cannot be cached, or is being computed.
 
-        The thread that uses a prompt for the second time computes it, outside the lock. Other threads do not wait for
-        that: until it is there, their texts compute the prompt themselves, with the same bits.
+        The thread that uses a prompt for the second time computes its prefix, outside the lock. Other threads do not
+        wait: until the prefix is cached, they compute the prompt with their texts, with the same bits.
         """
         if self._caching is None or not 0 < len(prompt) <= MAX_CHARACTERS:
             return None
@@ -123,7 +123,7 @@ class PrefixCache:
         return entry
 
     def _compute(self, prompt: str, caching: PrefixCaching) -> CachedPrefix | None:
-        """The prefix of a prompt; None where it is too long."""
+        """Compute the prefix of a prompt; None if it is empty or too long."""
         prefix = self._tokenizer.beginning(prompt)
         if not 0 < len(prefix) <= self.max_prompt_tokens:
             return None
@@ -136,7 +136,7 @@ class PrefixCache:
         return sum(len(entry.ids) for entry in self._entries.values() if entry)
 
     def _evict(self) -> None:
-        """Drop the prompts used longest ago, while there are too many of them or of their tokens."""
+        """Drop the least recently used prompts while there are too many prompts or too many tokens."""
         tokens = self._tokens()
         while len(self._entries) > MAX_PROMPTS or tokens > self.max_tokens:
             _, entry = self._entries.popitem(last=False)

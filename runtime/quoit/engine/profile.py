@@ -1,8 +1,7 @@
-"""The tuning file: which threads, workers and batch budget `quoit bench` found best, and where that holds.
+"""Read the tuning file: the threads, workers and batch budget that `quoit bench` found best, and where they hold.
 
-It holds for one artifact in one precision on one provider, one kind of processor, as many cores, and one onnxruntime;
-anywhere else it is refused. Settings change how fast answers come and never what they are. This module does not
-measure.
+A tuning holds for one artifact, precision, provider, kind of processor, number of cores and version of onnxruntime;
+anywhere else it is refused. Settings change the speed and never the answers.
 """
 
 import platform
@@ -26,7 +25,7 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
 
 
 class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How an artifact runs, as in `quoit.engine.options.Options`."""
+    """Threads, workers and batch budget of a run, as in `quoit.engine.options.Options`."""
 
     threads: Count
     workers: Count
@@ -34,15 +33,15 @@ class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a tuning holds.
+    """The artifact, the machine and the software that a tuning holds for.
 
     Attributes:
-        artifact: the hash of the variant's files and the tokenizer.
-        precision: the variant.
-        provider: that ran it.
-        processor: its name.
-        cores: that the process could use.
-        onnxruntime: its version.
+        artifact: hash of the variant's files and the tokenizer.
+        precision: precision of the variant.
+        provider: provider that ran it.
+        processor: name and architecture of the processor.
+        cores: number of cores that the process could use.
+        onnxruntime: distribution and version of onnxruntime.
     """
 
     artifact: Digest
@@ -54,7 +53,7 @@ class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def here(cls, artifact: Artifact, choice: Choice) -> "Place":
-        """This machine with an artifact and what was chosen of it."""
+        """Return the place of this machine, with an artifact and the chosen provider and precision."""
         manifest = artifact.manifest
         files = (manifest.tokenizer, *manifest.variants[choice.precision].files)
         return cls(
@@ -67,7 +66,7 @@ class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
 
     def file(self) -> Path:
-        """Where `quoit bench` keeps the tuning of this place: in the user's cache folder."""
+        """Return the file in the user's cache folder where `quoit bench` keeps the tuning of this place."""
         return tuning_folder() / f"{digest(*msgspec.structs.astuple(self))}.json"
 
 
@@ -76,9 +75,9 @@ class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         format: TUNING_FORMAT.
-        place: where it holds.
-        latency: best for one text at a time.
-        throughput: best for many.
+        place: the place that it holds for.
+        latency: best setting for one text at a time.
+        throughput: best setting for many texts.
     """
 
     format: int
@@ -87,35 +86,35 @@ class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     throughput: Setting
 
     def setting(self, goal: Goal) -> Setting:
-        """The setting for a goal."""
+        """Return the setting for a goal."""
         return self.latency if goal == "latency" else self.throughput
 
 
 def tuning_folder() -> Path:
-    """Where `quoit bench` keeps tuning files: in the user's cache folder."""
+    """Return the folder where `quoit bench` keeps tuning files, in the user's cache folder."""
     return user_cache_path("quoit") / "tuning"
 
 
 def check_goal(goal: str) -> None:
-    """Refuses what is no goal.
+    """Refuse an unknown goal.
 
     Raises:
-        InputError: it is neither `latency` nor `throughput`.
+        InputError: the goal is neither `latency` nor `throughput`.
     """
     if goal not in get_args(Goal):
         raise InputError(f"tuned {shown(goal)} is unknown; use one of {', '.join(get_args(Goal))}")
 
 
 def read_tuning(artifact: Artifact, choice: Choice, file: str | Path | None) -> Tuning:
-    """The tuning for an artifact and what was chosen of it, on this machine.
+    """Read the tuning for an artifact, with the chosen provider and precision, on this machine.
 
     Args:
-        artifact: that is to run.
-        choice: the provider and precision it is to run with.
+        artifact: the artifact to run.
+        choice: the provider and precision to run it with.
         file: a tuning file; by default the one that `quoit bench` keeps for this place.
 
     Raises:
-        InputError: there is no such file, it is no tuning, or it was made for another place.
+        InputError: the file does not exist, is not a tuning file, or was made for another place.
     """
     here = Place.here(artifact, choice)
     path = here.file() if file is None else Path(file)

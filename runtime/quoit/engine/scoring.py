@@ -1,7 +1,7 @@
-"""Scores of pairs: from the difference of two logits to P(yes), and their order.
+"""Turn the difference of two logits into the score of a pair, P(yes), and sort scores.
 
-The graph gives logit(yes) - logit(no). Over those two answers, softmax is the sigmoid of the difference
-(model card, Qwen/Qwen3-Reranker-0.6B). This module does not know about texts.
+The graph gives logit(yes) - logit(no). The softmax over these two answers is the sigmoid of the difference (model card,
+Qwen/Qwen3-Reranker-0.6B).
 """
 
 from typing import Literal, SupportsIndex, get_args
@@ -17,20 +17,20 @@ Activation = Literal["sigmoid", "logit"]
 
 
 def check_activation(activation: Activation) -> None:
-    """Refuses an unknown activation.
+    """Refuse an unknown activation.
 
     Raises:
-        InputError: it is neither `sigmoid` nor `logit`.
+        InputError: the activation is neither `sigmoid` nor `logit`.
     """
     if not isinstance(activation, str) or activation not in get_args(Activation):
         raise InputError(f"activation {shown(activation)} is unknown; choose one of {', '.join(get_args(Activation))}")
 
 
 def check_finite(logits: Scores) -> Scores:
-    """The logits themselves.
+    """Return the logits unchanged, after a check that all of them are finite.
 
     Raises:
-        ComputeError: one is NaN or infinite.
+        ComputeError: a logit is NaN or infinite.
     """
     if not np.isfinite(logits).all():
         row = int(np.flatnonzero(~np.isfinite(logits))[0])
@@ -42,28 +42,28 @@ def check_finite(logits: Scores) -> Scores:
 
 
 def activate(logits: Scores, activation: Activation) -> Scores:
-    """`sigmoid`: P(yes) in 0..1; `logit`: the difference as it is. [n] -> [n]."""
+    """Return the scores of logits, [n] for [n]: P(yes) in 0..1 for `sigmoid`, the logits unchanged for `logit`."""
     if activation == "logit":
         return logits
     return sigmoid(logits).astype(np.float32)
 
 
 def sigmoid(logits: NDArray[np.floating]) -> NDArray[np.float64]:
-    """P(yes) of logit(yes) - logit(no), in float64 and without overflow at any logit."""
+    """Return P(yes) of logit(yes) - logit(no), in float64 and without overflow for any logit."""
     probabilities: NDArray[np.float64] = np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
     return probabilities
 
 
 def check_top_k(top_k: SupportsIndex | None) -> int | None:
-    """A number of results as an int; None stands for all.
+    """Validate `top_k` and return it as an int; None stands for all results.
 
     Raises:
-        InputError: it is no whole number from 1 on.
+        InputError: `top_k` is not a whole number from 1 on.
     """
     return None if top_k is None else check_number("top_k", top_k, 1, advice=", or None for all")
 
 
 def best_first(scores: NDArray[np.floating], top_k: SupportsIndex | None) -> NDArray[np.int64]:
-    """The positions of the `top_k` highest scores, best first; equals keep their order."""
+    """Return the positions of the `top_k` highest scores, best first; equal scores keep their order."""
     order: NDArray[np.int64] = np.argsort(-scores, kind="stable")[: check_top_k(top_k)]
     return order

@@ -1,1 +1,1 @@
-"""Files of texts in, files of results out."""
+"""Read files of texts, and write files of results."""

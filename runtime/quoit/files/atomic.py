@@ -1,9 +1,8 @@
-"""Files and folders that appear under their name whole, or not at all; both programs write by these functions.
+"""Write files and folders atomically: they appear under their name complete, or not at all. Both programs use this.
 
-A new file is written in the folder of its destination and renamed at the end. A new folder grows under a hidden name
-beside its destination and takes its place by two renames; `restore_folder` repairs what a kill between them leaves.
-Where a destination is a symbolic link, the file or folder that it points to is written and the link stays. This module
-does not know what is written.
+A new file is written in the folder of its destination and renamed at the end. A new folder is built under a hidden name
+beside its destination and takes its place by two renames. If the process is killed between the renames,
+`restore_folder` repairs the result. If a destination is a symbolic link, its target is written and the link stays.
 """
 
 import errno
@@ -21,16 +20,16 @@ from filelock import FileLock, Timeout
 from quoit.errors import InputError, QuoitError
 
 Refusal = Callable[[str], QuoitError]
-"""Makes the error to raise from its message; a class of `quoit.errors` does."""
+"""Function that makes the error to raise from its message, such as a class of `quoit.errors`."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Error numbers of a full disk, a used-up quota, and a file that may not grow further."""
+"""Error numbers of a full disk, an exhausted quota, and a file that may not grow further."""
 
 SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
-"""The message of numpy's `tofile` on a full disk; that error has no number."""
+"""Pattern of the message of numpy's `tofile` on a full disk; that error has no number."""
 
 
 def real_path(path: Path) -> Path:
-    """The path that a symbolic link leads to, or the path itself; it need not exist.
+    """Return the path that a symbolic link leads to, or the path itself; it need not exist.
 
     Raises:
         InputError: the link leads back to itself.
@@ -44,7 +43,7 @@ def real_path(path: Path) -> Path:
 
 
 def hidden_path(destination: Path, kind: str) -> Path:
-    """The path `.NAME.KIND` beside the file or folder that a destination leads to, so on the same disk."""
+    """Return the path `.NAME.KIND` beside the file or folder that a destination leads to, on the same disk."""
     real = real_path(destination)
     return real.with_name(f".{real.name}.{kind}")
 
@@ -53,7 +52,7 @@ def check_writable(destination: Path) -> None:
     """Refuse a file that cannot be written or replaced, before any work is done for it.
 
     Raises:
-        InputError: it is a folder, a device or a pipe, or its folder cannot be written.
+        InputError: the destination is a folder, a device or a pipe, or its folder cannot be written.
     """
     if destination.is_dir():
         raise InputError(f"{destination} is a folder; name a file")
@@ -61,7 +60,7 @@ def check_writable(destination: Path) -> None:
     if real.exists() and not real.is_file():
         raise InputError(f"{destination} is a device or a pipe, which a file would replace; name another file")
     try:
-        with TemporaryFile(dir=real.parent):  # permissions alone do not tell, for root above all
+        with TemporaryFile(dir=real.parent):  # permissions alone are not enough, above all for root
             pass
     except OSError as error:
         raise InputError(f"{real.parent} is no folder that can be written; make it, or name another") from error
@@ -69,15 +68,15 @@ def check_writable(destination: Path) -> None:
 
 @contextmanager
 def replacing(destination: Path, needed: int | None = None, refusal: Refusal = InputError) -> Iterator[Path]:
-    """A draft beside a file, which takes the file's name when the context ends without an error.
+    """Give the path of a draft beside a file; the draft takes the file's name if the context ends without an error.
 
     Args:
         destination: the file, or a symbolic link to it.
-        needed: bytes of the whole file, where that is known.
-        refusal: makes the error of a full disk.
+        needed: number of bytes of the whole file, if that is known.
+        refusal: function that makes the error of a full disk.
 
     Raises:
-        InputError: a full disk, unless `refusal` makes another error.
+        InputError: the disk is full, unless `refusal` makes another error.
     """
     draft = hidden_path(destination, f"{os.getpid()}-{threading.get_ident()}.part")
     try:
@@ -97,17 +96,17 @@ def explain_full_disk(
     refusal: Refusal = InputError,
     step: str = "make room there",
 ) -> Iterator[None]:
-    """Replace the system's error of a full disk by one that names the output and the bytes it needs.
+    """Replace the system's error of a full disk by one that names the output and the bytes that it needs.
 
     Args:
         destination: the output, as the user named it.
-        draft: the file that is being written for it.
-        needed: bytes of that file, or a lower bound of them; by default one more than it has.
-        refusal: makes the error.
-        step: what the user should do.
+        draft: the file that is being written for the output.
+        needed: number of bytes of that file, or a lower bound; by default one more than the file has.
+        refusal: function that makes the error.
+        step: next step for the user, for the error.
 
     Raises:
-        InputError: a full disk, unless `refusal` makes another error.
+        InputError: the disk is full, unless `refusal` makes another error.
     """
     try:
         yield
@@ -128,8 +127,8 @@ def locked(path: Path, refusal: Refusal) -> Iterator[None]:
     """Keep other processes away from a file or folder; no lock file is left behind.
 
     Args:
-        path: the file or folder to be written; the lock file lies beside it.
-        refusal: makes the error of a lock that cannot be had.
+        path: the file or folder to be written; the lock file is beside it.
+        refusal: function that makes the error if the lock cannot be acquired.
     """
     lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
     try:
@@ -147,7 +146,7 @@ def locked(path: Path, refusal: Refusal) -> Iterator[None]:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[None]:
-    """An empty folder in place of whatever has its name; removed when the context ends by an error."""
+    """Make an empty folder and remove anything with its name; the folder is removed if the context ends by an error."""
     try:
         remove(folder)
         folder.mkdir(parents=True)
@@ -158,10 +157,10 @@ def new_folder(folder: Path) -> Iterator[None]:
 
 
 def replace_folder(new: Path, destination: Path) -> None:
-    """Give a finished folder the name of another one, which is then removed.
+    """Give a finished folder the name of another one, and remove the other one.
 
-    Neither name is a symbolic link. A kill leaves the old folder or the new one under the name, or the old one under
-    a hidden name, from where `restore_folder` brings it back.
+    Neither name is a symbolic link. If the process is killed, the name belongs to the old folder or to the new one, or
+    the old folder has a hidden name, and `restore_folder` renames it back.
     """
     if destination.exists():
         remove(_replaced(destination))
@@ -173,15 +172,15 @@ def replace_folder(new: Path, destination: Path) -> None:
 
 
 def restore_folder(destination: Path) -> None:
-    """Repair a replacement by `replace_folder` that was killed; where there was none, nothing is done.
+    """Repair a replacement by `replace_folder` that was killed; without one, do nothing.
 
-    Before the new folder has its name, the old one comes back. After that, the old one is removed.
+    If the new folder did not get its name, the old one is renamed back. If it did, the old one is removed.
     """
     replaced = _replaced(destination)
     if not replaced.exists():
         return
     if destination.is_dir() and not any(destination.iterdir()):
-        destination.rmdir()  # whoever made it anew since then put nothing into it
+        destination.rmdir()  # an empty folder that was made after the kill
     if destination.exists():
         remove(replaced)
     else:
@@ -197,5 +196,5 @@ def remove(path: Path) -> None:
 
 
 def _replaced(destination: Path) -> Path:
-    """Where the old folder waits until the new one has its name."""
+    """Return the hidden path that the old folder has until the new one has its name."""
     return destination.with_name(f".{destination.name}.old")

@@ -1,8 +1,8 @@
-"""A `.npy` file [rows, dim] that grows at its end, a window of rows at a time.
+"""Write a `.npy` file [rows, dim] that grows at its end, one window of rows at a time.
 
 numpy pads the header so that the first dimension can grow in place (`numpy.lib.format`, GROWTH_AXIS_MAX_DIGITS). The
-header is brought up to date when the file is opened and when it is finished. This module does not know what the rows
-are, nor which of them count.
+header is updated when the file is opened and when it is finished. This module does not know which rows count
+(`quoit.files.partial_output` does).
 """
 
 import os
@@ -20,21 +20,21 @@ class NpyRows:
 
     Attributes:
         path: the file.
-        row_bytes: size of one row.
-        header_bytes: size of the header.
-        is_whole: False if the file has fewer rows than it was opened with.
+        row_bytes: size of one row in bytes.
+        header_bytes: size of the header in bytes.
+        is_whole: False if the file has fewer rows than the number it was opened with.
     """
 
     def __init__(self, path: Path, like: Vectors, rows: int) -> None:
         """Open the file, write its header, and cut it after the first `rows` rows.
 
         Args:
-            path: the file; made anew where `rows` is 0.
-            like: [0, dim], the type and width of the rows.
+            path: path of the file; the file is made new if `rows` is 0.
+            like: an array [0, dim] with the type and width of the rows.
             rows: number of rows to keep.
 
         Raises:
-            OSError: the file cannot be written; it is closed then.
+            OSError: the file cannot be written; it is closed before the error is raised.
         """
         self.path = path
         self.row_bytes: int = like.shape[1] * like.dtype.itemsize
@@ -48,7 +48,7 @@ class NpyRows:
             raise
 
     def size_of(self, rows: int) -> int:
-        """Bytes of a file with so many rows."""
+        """Return the bytes of a file with `rows` rows."""
         return self.header_bytes + rows * self.row_bytes
 
     def append(self, vectors: Vectors) -> None:
@@ -62,7 +62,7 @@ class NpyRows:
         os.fsync(self._file.fileno())
 
     def finish(self, rows: int) -> None:
-        """Write the header of a file with so many rows, and close it.
+        """Write the header of a file with `rows` rows, and close the file.
 
         Raises:
             OSError: the disk is full, or cannot be written.
@@ -71,12 +71,12 @@ class NpyRows:
         self._file.close()
 
     def close(self) -> None:
-        """Close the file. A full disk may not take its last bytes, which is no error: they do not count."""
+        """Close the file. It is no error if a full disk does not take its last bytes, since they do not count."""
         with suppress(OSError):
             self._file.close()
 
     def _truncate(self, rows: int) -> bool:
-        """Keep the first `rows` rows and append after them; False if the file has fewer, and nothing is done."""
+        """Cut the file after the first `rows` rows, to append there; return False and do nothing if it has fewer."""
         end = self.size_of(rows)
         if self._file.seek(0, os.SEEK_END) < end:
             return False
@@ -85,7 +85,7 @@ class NpyRows:
         return True
 
     def _write_header(self, rows: int) -> int:
-        """Write the header with so many rows; returns its size in bytes."""
+        """Write the header of a file with `rows` rows, and return its size in bytes."""
         self._file.seek(0)
         header = np.lib.format.header_data_from_array_1_0(self._like)
         np.lib.format.write_array_header_1_0(self._file, header | {"shape": (rows, self._like.shape[1])})

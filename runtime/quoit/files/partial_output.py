@@ -1,11 +1,11 @@
-"""The vectors of an unfinished `quoit embed`, in a hidden folder beside the output, so that the run can go on later.
+"""Keep the vectors of an unfinished `quoit embed` in a hidden folder beside the output, so that the run can resume.
 
     .OUT.partial/rows.npy        the vectors so far
     .OUT.partial/progress.json   number of rows that count, and the texts and the job that they belong to
 
-Rows are on disk before progress.json counts them, so a process that is killed at any moment leaves a draft that
-another process can take up. The output appears under its name in one step, at the end. No draft with vectors is
-removed unless the caller says so. This module does not know how texts become vectors.
+Rows are on disk before progress.json counts them. So if a process is killed at any moment, another process can resume
+its draft. The output appears under its name in one step, at the end. A draft with vectors is removed only if the caller
+asks for it.
 """
 
 import hashlib
@@ -37,14 +37,14 @@ ANEW = "use --restart to start anew"
 
 
 class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """progress.json.
+    """The content of progress.json.
 
     Attributes:
         job: hash of all that decides the vectors, except the texts.
         rows: number of texts whose vectors are in the draft.
-        texts_sha256: hash of those texts.
-        tokens: number of their tokens.
-        truncation: how many of those texts were cut, and by how much.
+        texts_sha256: hash of these texts.
+        tokens: number of tokens of these texts.
+        truncation: counts of the texts that were cut, and of the tokens that they lost.
     """
 
     job: str
@@ -55,22 +55,22 @@ class Progress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Draft:
-    """The vectors of an unfinished run; made by `drafting`.
+    """The vectors of an unfinished run; `drafting` makes it.
 
     Attributes:
         progress: the rows that count so far.
-        resumed: the rows that counted when this run began.
+        resumed: the progress when this run began.
         left_out: row numbers without a vector (skipped texts), ascending.
         fits: False if the texts of this run differ from those of the draft.
     """
 
     def __init__(self, folder: Path, progress: Progress, like: Vectors) -> None:
-        """Open the rows file and cut the rows that progress.json does not count.
+        """Open the rows file, and cut the rows that progress.json does not count.
 
         Args:
-            folder: the hidden folder, which exists.
+            folder: the hidden folder; it must exist.
             progress: the rows that count.
-            like: [0, dim], the type and width of the vectors.
+            like: an array [0, dim] with the type and width of the vectors.
 
         Raises:
             InputError: rows that count are missing.
@@ -88,10 +88,10 @@ class Draft:
             raise InputError(f"{folder} is damaged: {ROWS} is too short; {ANEW}")
 
     def remaining(self, texts: Iterable[str]) -> Iterator[str]:
-        """The texts that have no vector yet, after a check that the texts before them are those of the draft.
+        """Yield the texts that have no vector yet, after a check that the texts before them are those of the draft.
 
         Raises:
-            InputError: the first texts are not those that the draft has vectors of.
+            InputError: the first texts differ from those that the draft has vectors of.
         """
         stream = self.hash.follow(texts)
         passed = sum(1 for _ in islice(stream, self.progress.rows))
@@ -137,7 +137,7 @@ class Draft:
         shutil.rmtree(self.folder)
 
     def _convert(self, destination: Path) -> Path:
-        """A file in the draft's folder with the rows in the destination's format."""
+        """Write the rows to a file in the draft's folder, in the destination's format, and return its path."""
         whole = self.folder / f"whole{destination.suffix}"
         ids = np.delete(np.arange(self.progress.rows + len(self.left_out), dtype=np.int64), self.left_out)
         try:
@@ -153,18 +153,18 @@ class Draft:
 def drafting(
     destination: Path, job: str, like: Vectors, *, resume: bool = False, restart: bool = False
 ) -> Iterator[Draft]:
-    """The draft of a run: published when the context ends, and kept with its vectors when it ends by an error.
+    """Give the draft of a run. It is published when the context ends, and kept with its vectors if an error ends it.
 
     Args:
         destination: a file that ends in one of SUFFIXES, or a symbolic link to one.
-        job: hash of all that decides the vectors, except the texts; a draft of another job is not taken up.
-        like: [0, dim], the type and width of the vectors.
-        resume: take up the draft that is there, if any.
-        restart: replace the draft that is there, if any.
+        job: hash of all that decides the vectors, except the texts; a draft of another job is not resumed.
+        like: an array [0, dim] with the type and width of the vectors.
+        resume: True to resume an existing draft, if there is one.
+        restart: True to replace an existing draft, if there is one.
 
     Raises:
-        InputError: the destination cannot be written, another process writes it, or a draft is there that may be
-            neither taken up nor replaced.
+        InputError: the destination cannot be written, another process is writing it, or there is a draft that may be
+            neither resumed nor replaced.
     """
     check_destination(destination, SUFFIXES)
     folder = hidden_path(destination, KIND)
@@ -180,10 +180,12 @@ def drafting(
 
 
 def is_finished(destination: Path) -> bool:
-    """Whether the output is there and no draft beside it has vectors.
+    """Return whether the output exists and there is no draft with vectors beside it.
+
+    If so, a draft without vectors is removed.
 
     Raises:
-        InputError: another process writes the output, or the draft is damaged.
+        InputError: another process is writing the output, or the draft is damaged.
     """
     check_destination(destination, SUFFIXES)
     folder, real = hidden_path(destination, KIND), real_path(destination)
@@ -195,10 +197,10 @@ def is_finished(destination: Path) -> bool:
 
 
 def _open(destination: Path, folder: Path, progress: Progress, like: Vectors) -> Draft:
-    """The draft in a folder, which is made anew where progress counts no vectors.
+    """Open the draft in a folder; the folder is made new if progress counts no vectors.
 
     Raises:
-        InputError: the disk is full, and a folder without vectors is removed; or the draft is damaged.
+        InputError: the disk is full (a folder without vectors is then removed), or the draft is damaged.
     """
     fresh = nullcontext() if progress.rows else new_folder(folder)
     with explain_full_disk(destination, folder), fresh, explain_full_disk(destination, folder / ROWS):
@@ -208,7 +210,8 @@ def _open(destination: Path, folder: Path, progress: Progress, like: Vectors) ->
 def _close(draft: Draft, error: BaseException) -> None:
     """Close the draft after an error: remove it if it has no vectors, else add a note about --resume to the error.
 
-    What it has is read from the disk: Ctrl-C may arrive after progress.json got its name and before `draft` knows.
+    The progress is read from the disk, since Ctrl-C may arrive after progress.json got its name and before
+    `draft.progress` is set.
     """
     draft.rows.close()
     progress = _read_progress(draft.folder)
@@ -219,10 +222,10 @@ def _close(draft: Draft, error: BaseException) -> None:
 
 
 def _take_up(folder: Path, job: str, resume: bool) -> Progress | None:
-    """What the draft has that is to be taken up, or None where there is none.
+    """Return the progress of an existing draft to resume; None if there is no draft with vectors.
 
     Raises:
-        InputError: there is one, of another job or not to be taken up.
+        InputError: there is a draft of another job, or `resume` is False.
     """
     found = _read_progress(folder)
     if found is None:
@@ -241,7 +244,11 @@ def _take_up(folder: Path, job: str, resume: bool) -> Progress | None:
 
 
 def _read_progress(folder: Path) -> Progress | None:
-    """What a draft has, or None where there is no draft with vectors."""
+    """Return the progress of a draft; None if there is no draft with vectors.
+
+    Raises:
+        InputError: progress.json is damaged.
+    """
     try:
         found = msgspec.json.decode((folder / PROGRESS).read_bytes(), type=Progress)
     except FileNotFoundError:

@@ -1,7 +1,4 @@
-"""Results and vectors as `.jsonl` and `.parquet` files.
-
-This module does not know how a file gets its name only when it is whole (`atomic`), nor how its content came about.
-"""
+"""Write results and vectors as `.jsonl` and `.parquet` files."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +14,14 @@ from quoit.files.atomic import check_writable, replacing
 
 Ids = NDArray[np.int64]
 ROWS_AT_A_TIME = 8192
-"""Rows of vectors in one row group of a `.parquet` file."""
+"""Number of rows of vectors in one row group of a `.parquet` file."""
 
 
 def check_destination(destination: Path, suffixes: Sequence[str]) -> None:
     """Refuse a file that cannot be written, before any work is done for it.
 
     Raises:
-        InputError: its suffix is not among `suffixes` or needs a package that is not installed, or the file cannot be
+        InputError: the suffix is not among `suffixes` or needs a package that is not installed, or the file cannot be
             written.
     """
     if destination.suffix not in suffixes:
@@ -37,11 +34,11 @@ def check_destination(destination: Path, suffixes: Sequence[str]) -> None:
 
 
 def write_records(destination: Path, records: Sequence[Mapping[str, object]], columns: Mapping[str, type]) -> None:
-    """Write objects with the same keys as `.jsonl`, one a line, or as the columns of a `.parquet` file.
+    """Write objects with the same keys as lines of a `.jsonl` file, or as rows of a `.parquet` file.
 
     Args:
         destination: the file.
-        records: the objects; without any, a parquet file still has the columns.
+        records: the objects; if there are none, a parquet file still has the columns.
         columns: type of each key's values: int, float or str.
 
     Raises:
@@ -83,7 +80,7 @@ def _write_parquet(path: Path, vectors: Vectors, ids: Ids) -> None:
 
 
 def pyarrow_parquet() -> Any:
-    """The module pyarrow.parquet.
+    """Return the module pyarrow.parquet.
 
     Raises:
         InputError: pyarrow is not installed.

@@ -1,1 +1,1 @@
-"""ONNX Runtime: providers and sessions."""
+"""Choose providers of ONNX Runtime, and open and run its sessions."""

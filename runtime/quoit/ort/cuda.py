@@ -1,7 +1,7 @@
-"""The CUDA provider: whether it can run here, why not, and how much of the device one batch may take.
+"""Check whether the CUDA provider can run here, say why not, and size a batch to the device's memory.
 
-What a machine lacks is found by loading what onnxruntime would load, so the reason is the loader's own. This module
-does not run anything on the device, and knows of onnxruntime only what it is handed.
+The libraries that onnxruntime would load are loaded first, so the reason for a failure is the loader's own message.
+This module does not run anything on the device, and does not import onnxruntime.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from quoit.artifact import Costs
 from quoit.errors import ProviderError, brief
 
 DISTRIBUTIONS = ("onnxruntime-gpu", "onnxruntime")
-"""Those that hold the module onnxruntime; each overwrites the other's files."""
+"""Names of the distributions that contain the module onnxruntime; each overwrites the other's files."""
 LIBRARIES = {
     "linux": ("libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so"),
     "win32": ("onnxruntime_providers_shared.dll", "onnxruntime_providers_cuda.dll"),
@@ -28,25 +28,26 @@ QUERY = "nvidia-smi"
 QUERY_SECONDS = 20
 
 MAX_STREAM_TOKENS = 32_768
-"""Twice as many are not faster on an H100, and take twice the memory; see bench/log/."""
+"""Maximum number of positions in one batch. Twice as many are not faster on an H100 and take twice the memory; see
+bench/log/."""
 MIN_STREAM_TOKENS = 1_024
 SHARE = 0.5
-"""Of the free memory, for one batch's values; the rest is for the kernels' own and what the allocator holds back."""
+"""Share of the free memory for the values of one batch; the rest is for kernels and for the allocator's reserve."""
 HALF_BYTES = 2
 
 
 def installed() -> list[str]:
-    """The distributions of onnxruntime that are installed, such as `onnxruntime-gpu 1.31.1`."""
+    """Return the installed distributions of onnxruntime, such as `onnxruntime-gpu 1.31.1`."""
     found = [name for name in DISTRIBUTIONS if any(importlib.metadata.distributions(name=name))]
     return [f"{name} {importlib.metadata.version(name)}" for name in found]
 
 
 def explain_absence(available: Sequence[str], distributions: Sequence[str]) -> str:
-    """Why onnxruntime offers no CUDA, and what to do about it.
+    """Return why onnxruntime offers no CUDA, and what to do about it.
 
     Args:
-        available: the providers that it does offer.
-        distributions: what is installed, as `installed` says.
+        available: the providers that it offers.
+        distributions: the installed distributions, as `installed` returns them.
     """
     if len(distributions) > 1:
         return (
@@ -59,12 +60,12 @@ def explain_absence(available: Sequence[str], distributions: Sequence[str]) -> s
 
 
 def prepare(onnxruntime: Any) -> None:
-    """Loads the CUDA provider's libraries, as onnxruntime will.
+    """Load the CUDA provider's libraries, as onnxruntime will do.
 
     Raises:
-        ProviderError: one of them is missing, or there is no driver or device.
+        ProviderError: a library is missing, or there is no driver or device.
     """
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it does not find
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints the names of libraries that it does not find
         onnxruntime.preload_dlls()
     problems = [*_missing(Path(onnxruntime.__file__).parent / "capi"), *_absent()]
     if problems:
@@ -92,9 +93,9 @@ def _absent() -> list[str]:
 
 
 def free_bytes() -> int:
-    """The free memory of the first device that CUDA sees, in bytes, as the driver's own `nvidia-smi` tells.
+    """Return the free memory of the first device that CUDA sees, in bytes, as the driver's `nvidia-smi` reports it.
 
-    On machines with several kinds of devices, CUDA_DEVICE_ORDER=PCI_BUS_ID makes CUDA count them as the driver does.
+    On machines with several kinds of devices, CUDA_DEVICE_ORDER=PCI_BUS_ID makes CUDA number them as the driver does.
 
     Raises:
         ProviderError: there is no driver, or no such device.
@@ -112,11 +113,11 @@ def free_bytes() -> int:
 
 
 def stream_tokens(costs: Costs, free: int) -> int:
-    """How many positions one batch may have, padding included, in whole thousands of 1,024.
+    """Return the maximum number of positions in one batch, padding included, as a multiple of 1,024.
 
     Args:
-        costs: what a batch of the model costs.
-        free: bytes of device memory, with the weights already there.
+        costs: the costs of a batch of the model.
+        free: free bytes of device memory, with the weights already loaded.
     """
     budget = int(SHARE * free) // token_bytes(costs)
     tokens = min(max(budget, MIN_STREAM_TOKENS), MAX_STREAM_TOKENS)
@@ -124,5 +125,5 @@ def stream_tokens(costs: Costs, free: int) -> int:
 
 
 def token_bytes(costs: Costs) -> int:
-    """Device memory that a position of a batch takes at most, at 16 bits a value."""
+    """Return the maximum bytes of device memory for one position of a batch, at 16 bits for each value."""
     return HALF_BYTES * costs.position_values

@@ -1,10 +1,10 @@
-"""Single short rows on CUDA: a run of the model that is captured once as a CUDA graph, and then replayed.
+"""Run single short rows on CUDA as CUDA graphs: capture a run of the model once, then replay it.
 
 The kernels of one short row take less time than their launches one by one. onnxruntime captures all of them in one
 CUDA graph, whose shapes and addresses may not change after that (https://onnxruntime.ai/docs/execution-providers/
-CUDA-ExecutionProvider.html, "CUDA Graphs"). So a row is continued to the next of a few lengths, which changes no state
-of its own tokens, since the model is causal; the layout says how (`InputContract.fixed_shape`). Arrays that change from
-row to row are copied into buffers that stay.
+CUDA-ExecutionProvider.html, "CUDA Graphs"). So a row is padded to the next of a few lengths by the layout
+(`InputContract.fixed_shape`). Padding changes no state of the row's own tokens, since the model is causal. Arrays that
+change from row to row are copied into buffers with fixed addresses.
 """
 
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from quoit.ort.module import onnxruntime
 from quoit.ort.sessions import to_value
 
 LENGTHS = (16, 32, 64, 128, 256)
-"""Lengths in tokens that are captured. They are few, since each has a captured run of its own, and a GPU has to read
-all weights for 16 tokens as for 128."""
+"""Lengths in tokens that are captured. There are few, since each needs a captured run of its own. A GPU reads all
+weights for 16 tokens as it does for 128."""
 CAPTURE_OPTIONS = {"enable_cuda_graph": "1"}
 GRAPH_ID = "gpu_graph_id"
 NOT_CAPTURED = "-1"
@@ -28,7 +28,7 @@ Shapes = tuple[tuple[int, ...], ...]
 
 
 def run_options(graph_id: str = NOT_CAPTURED) -> Any:
-    """The options of a run that is captured under a number and then replayed, or is neither."""
+    """Return the options of a run: captured under a number and then replayed, or not captured."""
     options = onnxruntime().RunOptions()
     options.add_run_config_entry(GRAPH_ID, graph_id)
     return options
@@ -36,14 +36,14 @@ def run_options(graph_id: str = NOT_CAPTURED) -> Any:
 
 @dataclass(frozen=True)
 class _Bound:
-    """The buffers of one set of shapes: bound to the session once, so that their addresses stay.
+    """The buffers of one set of shapes, bound to the session once, so that their addresses do not change.
 
     Attributes:
-        options: of the run, with its number.
-        binding: of all inputs and the answer.
-        values: the inputs in device memory, by name.
-        last: what every input holds; arrays in the CPU's memory are read from here.
-        answer: the output.
+        options: options of the run, with its number.
+        binding: binding of all inputs and of the answer.
+        values: buffers of the inputs in device memory, by name.
+        last: arrays that the inputs hold now, by name; inputs in the CPU's memory are read from these arrays.
+        answer: buffer of the output.
     """
 
     options: Any
@@ -57,12 +57,12 @@ class CudaGraphs:
     """Captured runs of a session, one for each of LENGTHS that occurred."""
 
     def __init__(self, session: Any, device: str, contract: InputContract) -> None:
-        """Captures nothing yet.
+        """Prepare for captures; nothing is captured yet.
 
         Args:
             session: the model, loaded with CAPTURE_OPTIONS.
-            device: where its buffers are to lie, `cuda` or `cpu`.
-            contract: the inputs of a run, and how a row gets a fixed shape.
+            device: device of the buffers, `cuda` or `cpu`.
+            contract: the inputs of a run, and the function that gives a row a fixed shape.
         """
         self._session = session
         self._device = device
@@ -71,11 +71,14 @@ class CudaGraphs:
 
     @property
     def captured(self) -> int:
-        """How many runs are captured."""
+        """Return the number of captured runs."""
         return len(self._bound)
 
     def run(self, inputs: Inputs) -> NDArray[np.float32] | None:
-        """The answer to a single short row, [1, *answer_shape]; None for other inputs. One call at a time."""
+        """Return the answer to a single short row, [1, *answer_shape]; None for other inputs.
+
+        Only one call may run at a time.
+        """
         fixed = None if self._contract.fixed_shape is None else self._contract.fixed_shape(inputs, LENGTHS)
         if fixed is None:
             return None
@@ -92,7 +95,7 @@ class CudaGraphs:
 
     def _bind(self, inputs: Inputs) -> _Bound:
         in_cpu_memory = self._contract.in_cpu_memory()
-        # Copies, since values in the CPU's memory would be the caller's own arrays.
+        # Arrays are copied, since values in the CPU's memory would share the caller's own arrays.
         values = {
             name: to_value(array.copy(), self._device) for name, array in inputs.items() if name not in in_cpu_memory
         }
@@ -105,6 +108,6 @@ class CudaGraphs:
             else:
                 binding.bind_cpu_input(name, array)
         binding.bind_ortvalue_output(output.name, answer)
-        # From 1 on: 0 is the number of runs that name none.
+        # Numbers start at 1: 0 is the number of runs that name no number.
         options = run_options(str(1 + len(self._bound)))
         return _Bound(options, binding, values, dict(inputs), answer)

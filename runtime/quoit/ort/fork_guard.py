@@ -1,8 +1,8 @@
 """Refuse a loaded model in a forked child process.
 
 `fork` copies one thread only. onnxruntime's worker threads do not exist in the child, so a run there would wait
-forever. Freeing the model there could wait forever too: the thread that it joins may by then be one of a model that the
-child loaded. So the child never frees it.
+forever. Freeing the model there could wait forever too, since the thread that it joins may now belong to a model that
+the child loaded. So the child never frees the model.
 """
 
 import ctypes
@@ -18,16 +18,16 @@ class ForkGuard:
     """The process that loaded a model.
 
     Attributes:
-        process: its number.
+        process: id of the process.
     """
 
     process: int = field(default_factory=os.getpid)
 
     def check(self) -> None:
-        """Refuse to run in another process than the one that loaded the model.
+        """Refuse to run in a process other than the one that loaded the model.
 
         Raises:
-            ProviderError: this process is a fork of it.
+            ProviderError: this process is a fork of the one that loaded the model.
         """
         if os.getpid() != self.process:
             raise ProviderError(
@@ -38,7 +38,7 @@ class ForkGuard:
 
 
 def never_free_in_forks(model: object) -> None:
-    """Keep a forked child from ever freeing a model that its parent loaded; nothing changes in the parent."""
+    """Keep a forked child from freeing a model that its parent loaded; nothing changes in the parent."""
     reference = weakref.ref(model)
 
     def keep() -> None:

@@ -1,8 +1,7 @@
-"""What a graph takes: its inputs by name, with their types, shapes and memory.
+"""Declare a graph's inputs: their names, types, shapes and memory.
 
-A layout declares this once (`quoit.engine.layouts`). Export authors graphs with these inputs, a session refuses a graph
-with others, and captured CUDA runs keep those in device memory in buffers of their own. This module does not know what
-an input means.
+A layout declares its inputs once (`quoit.engine.layouts`). Export authors graphs with these inputs, and a session
+refuses a graph with other inputs. Captured CUDA runs copy the inputs in device memory into buffers of their own.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 Inputs = dict[str, NDArray[Any]]
-"""The arrays of one run, by the graph's names."""
+"""Arrays of one run, by the graph's input names."""
 Dtype = Literal["int64", "int32", "float32", "bool"]
 ONNX_TYPES: dict[Dtype, str] = {
     "int64": "tensor(int64)",
@@ -20,7 +19,7 @@ ONNX_TYPES: dict[Dtype, str] = {
     "float32": "tensor(float)",
     "bool": "tensor(bool)",
 }
-"""Types as onnxruntime names them."""
+"""Names that onnxruntime gives to the types."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,10 @@ class GraphInput:
     """One input of a graph.
 
     Attributes:
-        name: its name; `{layer}` stands for each layer's number, and the input is then there once for each layer.
-        dtype: numpy's name of its type.
-        shape: the names of its axes, or their fixed sizes.
-        memory: where onnxruntime wants it; `cpu` for what is a shape or a choice and no value.
+        name: name of the input; with `{layer}`, the graph has one such input for each layer, with the layer's number.
+        dtype: numpy's name of the type.
+        shape: names of the axes, or their fixed sizes.
+        memory: memory where onnxruntime needs the input; `cpu` for an input that decides a shape or a branch.
     """
 
     name: str
@@ -45,10 +44,10 @@ class InputContract:
     """All inputs of a graph.
 
     Attributes:
-        required: those that every run gives, in the graph's order.
-        prefix: those of a cached prefix, empty by default; () where the graph takes none.
-        fixed_shape: the inputs of a single short row, continued to the first of some lengths that holds it, so that
-            few shapes occur; None for inputs of anything else. CUDA graphs need it.
+        required: inputs that every run gives, in the graph's order.
+        prefix: inputs for a cached prefix; () by default, for a graph that takes none.
+        fixed_shape: function that pads a single short row to the first of some lengths that holds it, so that few
+            shapes occur; it returns None for other inputs. CUDA graphs need it.
     """
 
     required: tuple[GraphInput, ...]
@@ -56,5 +55,5 @@ class InputContract:
     fixed_shape: Callable[[Inputs, Sequence[int]], Inputs | None] | None = None
 
     def in_cpu_memory(self) -> frozenset[str]:
-        """The names of inputs that stay in the CPU's memory."""
+        """Return the names of inputs that stay in the CPU's memory."""
         return frozenset(one.name for one in self.required if one.memory == "cpu")

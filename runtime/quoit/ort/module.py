@@ -1,4 +1,4 @@
-"""The onnxruntime module, for this package alone; others open sessions with `quoit.ort.sessions`."""
+"""Import onnxruntime, for this package only; other packages open sessions with `quoit.ort.sessions`."""
 
 import os
 from typing import Any
@@ -7,13 +7,14 @@ from quoit.errors import ProviderError
 
 
 def onnxruntime() -> Any:
-    """The onnxruntime module, imported on first use.
+    """Return the onnxruntime module, imported on first use.
 
     Raises:
-        ProviderError: it is not installed.
+        ProviderError: onnxruntime cannot be imported.
     """
-    # onnxruntime 1.32 reads this once, when it is imported. Without it, it writes a device id and a database into the
-    # user's cache folder, starts an uploader, and prints a warning where it cannot write. A value that is set stays.
+    # onnxruntime 1.32 reads this variable once, at import. Without it, onnxruntime writes a device id and a database
+    # into the user's cache folder, starts an uploader, and prints a warning if it cannot write. A value that the user
+    # set is kept.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime as module

@@ -1,4 +1,4 @@
-"""Finds out by multiplying how this CPU sums products of 8-bit integers."""
+"""Test how this CPU sums products of 8-bit integers, and choose the graph that suits it."""
 
 import base64
 from functools import cache
@@ -14,15 +14,15 @@ INT8_PROBE = base64.b64decode(
     "CAo6eAouCgFhCgFiEgF5GhRub2RlX01hdE11bEludGVnZXJfMCINTWF0TXVsSW50ZWdlchIBZ1oVCgFhEhAKDggCEgoKAxIBTQoDEgFLWhUK"
     "AWISEAoOCAMSCgoDEgFLCgMSAU5iFQoBeRIQCg4IBhIKCgMSAU0KAxIBTkIECgAQFA=="
 )
-"""An ONNX model of one node, y = MatMulInteger(a uint8 [M, K], b int8 [K, N])."""
+"""Serialized ONNX model of one node, y = MatMulInteger(a uint8 [M, K], b int8 [K, N])."""
 
 
 @cache
 def int8_is_exact() -> bool:
-    """Whether this CPU sums products of uint8 and int8 without saturation.
+    """Return whether this CPU sums products of uint8 and int8 without saturation.
 
-    x86 without VNNI adds pairs of products in 16 bits, where the largest pair, 2 * 255 * 127, saturates. The
-    answer comes from multiplying the largest values, so it needs no list of processors.
+    x86 without VNNI adds pairs of products in 16 bits, where the largest pair, 2 * 255 * 127, saturates. The test
+    multiplies the largest values, so it needs no list of processors.
     """
     session = open_session(INT8_PROBE)
     rows, inner, columns = 16, 64, 16
@@ -32,10 +32,10 @@ def int8_is_exact() -> bool:
 
 
 def check_exact() -> None:
-    """Refuses to run the graph for CPUs that sum int8 products exactly where this one does not.
+    """Refuse a CPU that does not sum int8 products exactly.
 
     Raises:
-        ProviderError: this CPU's sums saturate.
+        ProviderError: the sums of this CPU saturate.
     """
     if not int8_is_exact():
         raise ProviderError(
@@ -45,10 +45,10 @@ def check_exact() -> None:
 
 
 def choose_graph(artifact: Artifact, choice: Choice) -> tuple[GraphName, Graph]:
-    """The graph that runs on this machine, with its name.
+    """Return the name and the graph that runs on this machine.
 
     Raises:
-        ArtifactError: the variant has none for the provider.
+        ArtifactError: the variant has no graph for the provider.
     """
     variant = artifact.variant(choice.precision)
     name = graph_name(variant, choice.provider)
@@ -62,7 +62,7 @@ def choose_graph(artifact: Artifact, choice: Choice) -> tuple[GraphName, Graph]:
 
 
 def graph_name(variant: Variant, provider: ProviderName) -> GraphName:
-    """Which of a variant's graphs a provider runs on this machine."""
+    """Return the name of the variant's graph that a provider runs on this machine."""
     if provider == "cpu" and variant.graph("saturating") is not None and not int8_is_exact():
         return "saturating"
     return provider

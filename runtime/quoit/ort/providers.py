@@ -1,4 +1,4 @@
-"""Chooses the execution provider and the precision, each with its reason."""
+"""Choose the execution provider and the precision, each with its reason."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -15,7 +15,7 @@ ProviderRequest = Literal["cpu", "cuda", "auto"]
 
 @dataclass(frozen=True)
 class Choice:
-    """What runs, and why: the execution provider and the precision."""
+    """The execution provider and the precision that run, each with its reason."""
 
     provider: ProviderName
     provider_reason: str
@@ -24,12 +24,12 @@ class Choice:
 
 
 def choose(artifact: Artifact, provider: ProviderRequest, precision: Precision | None) -> Choice:
-    """Decides provider and precision, each with its reason.
+    """Choose the provider and the precision, each with its reason.
 
     Raises:
-        ProviderError: onnxruntime is absent, or has not the provider asked for.
-        ArtifactError: the artifact lacks the precision, or export rejected it.
-        InputError: an unknown provider or precision.
+        ProviderError: onnxruntime is not installed, or lacks the provider asked for.
+        ArtifactError: the artifact lacks the precision or a graph for CUDA, or export rejected the precision.
+        InputError: the provider or precision is unknown.
     """
     if provider not in get_args(ProviderRequest):
         raise InputError(f"provider {shown(provider)} is unknown; choose one of {', '.join(get_args(ProviderRequest))}")
@@ -72,11 +72,11 @@ def _choose_provider(
 
 
 def _runs(artifact: Artifact, provider: ProviderName) -> list[Precision]:
-    """The accepted precisions that a provider runs, the preferred one first."""
+    """Return the accepted precisions that a provider runs, the preferred one first."""
     variants, accepted = artifact.manifest.variants, artifact.accepted()
     return [name for name in PREFERRED[provider] if name in accepted and variants[name].graph(provider)]
 
 
 def onnxruntime_version() -> str:
-    """The installed onnxruntime's version, with its distribution's name."""
+    """Return the distribution's name and version of the installed onnxruntime."""
     return " and ".join(installed()) or onnxruntime().__version__

@@ -1,7 +1,7 @@
-"""A loaded variant of an artifact: inputs in, answers out.
+"""Load a variant of an artifact, and compute answers from inputs.
 
-A session never changes provider behind the caller's back: what was asked for runs, or an error says why not.
-This module does not know what the answers mean: states to be pooled, or scores.
+A session never changes the provider silently: the provider asked for runs, or an error says why not. This module does
+not know whether answers are states to pool or scores.
 """
 
 from collections.abc import Callable
@@ -28,16 +28,16 @@ from quoit.ort.sessions import ONNX_NAMES, open_session
 Answers = NDArray[np.float32]
 
 FLASH_ATTENTION, EFFICIENT_ATTENTION, UNFUSED_ATTENTION = 1, 2, 16
-"""Bits of the provider's option `sdpa_kernel`; cuDNN's attention is another."""
+"""Bits of the provider's option `sdpa_kernel`; cuDNN's attention has a bit of its own that is left out."""
 CUDA_OPTIONS = {
     "arena_extend_strategy": "kSameAsRequested",
     "sdpa_kernel": str(FLASH_ATTENTION | EFFICIENT_ATTENTION | UNFUSED_ATTENTION),
 }
-"""By default onnxruntime takes twice as much from the device each time, 66 GB for 0.6B and batches of 65,536 tokens.
-And on newer devices it prefers cuDNN's attention, which takes 60 ms and more for each shape of a batch that it has not
-met. See bench/log/."""
+"""Options of the CUDA provider. By default, onnxruntime doubles the memory that it takes from the device at each step:
+66 GB for the 0.6B model and batches of 65,536 tokens. On newer devices, it also prefers cuDNN's attention, which takes
+60 ms or more for each new shape of a batch. See bench/log/."""
 NO_CPU_FALLBACK = {"session.disable_cpu_ep_fallback": "1"}
-"""On CUDA, no node runs on the CPU behind the caller's back."""
+"""Session configuration on CUDA that refuses to run any node on the CPU."""
 
 
 class Session:
@@ -48,24 +48,24 @@ class Session:
         threads: onnxruntime's intra-op threads.
         graph: the name of the graph that runs.
         answer_shape: the shape of one row's answer: [hidden] for a state, [] for a score.
-        presents: names of the outputs that are keys and values of a prefix; empty where the graph gives none.
+        presents: names of the outputs that are keys and values of a prefix; empty if the graph gives none.
         fork_guard: refuses to run in a forked process.
     """
 
     def __init__(
         self, artifact: Artifact, choice: Choice, contract: InputContract, *, threads: int, cuda_graphs: bool = False
     ) -> None:
-        """Loads the model while its hash is checked in another thread.
+        """Load the model while another thread checks the hashes of the variant's other files.
 
         Args:
-            artifact: where the model lies.
+            artifact: the artifact that has the model.
             choice: the provider and precision that `choose` decided.
             contract: the inputs that runs will give.
             threads: onnxruntime's intra-op threads.
-            cuda_graphs: on CUDA, answer single short rows by a captured run.
+            cuda_graphs: True to answer single short rows on CUDA by a captured run.
 
         Raises:
-            ArtifactError: a file is missing, damaged, or no model that onnxruntime can load.
+            ArtifactError: a file is missing or damaged, or onnxruntime cannot load the model.
             ProviderError: the provider cannot run here.
         """
         self.choice = choice
@@ -83,13 +83,13 @@ class Session:
         self._turn: AbstractContextManager[object] = nullcontext()
         self._cuda_graphs, self._options = None, None
         if cuda_graphs:
-            # While one thread captures, no other may take memory on the device.
+            # While one thread captures, no other thread may allocate memory on the device.
             self._turn = Lock()
             self._cuda_graphs = CudaGraphs(self._session, choice.provider, contract)
             self._options = run_options()
 
     def _load(self, path: Path, *, cuda_graphs: bool) -> Any:
-        """The onnxruntime session of a graph."""
+        """Open the onnxruntime session of a graph."""
         on_cuda = self.choice.provider == "cuda"
         if on_cuda:
             prepare(onnxruntime())
@@ -112,7 +112,7 @@ class Session:
         return session
 
     def close(self) -> None:
-        """Release the model. A run in another thread ends first; later runs are refused."""
+        """Release the model. Runs in other threads finish first; later runs are refused."""
         self._session = self._cuda_graphs = None
 
     def check(self) -> None:
@@ -126,14 +126,18 @@ class Session:
         self._open()
 
     def _open(self) -> Any:
-        """The onnxruntime session."""
+        """Return the onnxruntime session.
+
+        Raises:
+            InputError: the model was closed.
+        """
         session = self._session
         if session is None:
             raise InputError("the model was closed, and its memory is free; load it again")
         return session
 
     def run(self, inputs: Inputs) -> Answers:
-        """The answers to a batch's rows, [R, *answer_shape] float32. Safe to call from several threads."""
+        """Return the answers to a batch's rows, [R, *answer_shape] float32. Several threads may call this."""
         self.fork_guard.check()
         session, cuda_graphs = self._open(), self._cuda_graphs
         with self._turn:
@@ -144,7 +148,7 @@ class Session:
         return answers
 
     def run_presents(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
-        """The keys and values of a prefix, by the names in `presents`. Safe to call from several threads."""
+        """Return the keys and values of a prefix, by the names in `presents`. Several threads may call this."""
         self.fork_guard.check()
         session = self._open()
         with self._turn:
@@ -152,7 +156,7 @@ class Session:
 
 
 def load_checked(artifact: Artifact, path: Path, others: list[FileRecord], load: Callable[[], Any]) -> Any:
-    """What `load` makes of a graph, while the hashes of the variant's other files are checked in another thread.
+    """Return the result of `load`, while another thread checks the hashes of the variant's other files.
 
     Raises:
         ArtifactError: a file is missing or damaged, or onnxruntime cannot load the graph.
@@ -194,6 +198,6 @@ def check_inputs(session: Any, contract: InputContract, path: Path) -> None:
 
 
 def _describe(one: tuple[str, tuple[str, int]]) -> str:
-    """An input's name, type and number of axes."""
+    """Return an input's name, type and number of axes, in words."""
     name, (kind, axes) = one
     return f"{name} {kind} of {axes} axes"

@@ -1,6 +1,7 @@
-"""Opens sessions of any model, for those who run graphs that are no artifact's: measurements, and export.
+"""Open onnxruntime sessions of any model.
 
-A session is onnxruntime's own `InferenceSession`; the module stays within this package.
+Measurements and export use them to run graphs that belong to no artifact. A session is onnxruntime's own
+`InferenceSession`. No other package of quoit imports onnxruntime.
 """
 
 from collections.abc import Mapping
@@ -13,9 +14,9 @@ from quoit.artifact import ProviderName
 from quoit.ort.module import onnxruntime
 
 ONNX_NAMES: dict[ProviderName, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-"""The providers as onnxruntime names them."""
+"""Names that onnxruntime gives to the providers."""
 ERRORS_ONLY = 3
-"""The severity from which onnxruntime logs."""
+"""Lowest severity that onnxruntime logs: errors."""
 
 
 def open_session(
@@ -28,19 +29,19 @@ def open_session(
     initializers: Mapping[str, NDArray[Any]] | None = None,
     profile_prefix: str | None = None,
 ) -> Any:
-    """An `InferenceSession` that runs on one provider and never changes it.
+    """Open an `InferenceSession` that runs on one provider and never changes it.
 
     Args:
-        model: a serialized model, or its file.
-        provider: what runs it.
-        threads: intra-op threads; onnxruntime's default where None.
+        model: a serialized model, or the path of its file.
+        provider: the provider that runs the model.
+        threads: number of intra-op threads; None for onnxruntime's default.
         config: session configuration entries.
         provider_options: options of the provider.
-        initializers: tensors that the model calls external, by name.
-        profile_prefix: write a profile to a file of a name that begins so.
+        initializers: tensors that the model declares as external, by name.
+        profile_prefix: beginning of the name of a profile file to write; None for no profile.
 
     Raises:
-        ProviderError: onnxruntime is not installed.
+        ProviderError: onnxruntime cannot be imported.
     """
     module = onnxruntime()
     options = module.SessionOptions()
@@ -62,5 +63,5 @@ def open_session(
 
 
 def to_value(array: NDArray[Any], device: str = "cpu") -> Any:
-    """An `OrtValue` on a device."""
+    """Return an array as an `OrtValue` on a device; on the CPU, it shares the array's memory."""
     return onnxruntime().OrtValue.ortvalue_from_numpy(array, device)

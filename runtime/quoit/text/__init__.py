@@ -1,1 +1,1 @@
-"""Texts to rows of token ids."""
+"""Turn texts into rows of token ids."""

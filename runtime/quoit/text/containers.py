@@ -14,21 +14,21 @@ from quoit.errors import shown
 from quoit.text.prompts import PAIR, Pair, check_pair, check_text
 
 Pairs = Iterable[tuple[str, str] | list[str]]
-"""Pairs of query and document: lists, tuples, zip, arrays [n, 2] and whatever else holds tuples or lists of two."""
+"""Pairs of query and document: lists, tuples, zip, arrays [n, 2], and any other iterable of tuples or lists of two."""
 
 TABLE_ATTRIBUTES = ("columns", "column_names")
-"""What the classes of tables have, and those of columns do not."""
+"""Attributes that classes of tables have and classes of columns do not have."""
 
 
 def list_texts(texts: Iterable[str], name: str = "texts") -> list[str]:
-    """All texts, checked, each as a plain str.
+    """Return all texts, checked, each as a plain str.
 
     Args:
-        texts: what the caller gave.
-        name: the name of the argument, for errors; without its "s" it names an item.
+        texts: the container that the caller gave.
+        name: the name of the argument, for errors; without its final "s" it names one item.
 
     Raises:
-        TypeError: it does not hold texts in an order, or an item is no string; its index is named.
+        TypeError: `texts` does not hold texts in an order, or an item is not a string; the message names its index.
         InputError: a string cannot be encoded.
     """
     item = name.removesuffix("s")
@@ -36,10 +36,10 @@ def list_texts(texts: Iterable[str], name: str = "texts") -> list[str]:
 
 
 def each_text(texts: Iterable[str], name: str = "texts") -> Iterator[str]:
-    """The items of texts one at a time, unchecked; what holds them is checked at once.
+    """Return an iterator over the texts. The container is checked at once, the items are not checked.
 
     Raises:
-        TypeError: it does not hold texts in an order.
+        TypeError: `texts` does not hold texts in an order.
     """
     if isinstance(texts, str):
         raise TypeError(f"{name} is one string, {shown(texts)}; put it into a list")
@@ -50,12 +50,12 @@ def each_text(texts: Iterable[str], name: str = "texts") -> Iterator[str]:
 
 
 def list_pairs(pairs: Pairs | Pair | list[str]) -> tuple[list[Pair], bool]:
-    """All pairs, checked, as tuples of plain str, and whether it was one pair alone.
+    """Return all pairs, checked, as tuples of plain str, and whether the caller gave one single pair.
 
-    As in the `CrossEncoder.predict` of sentence-transformers, two items of which the first is a string are one pair.
+    Two items are one pair if the first is a string, as in `CrossEncoder.predict` of sentence-transformers.
 
     Raises:
-        TypeError: they are in no order, or an item is no pair of strings; its index is named.
+        TypeError: `pairs` has no order, or an item is not a pair of strings; the message names its index.
         InputError: a string cannot be encoded.
     """
     items = list(each_pair(pairs))
@@ -65,10 +65,10 @@ def list_pairs(pairs: Pairs | Pair | list[str]) -> tuple[list[Pair], bool]:
 
 
 def each_pair(pairs: Pairs | Pair | list[str]) -> Iterator[Any]:
-    """The pairs one at a time, unchecked; what holds them is checked at once.
+    """Return an iterator over the pairs. The container is checked at once, the items are not checked.
 
     Raises:
-        TypeError: they are in no order, or an array is not of shape [n, 2].
+        TypeError: `pairs` has no order, or is an array whose shape is not [n, 2].
     """
     if isinstance(pairs, str):
         raise TypeError(f"pairs is one string, {shown(pairs)}; make it [(query, document), ...]")
@@ -82,7 +82,7 @@ def each_pair(pairs: Pairs | Pair | list[str]) -> Iterator[Any]:
 
 
 def plain_pair(pair: Any) -> Any:
-    """A pair that is a value of numpy, Arrow or Polars as a list, anything else as it is."""
+    """Return a pair that is a value of numpy, Arrow or Polars as a list, and anything else unchanged."""
     if isinstance(pair, (tuple, list, str)):
         return pair
     if isinstance(pair, np.ndarray):
@@ -94,10 +94,10 @@ def plain_pair(pair: Any) -> Any:
 
 
 def each(source: Iterable[Any], name: str, what: str) -> Iterator[Any]:
-    """The items of whatever holds texts or pairs in an order.
+    """Return an iterator over the items of a container of texts or pairs.
 
     Raises:
-        TypeError: it holds none, or not in an order.
+        TypeError: `source` cannot be iterated, has no order, or its items are not the texts or pairs.
     """
     remedy = remedy_for(source, name, what)
     if remedy:
@@ -111,7 +111,7 @@ def each(source: Iterable[Any], name: str, what: str) -> Iterator[Any]:
 
 
 def remedy_for(source: object, name: str, what: str) -> str:
-    """Why the items of something are not the texts or pairs that it stands for, and what to pass; empty if they are."""
+    """Return why a container's items are not texts or pairs in an order, and what to pass; empty if they are."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         return f"which holds numbers; decode it, and pass a list of {what}"
     if isinstance(source, Mapping):

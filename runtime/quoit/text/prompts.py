@@ -1,8 +1,8 @@
-r"""The text that is put around a query or a document.
+r"""Build the text that surrounds a query or a document.
 
 Qwen3-Embedding wants `Instruct: {task}\nQuery:{query}` for queries, with no space after `Query:`, and
 documents as they are (model card, Qwen/Qwen3-Embedding-0.6B). The checkpoint's own
-`config_sentence_transformers.json` decides where it has prompts. Qwen3-Reranker wants instruction, query and
+`config_sentence_transformers.json` decides if it has prompts. Qwen3-Reranker wants instruction, query and
 document as three labelled fields, between a prefix and a suffix with special tokens (model card,
 Qwen/Qwen3-Reranker-0.6B). This module does not know about tokens.
 """
@@ -28,15 +28,15 @@ Separator = Literal["\n", "\n\n"]
 Pair = tuple[str, str]
 PAIR = 2
 MISSING_TYPES = ("NAType", "NaTType", "MaskedConstant")
-"""The names of the types of pandas.NA, pandas.NaT and numpy.ma.masked."""
+"""Type names of pandas.NA, pandas.NaT and numpy.ma.masked."""
 
 
 def check_text(text: object, name: str) -> str:
-    """The text as a plain str, when it is a string that UTF-8 can represent, or an Arrow scalar that holds one.
+    """Return the text as a plain str. It must be a string that UTF-8 can represent, or an Arrow scalar that holds one.
 
     Raises:
-        TypeError: it is no string; a missing value is told from a wrong one.
-        InputError: it has a lone surrogate.
+        TypeError: `text` is not a string; the message says whether the value is missing or of a wrong type.
+        InputError: `text` has a lone surrogate.
     """
     held = text
     if not isinstance(text, str) and hasattr(type(text), "as_py"):
@@ -51,11 +51,11 @@ def check_text(text: object, name: str) -> str:
             f"{name} has the lone surrogate {held[error.start]!a} at position {error.start}; read it with "
             'errors="replace"'
         ) from error
-    return str.__str__(held)  # numpy.str_ and other subclasses too
+    return str.__str__(held)  # makes a plain str of numpy.str_ and other subclasses
 
 
 def is_missing(value: object) -> bool:
-    """Whether something stands for a value that is absent: None, NaN, or what pandas and numpy.ma have for it."""
+    """Return whether a value stands for a missing one: None, NaN, or a missing value of pandas or numpy.ma."""
     if isinstance(value, (float, np.floating)):
         return bool(np.isnan(value))
     return value is None or type(value).__name__ in MISSING_TYPES
@@ -63,14 +63,14 @@ def is_missing(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Prompt:
-    """The text before every text of a call, checked when it is made.
+    """A text that precedes every text of a call; it is checked at construction.
 
     Attributes:
-        text: the text itself; empty for none.
+        text: the prompt's text; empty for no prompt.
 
     Raises:
-        TypeError: it is no string.
-        InputError: it has a lone surrogate.
+        TypeError: `text` is not a string.
+        InputError: `text` has a lone surrogate.
     """
 
     text: str = ""
@@ -80,7 +80,7 @@ class Prompt:
         object.__setattr__(self, "text", check_text(self.text, "prompt"))
 
     def render(self, texts: Iterable[str]) -> Iterator[str]:
-        """Checked texts behind the prompt."""
+        """Return the texts, which the caller has checked, each with the prompt before it."""
         return (self.text + text for text in texts)
 
 
@@ -88,27 +88,27 @@ NO_PROMPT = Prompt()
 
 
 def query_prompt(prompts: Mapping[str, str], instruction: str | None) -> Prompt:
-    """The prompt of a query: `instruction` in the Qwen3 form, else the checkpoint's prompt, else the default."""
+    """Return the prompt of a query: `instruction` in the Qwen3 form, else the checkpoint's prompt, else the default."""
     if instruction is not None:
         return Prompt(INSTRUCTION_TEMPLATE.format(instruction=check_text(instruction, "instruction")))
     return Prompt(prompts.get("query", INSTRUCTION_TEMPLATE.format(instruction=DEFAULT_TASK)))
 
 
 def document_prompt(prompts: Mapping[str, str]) -> Prompt:
-    """The prompt of a document: the checkpoint's prompt, else none."""
+    """Return the prompt of a document: the checkpoint's prompt, else an empty one."""
     return Prompt(prompts.get("document", prompts.get("passage", "")))
 
 
 def plain_prompt(prompts: Mapping[str, str], default_prompt_name: str | None) -> Prompt:
-    """The prompt of a text that is neither: the checkpoint's default prompt, else none."""
+    """Return the prompt of a text that is neither query nor document: the checkpoint's default prompt, else empty."""
     return Prompt("" if default_prompt_name is None else prompts.get(default_prompt_name, ""))
 
 
 def rerank_prompt(instruction: str, separator: Separator) -> Prompt:
-    """The prompt of a pair, which ends before its query.
+    """Return the prompt of a pair; it ends just before the query.
 
     Raises:
-        InputError: an unknown separator.
+        InputError: the separator is unknown.
     """
     check_separator(separator)
     return Prompt(f"<Instruct>: {check_text(instruction, 'instruction')}{separator}<Query>: ")
@@ -118,28 +118,28 @@ def check_separator(separator: object) -> None:
     """Refuse an unknown separator.
 
     Raises:
-        InputError: it is none of `Separator`.
+        InputError: the separator is not one of `Separator`.
     """
     if separator not in get_args(Separator):
         raise InputError(f"separator {shown(separator)} is unknown; choose one of {get_args(Separator)}")
 
 
 def check_texts(texts: Iterable[object]) -> Iterator[str]:
-    """The texts as plain str, one at a time.
+    """Yield the texts as plain str.
 
     Raises:
-        TypeError: an item is not a string; its index is named.
+        TypeError: an item is not a string; the message names its index.
         InputError: a string has a lone surrogate, which no encoding can represent.
     """
     return (check_text(text, f"text {index}") for index, text in enumerate(texts))
 
 
 def join_pairs(pairs: Iterable[Pair], separator: Separator) -> Iterator[str]:
-    """The query and the document of each pair as one text, which stands behind `rerank_prompt`.
+    """Yield the query and the document of each pair as one text, which follows `rerank_prompt`.
 
     Raises:
-        TypeError: an item is no pair of strings; its index is named.
-        InputError: an unknown separator, or a string with a lone surrogate.
+        TypeError: an item is not a pair of strings; the message names its index.
+        InputError: the separator is unknown, or a string has a lone surrogate.
     """
     check_separator(separator)
     for index, pair in enumerate(pairs):
@@ -148,15 +148,15 @@ def join_pairs(pairs: Iterable[Pair], separator: Separator) -> Iterator[str]:
 
 
 def render_pairs(pairs: Iterable[Pair], instruction: str, separator: Separator) -> Iterator[str]:
-    """The three fields of each pair as one text, the document last; raises as `rerank_prompt` and `join_pairs`."""
+    """Yield the fields of each pair as one text, the document last; see `rerank_prompt` and `join_pairs` for errors."""
     yield from rerank_prompt(instruction, separator).render(join_pairs(pairs, separator))
 
 
 def check_pair(pair: object, index: int) -> Pair:
-    """A pair as a tuple of plain str, when it is a tuple or list of two texts.
+    """Return a pair as a tuple of plain str. It must be a tuple or list of two texts.
 
     Raises:
-        TypeError: it is no pair of strings; its index is named.
+        TypeError: `pair` is not a pair of strings; the message names its index.
         InputError: a string has a lone surrogate.
     """
     if not isinstance(pair, (tuple, list)) or len(pair) != PAIR:

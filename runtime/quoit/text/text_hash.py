@@ -1,4 +1,4 @@
-"""The SHA-256 of a sequence of texts: it tells whether a draft or a cached file belongs to these texts."""
+"""Hash a sequence of texts with SHA-256, to tell whether a draft or a cached file belongs to these texts."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -7,16 +7,16 @@ from quoit.text.prompts import check_text
 
 
 class TextHash:
-    """The SHA-256 of consecutive texts."""
+    """Running SHA-256 of consecutive texts."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
     def follow(self, texts: Iterable[str]) -> Iterator[str]:
-        """The texts, each hashed as it passes.
+        """Yield the texts and hash each one as it passes.
 
         Raises:
-            TypeError, InputError: as `quoit.text.prompts.check_text`; the hash is then that of the texts before.
+            TypeError, InputError: see `quoit.text.prompts.check_text`; the hash then covers the texts before the error.
         """
         for index, text in enumerate(texts):
             content = check_text(text, f"text {index}").encode()
@@ -25,5 +25,5 @@ class TextHash:
             yield text
 
     def hexdigest(self) -> str:
-        """The hash of the texts so far."""
+        """Return the hash of the texts so far, in hexadecimal."""
         return self._hash.hexdigest()

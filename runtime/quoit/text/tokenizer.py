@@ -1,8 +1,8 @@
-"""Texts to token ids, with the artifact's own tokenizer.
+"""Turn texts into token ids, with the artifact's own tokenizer.
 
-A text's own ids stand between those that its task wants: an embedding model's end token behind them, a
-reranker's template around them. Truncation cuts the text's own ids at their end and never those. Special
-tokens written in a text are plain text. This module does not know about prompts or batches.
+The task adds ids around a text's own: an embedding model adds its end token after them, a reranker adds a template
+before and after them. Truncation cuts the end of the text's own ids and never the added ones. Special tokens
+written in a text are plain text. This module does not know about prompts or batches.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,19 +22,19 @@ from quoit.errors import ArtifactError, InputError, QuoitError, brief, shown
 Ids = NDArray[np.uint32]
 
 CHUNK_CHARACTERS = 1 << 20
-"""Texts are given to `tokenizers` so many characters at a time: it needs up to 350 bytes for each."""
+"""Approximate number of characters per call of `tokenizers`, which needs up to 350 bytes for each character."""
 
 
 @dataclass(frozen=True)
 class Truncation:
-    """What cutting to `max_tokens` took away.
+    """Counts of the texts and tokens that were lost by cutting to `max_tokens`.
 
     Attributes:
-        texts: how many texts were cut.
-        tokens: how many tokens they lost in all. Of a text too long to be read to its end, only those that
-            were read count.
-        longest: the most tokens that one text lost.
-        partly_read: whether some text was too long to be read to its end; `tokens` and `longest` are lower bounds then.
+        texts: number of texts that were cut.
+        tokens: number of tokens that they lost in all. A text that is too long to be read to its end counts with the
+            tokens that were read.
+        longest: largest number of tokens that one text lost.
+        partly_read: True if a text was too long to be read to its end; `tokens` and `longest` are lower bounds then.
     """
 
     texts: int = 0
@@ -51,7 +51,7 @@ class Truncation:
         )
 
     def describe(self, max_tokens: int) -> str:
-        """What was cut, in words; nothing where nothing was."""
+        """Return the counts in words; empty if no text was cut."""
         if not self.texts:
             return ""
         cut = f"{self.texts:,} cut to {max_tokens:,} tokens"
@@ -62,7 +62,7 @@ class Truncation:
 
 @dataclass(frozen=True)
 class TokenRows:
-    """The ids of each text, those around it included, and what truncation did."""
+    """Token ids of each text, including the ids around it, and the counts of truncation."""
 
     ids: list[Ids]
     truncation: Truncation
@@ -73,11 +73,12 @@ class TextTokenizer:
     """A loaded tokenizer.
 
     Attributes:
-        tokenizer: knows the vocabulary.
-        max_tokens: the most ids of a row.
-        before: ids that precede a text's own.
-        after: ids that follow them.
-        max_characters: no more of a text is read; more tokens than `max_tokens` come from so many characters.
+        tokenizer: the tokenizer of the `tokenizers` package, which knows the vocabulary.
+        max_tokens: maximum number of ids in a row.
+        before: ids that precede a text's own ids.
+        after: ids that follow a text's own ids.
+        max_characters: number of characters after which a text is not read on. They always give enough tokens to fill
+            a row, since no token has more characters than the longest one of the vocabulary.
     """
 
     tokenizer: Tokenizer
@@ -88,12 +89,12 @@ class TextTokenizer:
 
     @classmethod
     def load(cls, file: Path, manifest: Manifest, *, max_tokens: SupportsIndex | None = None) -> Self:
-        """Reads a tokenizer.json and checks that it belongs to the model.
+        """Read a tokenizer.json and check that it belongs to the model.
 
         Args:
-            file: the tokenizer.json.
-            manifest: of the artifact it lies in.
-            max_tokens: the most ids of a row; by default the model's limit.
+            file: path of the tokenizer.json.
+            manifest: manifest of the artifact that has the file.
+            max_tokens: maximum number of ids in a row; by default the model's limit.
 
         Raises:
             ArtifactError: the file is damaged, appends another end token, or has ids beyond the vocabulary.
@@ -124,10 +125,10 @@ class TextTokenizer:
         return cls(tokenizer, longest, before, after, longest * max(map(len, vocabulary), default=1))
 
     def encode(self, texts: Sequence[str]) -> TokenRows:
-        """The ids of each text, at most `max_tokens`.
+        """Return the ids of each text, at most `max_tokens`.
 
-        A text of more than `max_characters` is read up to there: no token has more characters than the longest
-        of the vocabulary, so what is kept lies before.
+        A text of more than `max_characters` is read up to there. No token has more characters than the longest one
+        of the vocabulary, so all kept tokens lie before that point.
 
         Raises:
             InputError: the tokenizer cannot encode a text.
@@ -144,7 +145,7 @@ class TextTokenizer:
         return TokenRows(rows, Truncation(len(cut), sum(cut), max(cut, default=0), partly_read))
 
     def beginning(self, prompt: str) -> Ids:
-        """The ids that texts behind a prompt begin with, but for the last where the tokenizer joins it to the text."""
+        """Return the ids that texts after a prompt begin with. The tokenizer may join the last one to a text."""
         row = self.encode([prompt]).ids[0]
         return row[: len(row) - len(self.after)]
 
@@ -158,9 +159,9 @@ class TextTokenizer:
 
 
 def load_tokenizer(file: Path) -> Tokenizer:
-    """A tokenizer.json as quoit reads it: whole texts, without the padding and truncation that the file may set.
+    """Load a tokenizer.json for whole texts, without the padding and truncation that the file may set.
 
-    What `tokenizers` raises goes through; see `refusing`.
+    Errors of `tokenizers` are not caught here; see `refusing`.
     """
     tokenizer = Tokenizer.from_file(str(file))
     tokenizer.no_padding()
@@ -169,9 +170,9 @@ def load_tokenizer(file: Path) -> Tokenizer:
 
 
 def take_chunks(texts: Iterable[str], *, max_texts: int, max_characters: int) -> Iterator[list[str]]:
-    """Consecutive lists of at most `max_texts` texts and about `max_characters` characters.
+    """Yield consecutive lists of at most `max_texts` texts and about `max_characters` characters.
 
-    Where the iterable raises, the texts it gave before are a last list, and then the error goes on.
+    If the iterable raises, the texts before the error are yielded as a last list, and then the error is raised.
     """
     chunk: list[str] = []
     characters = 0
@@ -192,7 +193,7 @@ def take_chunks(texts: Iterable[str], *, max_texts: int, max_characters: int) ->
 
 @contextmanager
 def refusing(kind: type[QuoitError], what: str, remedy: str) -> Iterator[None]:
-    """Turns what `tokenizers` raises into an error of ours: bare Exception, and BaseException where Rust panics."""
+    """Turn errors of `tokenizers` into quoit's: it raises a bare Exception, and a BaseException if Rust panics."""
     try:
         yield
     except BaseException as error:
@@ -202,11 +203,12 @@ def refusing(kind: type[QuoitError], what: str, remedy: str) -> Iterator[None]:
 
 
 def _surroundings(tokenizer: Tokenizer, contract: Contract) -> tuple[Ids, Ids]:
-    """The ids before and after a text's own."""
+    """Return the ids before and after a text's own ids."""
     if isinstance(contract, EmbeddingContract):
         return np.empty(0, np.uint32), np.array([contract.end_token_id], np.uint32)
     template = [tokenizer.encode(text, add_special_tokens=False).ids for text in (contract.prefix, contract.suffix)]
-    # What the template is made of is special in a text too, such as <think>, which the vocabulary calls ordinary.
+    # Tokens of the template, such as <think>, may be ordinary in the vocabulary. They are made special, so that a
+    # text cannot write them: `encode_special_tokens` encodes special tokens of a text as plain text.
     added = tokenizer.get_added_tokens_decoder()
     tokenizer.add_special_tokens([added[number].content for number in {*template[0], *template[1]} & {*added}])
     return np.array(template[0], np.uint32), np.array(template[1], np.uint32)

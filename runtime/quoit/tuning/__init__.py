@@ -1,1 +1,1 @@
-"""How fast this machine is, and the settings that suit it."""
+"""Measure how fast this machine is, and find the settings that suit it."""

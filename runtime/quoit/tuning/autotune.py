@@ -1,8 +1,7 @@
-"""Finds the setting that an artifact runs fastest with on this machine, and says how fast that is.
+"""Find the fastest setting for an artifact on this machine, and measure its speed.
 
-The best setting so far and one challenger take turns on the same texts, so that whatever else the machine does meets
-both; a challenger wins by a median ratio that is clearly above one. This module does not know where the texts come
-from.
+The best setting so far and one challenger take turns on the same texts, so that other work on the machine slows both.
+A challenger wins if its median speed-up is above CLEARLY.
 """
 
 import time
@@ -26,14 +25,14 @@ from quoit.text.prompts import NO_PROMPT, Prompt
 from quoit.tuning.roofline import Ceilings, count, least_seconds, measure_ceilings
 
 CLEARLY = 1.03
-"""A challenger must be so many times as fast; less is noise, and the setting with less to it stays."""
+"""Minimum speed-up to win; a smaller one is noise, and the simpler setting stays."""
 ROUNDS = 5
 SHARES = 40
-"""One pass over the texts is to take about this part of the time that a user gives."""
+"""Number of parts of the user's time; one pass over the texts takes about one part."""
 MIN_TEXTS = 8
 MAX_WORKERS = 16
 BUDGETS = (0.5, 2.0, 4.0)
-"""Batch budgets to try, as multiples of the default."""
+"""Batch budgets to try, as multiples of the default budget."""
 PERCENTILES = (50, 95, 99)
 
 Told = Callable[[str], object]
@@ -42,7 +41,7 @@ Seconds = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts to run: `many` to answer at once, `single` to answer one by one, and the prompt before those of either."""
+    """Texts to run: `many` to answer at once, `single` to answer one by one, and the prompt of each group."""
 
     many: Sequence[str]
     single: Sequence[str]
@@ -52,16 +51,16 @@ class Texts:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found.
+    """The result of tuning.
 
     Attributes:
         tuning: the best settings, and where they hold.
-        tokens_per_second: of many texts with the best setting, median of rounds; what texts share counts
-            for each of them.
-        times_default: by how much the best setting is faster than the default, median of rounds.
-        milliseconds: of one text, by percentile, with the best setting.
-        ceilings: of this machine; None on a GPU.
-        fraction: of the most that many texts could reach on those.
+        tokens_per_second: tokens a second of many texts with the best setting, median of rounds; tokens that texts
+            share count for each of them.
+        times_default: speed-up of the best setting over the default for many texts, median of rounds.
+        milliseconds: time of one text with the best setting, by percentile.
+        ceilings: the ceilings of this machine; None on a GPU.
+        fraction: share of the speed at these ceilings that many texts reach; None on a GPU.
     """
 
     tuning: Tuning
@@ -77,10 +76,10 @@ class Contest:
     """The best pipeline so far and its setting, for one kind of work.
 
     Attributes:
-        pipeline: the best.
-        setting: what it runs with.
-        run: the work.
-        told: called before each challenge with what it is about.
+        pipeline: the best pipeline.
+        setting: the setting of the best pipeline.
+        run: function that does the work.
+        told: function that is called before each challenge with a description of the challenger.
     """
 
     pipeline: Pipeline
@@ -89,11 +88,11 @@ class Contest:
     told: Told
 
     def challenge(self, challenger: Pipeline, **changes: int) -> None:
-        """Lets a pipeline take turns with the best; the winner stays.
+        """Let a pipeline take turns with the best one, and keep the winner.
 
         Args:
             challenger: the pipeline.
-            **changes: how its setting differs from that of the best.
+            **changes: the fields of its setting that differ from the best one's.
         """
         self.told(", ".join(f"{name} {value}" for name, value in changes.items()))
         best, other = in_turn(self.pipeline, challenger, self.run)
@@ -110,19 +109,19 @@ def tune(
     seconds: float = 60,
     told: Told = lambda _: None,
 ) -> Measured:
-    """Tries settings one after another.
+    """Try settings one after another, and return the best ones.
 
     Args:
-        artifact: what is to run.
-        texts: what it is to answer.
+        artifact: the artifact to run.
+        texts: the texts to answer.
         precision: as in `quoit.engine.options.Options`.
-        provider: likewise.
-        seconds: about how long it may take.
-        told: called before each step with what it does.
+        provider: as in `quoit.engine.options.Options`.
+        seconds: approximate time for tuning.
+        told: function that is called before each step with a description of it.
 
     Raises:
         ArtifactError: the artifact is damaged, or lacks the precision.
-        ProviderError: it cannot run here.
+        ProviderError: the artifact cannot run here.
         InputError: a text cannot be encoded.
     """
     cores = usable_cores()
@@ -154,7 +153,7 @@ def tune(
 
 
 def report(tuning: Tuning, base: Pipeline, bulk: Contest, alone: Pipeline, texts: Texts) -> Measured:
-    """How fast the best settings are, beside the default and the machine's ceilings."""
+    """Measure the speed of the best settings, and compare it with the default and the machine's ceilings."""
     best, default = in_turn(bulk.pipeline, base, bulk.run)
     singly = [partial(answer, alone, [text], texts.single_prompt) for text in (*texts.single,) * ROUNDS]
     latencies = [seconds_of(run) for run in singly]
@@ -171,7 +170,7 @@ def report(tuning: Tuning, base: Pipeline, bulk: Contest, alone: Pipeline, texts
 
 
 def powers(most: int) -> Iterator[int]:
-    """1, 2, 4 and so on, below `most`."""
+    """Yield 1, 2, 4 and so on, below `most`."""
     number = 1
     while number < most:
         yield number
@@ -179,7 +178,7 @@ def powers(most: int) -> Iterator[int]:
 
 
 def take_texts(pipeline: Pipeline, texts: Texts, seconds: float) -> Sequence[str]:
-    """So many of the texts that answering them takes about `seconds`; MIN_TEXTS at least."""
+    """Take as many of the texts as are answered in about `seconds`, at least MIN_TEXTS."""
     some = replace(texts, many=texts.many[:MIN_TEXTS])
     answer_many(pipeline, some)
     took = seconds_of(partial(answer_many, pipeline, some))
@@ -187,31 +186,31 @@ def take_texts(pipeline: Pipeline, texts: Texts, seconds: float) -> Sequence[str
 
 
 def answer_singly(pipeline: Pipeline, texts: Texts) -> None:
-    """Computes the answer to one text after another."""
+    """Compute the answer to one text after another."""
     for text in texts.single:
         answer(pipeline, [text], texts.single_prompt)
 
 
 def answer_many(pipeline: Pipeline, texts: Texts) -> None:
-    """Computes the answers to all texts."""
+    """Compute the answers to all texts at once."""
     answer(pipeline, texts.many, texts.many_prompt)
 
 
 def answer(pipeline: Pipeline, texts: Sequence[str], prompt: Prompt) -> None:
-    """Computes the answers to texts behind a prompt, tokenization included."""
+    """Compute the answers to texts that follow a prompt, tokenization included."""
     for _ in pipeline.windows(texts, prompt):
         pass
 
 
 def seconds_of(run: Callable[[], object]) -> float:
-    """How long it takes."""
+    """Return the seconds that a call of `run` takes."""
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
 
 
 def in_turn(one: Pipeline, other: Pipeline, run: Callable[[Pipeline], object]) -> tuple[Seconds, Seconds]:
-    """Seconds of two pipelines that take turns, round by round, after a first one that warms up."""
+    """Let two pipelines take turns, and return the seconds of each in every round, after one round to warm up."""
     took = np.empty((ROUNDS + 1, 2))
     for number in range(ROUNDS + 1):
         for place in (0, 1) if number % 2 else (1, 0):
@@ -220,7 +219,7 @@ def in_turn(one: Pipeline, other: Pipeline, run: Callable[[Pipeline], object]) -
 
 
 def bounds(pipeline: Pipeline, texts: Texts, threads: int) -> tuple[Ceilings | None, float | None]:
-    """The machine's ceilings and the least seconds that many texts take on them; nothing on a GPU."""
+    """Return the machine's ceilings and the minimum seconds for many texts at these ceilings; None, None on a GPU."""
     choice = pipeline.session.choice
     if choice.provider != "cpu":
         return None, None

@@ -1,9 +1,9 @@
-"""How fast this machine could be at best: its ceilings, what a batch costs, and the seconds that takes at least.
+"""Compute the minimum time of work on this machine: its ceilings, the work of batches, and the seconds that it takes.
 
-After S. Williams, A. Waterman, D. Patterson, "Roofline", CACM 52(4), 2009: work takes as long as its arithmetic at the
-machine's rate or its memory traffic at the machine's bandwidth, whichever is longer. Counted is what the answer needs:
-padding, normalization, activations and conversions are not, so that they show as distance from the ceiling. This module
-does not know how fast anything ran.
+The model is "Roofline" (S. Williams, A. Waterman, D. Patterson, CACM 52(4), 2009): work takes as long as its arithmetic
+at the machine's rate or its memory traffic at the machine's bandwidth, whichever is longer. Only work that the answer
+needs is counted. Padding, normalization, activations and conversions are not counted, so they show as distance from the
+ceiling.
 """
 
 import time
@@ -21,19 +21,19 @@ from quoit.ort.sessions import open_session
 from quoit.precisions import PRECISIONS
 
 ROWS = 256
-"""Of activations in a product that is timed; kernels do not get faster beyond."""
+"""Number of rows of activations in a timed product; kernels do not get faster with more rows."""
 TRIAL_SECONDS = 0.25
 STREAM_VALUES = 16 << 20
-"""Of four bytes, read by each thread to time the memory; far more than any cache has."""
+"""Number of values of four bytes that each thread reads to time the memory; far more than any cache holds."""
 
 FLOAT, UINT8, INT8, INT32 = 1, 2, 3, 6
 
 
 class Ceilings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What this machine does at most, in units of 1e9 a second.
+    """The highest speeds that this machine reaches, in units of 1e9 a second.
 
     Attributes:
-        int8: operations of a product of uint8 and int8; a multiplication and its addition are two.
+        int8: operations of a product of uint8 and int8; a multiplication and its addition are two operations.
         fp32: operations of a float32 product.
         bandwidth: bytes read from memory.
     """
@@ -45,13 +45,13 @@ class Ceilings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Work:
-    """What batches need.
+    """The work that batches need.
 
     Attributes:
         linear: operations of the linear layers, two for each weight and token; the last layer's output and MLP count
-            for the texts' last tokens alone.
+            only for the last token of each row.
         attention: operations of the two products of causal attention, two for each value.
-        weights: weights of the linear layers, each batch reading all of them once.
+        weights: number of weights of the linear layers that are read; each batch reads all of them once.
     """
 
     linear: int
@@ -60,7 +60,7 @@ class Work:
 
 
 def count(costs: Costs, batches: Iterable[Batch]) -> Work:
-    """The work of batches, shared prefixes once.
+    """Count the work of batches; a shared prefix counts once.
 
     A batch of T tokens in the stream and R sequences has T * token_operations + R * answer_operations in its linear
     layers. Attention is causal: a sequence of S tokens has S (S + 1) / 2 pairs of a token and one that it attends to.
@@ -75,7 +75,7 @@ def count(costs: Costs, batches: Iterable[Batch]) -> Work:
 
 
 def least_seconds(work: Work, ceilings: Ceilings, precision: Precision) -> float:
-    """The seconds that work takes on a CPU at least: attention computes in float32, as do products of floats."""
+    """Return the minimum seconds of work on a CPU. Attention computes in float32, as do products of floats."""
     spec = PRECISIONS[precision]
     rate = ceilings.int8 if spec.integer_products else ceilings.fp32
     arithmetic = work.linear / rate + work.attention / ceilings.fp32
@@ -84,7 +84,7 @@ def least_seconds(work: Work, ceilings: Ceilings, precision: Precision) -> float
 
 
 def measure_ceilings(costs: Costs, threads: int) -> Ceilings:
-    """The ceilings on so many threads, of products in the model's own shapes. Takes about two seconds.
+    """Measure the ceilings on `threads` threads, with products of the model's own shapes, in about two seconds.
 
     Raises:
         ProviderError: onnxruntime is not installed.
@@ -106,13 +106,13 @@ def measure_ceilings(costs: Costs, threads: int) -> Ceilings:
 def _time_product(
     operator: str, kinds: tuple[int, int, int], left: NDArray[np.generic], right: NDArray[np.generic], *, threads: int
 ) -> float:
-    """The seconds of the fastest run of a product with constant weights."""
+    """Return the seconds of the fastest run of a product with constant weights."""
     session = open_session(author_product(operator, kinds, right), threads=threads)
     return fastest(lambda: session.run(None, {"a": left}))
 
 
 def _bandwidth(threads: int) -> float:
-    """Bytes a second that so many threads read together."""
+    """Return the bytes a second that `threads` threads read together."""
     parts = [np.ones(STREAM_VALUES, np.float32) for _ in range(threads)]
     with ThreadPoolExecutor(threads) as pool:
         seconds = fastest(lambda: list(pool.map(lambda part: np.dot(part, part), parts)))
@@ -120,7 +120,7 @@ def _bandwidth(threads: int) -> float:
 
 
 def fastest(run: Callable[[], object]) -> float:
-    """The seconds of the fastest of as many runs as TRIAL_SECONDS allow: a ceiling is what the machine can reach."""
+    """Repeat a run for TRIAL_SECONDS and return the seconds of the fastest one, since a ceiling is the best case."""
     best, start = float("inf"), time.perf_counter()
     while time.perf_counter() - start < TRIAL_SECONDS:
         before = time.perf_counter()
@@ -130,15 +130,15 @@ def fastest(run: Callable[[], object]) -> float:
 
 
 def author_product(operator: str, kinds: tuple[int, int, int], right: NDArray[np.generic]) -> bytes:
-    """An ONNX model of one node, y = operator(a [M, K], b), with b [K, N] as its weights.
+    """Author an ONNX model of one node, y = operator(a [M, K], b), with b [K, N] as its weights.
 
-    In protocol buffers by hand, since onnxruntime times a product fairly only where the weights are constant, and the
-    runtime has no package that writes models. Field numbers are those of onnx.proto.
+    The model is written as protocol buffers by hand. onnxruntime times a product fairly only if the weights are
+    constant, and the runtime has no package that writes models. Field numbers are those of onnx.proto.
 
     Args:
         operator: `MatMulInteger` or `MatMul`.
         kinds: TensorProto.DataType of a, b and y.
-        right: b.
+        right: the weights b, [K, N].
     """
     weights = _field(1, right.shape[0]) + _field(1, right.shape[1]) + _field(2, kinds[1])
     weights += _field(8, "b") + _field(9, np.ascontiguousarray(right).tobytes())
@@ -150,13 +150,13 @@ def author_product(operator: str, kinds: tuple[int, int, int], right: NDArray[np
 
 
 def _value(name: str, kind: int, *dimensions: bytes) -> bytes:
-    """A ValueInfoProto."""
+    """Encode a ValueInfoProto."""
     shape = b"".join(_field(1, dimension) for dimension in dimensions)
     return _field(1, name) + _field(2, _field(1, _field(1, kind) + _field(2, shape)))
 
 
 def _field(number: int, value: int | str | bytes) -> bytes:
-    """A field of a message: a whole number, or text, bytes or a message behind their length."""
+    """Encode a field of a message: a whole number, or a text, bytes or a message with its length first."""
     if isinstance(value, int):
         return _varint(number << 3) + _varint(value)
     payload = value.encode() if isinstance(value, str) else value
@@ -164,7 +164,7 @@ def _field(number: int, value: int | str | bytes) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """A number in groups of seven bits, the least first."""
+    """Encode a number as a varint: groups of seven bits, the least significant group first."""
     groups = bytearray()
     while value > 0x7F:
         groups.append(value & 0x7F | 0x80)

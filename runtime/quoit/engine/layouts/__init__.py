@@ -1,6 +1,7 @@
-"""Layouts: how a planned batch becomes a graph's inputs. One module each; its `LAYOUT` is found by the module's name.
+"""Define layouts: a layout turns a planned batch into a graph's inputs.
 
-An artifact names the layout of each graph, so that another layout is another module here and nothing else.
+Each layout is one module here with a constant `LAYOUT`, and is found by the module's name. An artifact names the layout
+of each of its graphs. So a new layout needs a new module here and no other change.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,11 +19,11 @@ from quoit.ort.graph_inputs import InputContract, Inputs
 
 @dataclass(frozen=True)
 class PrefixCaching:
-    """How a graph gives the keys and values of a prefix, and takes them again.
+    """Functions to get the keys and values of a prefix from a graph, and to feed them to later runs.
 
     Attributes:
-        request: the inputs of a run that computes a prefix alone and gives its keys and values.
-        past: what such a run gave, by the graph's output names, as inputs of later runs.
+        request: function that makes the inputs of a run that computes only a prefix and returns its keys and values.
+        past: function that turns the outputs of such a run, by the graph's names, into inputs of later runs.
     """
 
     request: Callable[[Batch], Inputs]
@@ -31,12 +32,12 @@ class PrefixCaching:
 
 @dataclass(frozen=True)
 class Layout:
-    """A layout.
+    """The inputs that a kind of graph takes, and the functions that make them.
 
     Attributes:
         contract: the inputs of its graphs.
-        make_inputs: the inputs of a batch.
-        prefix_caching: how its graphs reuse a prefix; None where they cannot.
+        make_inputs: function that makes the inputs of a batch.
+        prefix_caching: functions to reuse a prefix; None if its graphs cannot.
     """
 
     contract: InputContract
@@ -45,7 +46,7 @@ class Layout:
 
 
 def find_layout(name: str) -> Layout:
-    """The layout of a name.
+    """Return the layout with this name.
 
     Raises:
         ArtifactError: this version has no such layout.

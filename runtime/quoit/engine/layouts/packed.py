@@ -1,8 +1,10 @@
-"""The packed layout: a stream of distinct tokens without padding, and the rectangle that attention gathers from it.
+"""Make the inputs of the packed layout: a stream of distinct tokens without padding, and a rectangle for attention.
 
-Every distinct token prefix of a batch is in the stream once. A token of a cached prefix is not in the stream at all.
+Every distinct token prefix of a batch is in the stream once. A token of a cached prefix is not in the stream. Attention
+gathers its rectangle from the stream and the cached prefix.
 
-T stream tokens, R rows, S positions of the longest of them, P tokens of a cached prefix, K tokens to keep.
+Sizes: T stream tokens, R rows, S positions of the longest row, P tokens of a cached prefix, K tokens to keep, N rows to
+answer.
 """
 
 from collections.abc import Mapping
@@ -25,13 +27,13 @@ REQUIRED = (
 )
 """The inputs of every run.
 
-    input_ids        the stream
-    attention_index  the token behind each position of the rectangle: below P one of the cached prefix, from P on one of
-                     the stream; padding repeats the row's last token
-    row_lengths      positions that attention sees of each row, minus one
-    stream_slot      the place of each stream token in the flattened [R * S] output of attention
+    input_ids        the stream's token ids
+    attention_index  the token at each position of the rectangle: a number below P is a token of the cached prefix, a
+                     number from P on is a token of the stream; padding repeats the row's last token
+    row_lengths      number of positions that attention sees of each row, minus one
+    stream_slot      place of each stream token in the flattened [R * S] output of attention
     last_row         the stream token whose state answers each row
-    tiled_attention  whether attention runs in tiles with bounded memory, or on the full score matrix
+    tiled_attention  True if attention runs in tiles with bounded memory, False if on the full score matrix
 """
 
 KEPT_ROW = GraphInput("kept_row", "int64", ("K",))
@@ -39,13 +41,13 @@ PAST = (
     GraphInput("past_key_values.{layer}.key", "float32", ("P", "kv_width")),
     GraphInput("past_key_values.{layer}.value", "float32", ("P", "kv_width")),
 )
-"""Keys and values of a cached prefix; keys are normalised and have no positions yet."""
+"""Inputs for the keys and values of a cached prefix; keys are normalised and have no positions (RoPE) yet."""
 PRESENT, PAST_KEY_VALUES = "present", "past_key_values"
-"""How the graph's outputs of keys and values begin, and the inputs that take them again."""
+"""Beginnings of the names of the graph's outputs of keys and values, and of the inputs that take them."""
 
 
 def make_inputs(batch: Batch) -> Inputs:
-    """The inputs of a batch; see REQUIRED."""
+    """Make the inputs of a batch; see REQUIRED."""
     index = np.zeros((len(batch.rows), batch.width), np.int64)
     ids: list[Ids] = []
     slots: list[Ids] = []
@@ -75,12 +77,12 @@ def make_inputs(batch: Batch) -> Inputs:
 
 
 def request_prefix(batch: Batch) -> Inputs:
-    """The inputs of a run that gives the keys and values of all tokens of its one row."""
+    """Make the inputs of a run that returns the keys and values of all tokens of a batch's only row."""
     return {**make_inputs(batch), KEPT_ROW.name: np.arange(batch.stream_tokens, dtype=np.int64)}
 
 
 def past(outputs: Mapping[str, NDArray[Any]]) -> Inputs:
-    """Keys and values that a run gave, as inputs of later runs; copies, so that they hold nothing of the session's."""
+    """Turn the keys and values that a run returned into inputs of later runs; copies, to free the session's memory."""
     return {name.replace(PRESENT, PAST_KEY_VALUES): np.array(values) for name, values in outputs.items()}
 
 

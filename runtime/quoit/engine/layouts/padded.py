@@ -1,9 +1,9 @@
-"""The padded layout: rows side by side in a rectangle, each continued with its last token.
+"""Make the inputs of the padded layout: a rectangle of rows, each padded with its last token.
 
-On CUDA, gathering tokens from a stream takes longer than padding does. What stands behind a row's end changes no state
-of its own tokens, since the model is causal.
+On CUDA, gathering tokens from a stream takes longer than computing padding. Padding after a row's end changes no state
+of the row's own tokens, since the model is causal.
 
-R rows, S tokens of the longest of them, T = R * S.
+Sizes: R rows, S tokens of the longest row, T = R * S, N rows to answer.
 """
 
 from bisect import bisect_left
@@ -24,16 +24,16 @@ REQUIRED = (
 )
 """The inputs of every run.
 
-    input_ids    the rectangle, row by row
-    row_lengths  tokens of each row, minus one
-    last_row     the place in input_ids whose state answers each row
+    input_ids    token ids of the rectangle, row by row
+    row_lengths  number of tokens of each row, minus one
+    last_row     place in input_ids of the token whose state answers each row
     longest_row  S
     rectangle    R, S and -1
 """
 
 
 def make_inputs(batch: Batch) -> Inputs:
-    """The inputs of a batch, whose rows share nothing; see REQUIRED."""
+    """Make the inputs of a batch whose rows share nothing; see REQUIRED."""
     rows, longest = len(batch.rows), max(map(len, batch.rows))
     lengths = np.array([len(row) for row in batch.rows], np.int32)
     return {
@@ -46,10 +46,10 @@ def make_inputs(batch: Batch) -> Inputs:
 
 
 def fixed_shape(inputs: Inputs, lengths: Sequence[int]) -> Inputs | None:
-    """The inputs of a single short row, continued to the first of some ascending lengths that holds it.
+    """Pad a single short row to the first of some ascending lengths that holds it, and return its inputs.
 
-    The row is as long as its continuation, and `last_row` alone says where its own last token stands. None for several
-    rows, or a longer one.
+    `row_lengths` counts the padding as tokens of the row; only `last_row` says where the row's own last token is.
+    Return None for several rows, or for a row longer than all lengths.
     """
     ids = inputs["input_ids"]
     if len(inputs["row_lengths"]) != 1 or len(ids) > lengths[-1]:
@@ -65,7 +65,7 @@ def fixed_shape(inputs: Inputs, lengths: Sequence[int]) -> Inputs | None:
 
 
 def continued(ids: Ids, length: int) -> Ids:
-    """Ids with their last one repeated behind them, [length]."""
+    """Return the ids, padded with copies of the last one to [length]."""
     return np.concatenate([ids, np.full(length - len(ids), ids[-1])])
 
 

@@ -1,7 +1,6 @@
-"""Files of texts in, for the command line: one record at a time, with the place where it stands.
+"""Read files of texts for the command line, one record at a time, each with its place in the file.
 
-`quoit.files.readers.formats` has the table of formats, one module reads each of them. This package does not
-know what the texts are for.
+`quoit.files.readers.formats` has the table of formats; one module reads each format.
 """
 
 from quoit.files.readers.formats import KINDS, files_of, kind_of, read_files, read_records, read_texts

@@ -1,4 +1,4 @@
-"""Parquet: a text in one column of each row, read a batch at a time."""
+"""Read parquet files: a text in one column of each row, one batch of rows at a time."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +11,10 @@ from quoit.files.writers import pyarrow_parquet
 
 
 def check_parquet(source: Source) -> None:
-    """Refuses what cannot be read as parquet, before anything is read.
+    """Refuse a source that cannot be read as parquet, before anything is read.
 
     Raises:
-        InputError: it is a pipe or a gzip file, or pyarrow is not installed.
+        InputError: the source is standard input, a pipe or a gzip file, or pyarrow is not installed.
     """
     if source.path == STANDARD_INPUT or not Path(source.path).is_file():
         raise InputError(f"parquet cannot be read from {source.name}; name a file")
@@ -24,16 +24,16 @@ def check_parquet(source: Source) -> None:
 
 
 def read_parquet(source: Source) -> Iterator[Record]:
-    """A record for each row.
+    """Yield a record for each row.
 
     Raises:
-        InputError: the file is damaged, or has the column not once.
+        InputError: the file is damaged, or does not have the column exactly once.
     """
     parquet = pyarrow_parquet()
     try:
         file = parquet.ParquetFile(source.path)
         names = _names(file.schema_arrow)
-    except Exception as error:  # pyarrow's errors share no base with a name worth importing
+    except Exception as error:  # pyarrow raises errors of many types
         raise InputError(f"{source.name} is no readable parquet file: {brief(error)}; check it") from error
     with file:
         _check_column(source, names)
@@ -42,7 +42,7 @@ def read_parquet(source: Source) -> Iterator[Record]:
 
 
 def _names(schema: Any) -> list[str]:
-    """The names of the columns; of a struct, those of its fields too."""
+    """Return the names of the columns; for a struct, also the names of its fields."""
     from pyarrow import types
 
     names: list[str] = []
@@ -62,14 +62,14 @@ def _check_column(source: Source, names: list[str]) -> None:
 
 
 def _values(file: Any, source: Source) -> Iterator[object]:
-    """What stands in each row where the text belongs."""
+    """Yield the value of the text's column in each row."""
     row = 0
     batches = file.iter_batches(columns=[source.column])
     while True:
         try:
             batch = next(batches, None)
             values = [] if batch is None else batch.column(0).to_pylist()
-        except Exception as error:  # as above; and texts that are no UTF-8, dates beyond Python's calendar
+        except Exception as error:  # as above; also texts that are not UTF-8, and dates outside Python's range
             raise InputError(f"{source.name} cannot be read after row {row}: {brief(error)}; check it") from error
         if batch is None:
             return

@@ -1,6 +1,6 @@
-"""csv and tsv: a header, then a text in one field of each row.
+"""Read csv and tsv files: a header, then a text in one field of each row.
 
-Fields that hold a delimiter, a quote or a line end stand in double quotes, with quotes inside doubled (RFC 4180).
+Fields with a delimiter, a quote or a line end are in double quotes, and quotes inside are doubled (RFC 4180).
 """
 
 import csv
@@ -11,7 +11,7 @@ from quoit.files.readers.records import Record, Source
 from quoit.files.readers.streams import text_lines
 
 FIELD_CHARACTERS = 1 << 27
-"""Maximum characters of a field; a quote that is never closed is noticed after so many at the latest."""
+"""Maximum number of characters of a field; a quote that is never closed is noticed there at the latest."""
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 COMMON_DELIMITERS = (",", ";", "\t", "|")
@@ -21,14 +21,14 @@ FAULTS = {
     "new-line character seen": r"a carriage return outside quotes; end lines with \n or \r\n",
     "field larger than": "a field that is too long, or a quote that is never closed; correct it",
 }
-"""Faults by the beginning of the csv module's own message."""
+"""Descriptions of faults, by the beginning of the csv module's own message."""
 
 
 def delimiter_of(kind: str, given: str | None) -> str:
-    r"""The delimiter of a kind, or the one given; `\t` may be written as two characters.
+    r"""Return the delimiter of a kind, or the one given; `\t` may be written as two characters.
 
     Raises:
-        InputError: it is no single character, or one with a meaning of its own, or the kind has no delimiter.
+        InputError: the delimiter is not one character, is a quote or a line end, or the kind has no delimiter.
     """
     if given is None:
         return DELIMITERS.get(kind, "")
@@ -41,10 +41,11 @@ def delimiter_of(kind: str, given: str | None) -> str:
 
 
 def read_delimited(source: Source) -> Iterator[Record]:
-    """A record for each row that is not blank; a row that ends before the column has no text.
+    """Yield a record for each row that is not blank; a row that ends before the column has no text.
 
     Raises:
-        InputError: the header has the column not once, a row has more fields than the header, or quotes are wrong.
+        InputError: the header does not have the column exactly once, a row has more fields than the header, or quotes
+            are wrong.
     """
     rows = _rows(source)
     start, header = next(rows, (1, []))
@@ -63,7 +64,7 @@ def read_delimited(source: Source) -> Iterator[Record]:
 
 
 def _rows(source: Source) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not blank, and the line in which each begins."""
+    """Yield the rows that are not blank, each with the number of the line where it begins."""
     csv.field_size_limit(FIELD_CHARACTERS)
     reader = csv.reader(text_lines(source), delimiter=source.delimiter, strict=True)
     while True:
@@ -84,7 +85,7 @@ def _fault(message: str) -> str:
 
 
 def _position(source: Source, line: int, header: Sequence[str]) -> int:
-    """Where in a row the column is."""
+    """Return the position of the column in a row."""
     if source.column not in header:
         raise InputError(
             f"{source.line(line)} has no column {source.column!r}, but {shown(header)}; {_remedy(source, header)}"
@@ -96,6 +97,6 @@ def _position(source: Source, line: int, header: Sequence[str]) -> int:
 
 
 def _remedy(source: Source, header: Sequence[str]) -> str:
-    """What to do about a column that is missing; a header in one piece is likely split by another character."""
+    """Return advice for a missing column; a header with one field probably has another delimiter."""
     others = [mark for mark in COMMON_DELIMITERS if mark != source.delimiter and len(header) == 1 and mark in header[0]]
     return f"use --delimiter {others[0]!r}" if others else "name one with --column"

@@ -1,4 +1,4 @@
-"""The files of a folder that hold texts, in an order that is always the same."""
+"""List the files of a folder that contain texts, always in the same order."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -9,16 +9,16 @@ from quoit.errors import InputError
 
 
 def files_in(folder: str, wanted: Callable[[str], bool]) -> list[str]:
-    """The files below a folder, sorted by the names on their paths.
+    """Return the files below a folder, sorted by the parts of their paths.
 
     Files and folders whose names begin with a dot are left out, and links to folders are not followed.
 
     Args:
-        folder: its path.
-        wanted: whether a file, by its path, is read.
+        folder: path of the folder.
+        wanted: function that says, for the path of a file, whether the file is read.
 
     Raises:
-        InputError: a folder below cannot be listed.
+        InputError: a folder cannot be listed.
     """
     return sorted(filter(wanted, _walk(folder)), key=lambda path: Path(path).parts)
 

@@ -1,4 +1,4 @@
-"""Which format a file has, and its texts."""
+"""Find the format of a file, and read its texts."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
@@ -36,17 +36,17 @@ def read_texts(
     delimiter: str | None = None,
     skipped: Skipped | None = None,
 ) -> Iterator[str]:
-    """The texts of a file or a folder's files, in order.
+    """Yield the texts of a file, or of a folder's files in order.
 
     Args:
-        path: the file or folder.
+        path: path of the file or folder.
         kind: as in `read_records`.
         column: as in `read_records`.
         delimiter: as in `read_records`.
-        skipped: takes the records without a text; None refuses the first of them.
+        skipped: collects the records without a text; if None, the first such record is refused.
 
     Raises:
-        InputError: as for `files_of`, `read_records` and `present`; the place is named.
+        InputError: as for `files_of`, `read_records` and `present`; the message names the place.
     """
     return read_files(files_of(path, kind), kind=kind, column=column, delimiter=delimiter, skipped=skipped)
 
@@ -59,17 +59,18 @@ def read_files(
     delimiter: str | None = None,
     skipped: Skipped | None = None,
 ) -> Iterator[str]:
-    """The texts of files one after the other, in bounded memory; all files are checked before the first is read.
+    """Yield the texts of files one after the other, in bounded memory; all files are checked before the first is read.
 
     Args:
-        files: the files.
+        files: paths of the files.
         kind: as in `read_records`.
         column: as in `read_records`.
         delimiter: as in `read_records`.
-        skipped: takes the records without a text, numbered through all files; None refuses the first of them.
+        skipped: collects the records without a text, numbered through all files; if None, the first such record is
+            refused.
 
     Raises:
-        InputError: as for `read_records` and `present`; the place is named.
+        InputError: as for `read_records` and `present`; the message names the place.
     """
     records = [read_records(file, kind=kind, column=column, delimiter=delimiter) for file in files]
     return (text for _, text in present(chain.from_iterable(records), skipped))
@@ -78,19 +79,19 @@ def read_files(
 def read_records(
     path: str, *, kind: str | None = None, column: str = "text", delimiter: str | None = None
 ) -> Iterator[Record]:
-    r"""The records of a file, in order, one at a time; json and md are read whole.
+    r"""Yield the records of a file, in order; json and md files are read whole.
 
     Args:
-        path: a file, a pipe such as `/dev/fd/63`, or `-` for standard input. A file that is gzip is unpacked as it is
-            read.
+        path: a file, a pipe such as `/dev/fd/63`, or `-` for standard input. A gzip file is unpacked while it is read.
         kind: `txt` (a text per line), `jsonl` (a string, or an object with `column`, per line), `json` (an array of
-            such), `csv`, `tsv` or `parquet` (the column `column`), `md` (a text per paragraph, list item, table row or
-            code block, behind its headings); by default as `kind_of` says.
-        column: the name of the text column; `meta.text` is the key `text` of the object `meta`.
-        delimiter: between the fields of csv and tsv, by default a comma and a tab; `\t` is a tab.
+            these), `csv`, `tsv` or `parquet` (the column `column`), `md` (a text per paragraph, list item, table row or
+            code block, with its headings before it); by default the result of `kind_of`.
+        column: name of the text column; `meta.text` is the key `text` of the object `meta`.
+        delimiter: character between the fields of csv and tsv, by default a comma and a tab; `\t` is a tab.
 
     Raises:
-        InputError: the file is absent, of an unknown kind or damaged, or a record is wrong; its place is named.
+        InputError: the file is absent, of an unknown kind or damaged, or a record is wrong; the message names its
+            place.
     """
     kind = kind_of(path, kind)
     source = Source(path, kind, column, delimiter_of(kind, delimiter))
@@ -102,10 +103,10 @@ def read_records(
 
 
 def kind_of(path: str, given: str | None = None) -> str:
-    """The format of a file: the one given, else that of its suffix before `.gz`; of a pipe without one, txt.
+    """Return the format of a file: the one given, else its suffix before `.gz`; txt for a pipe without a suffix.
 
     Raises:
-        InputError: it is none of KINDS.
+        InputError: the format is not one of KINDS.
     """
     kind = given if given is not None else suffix_of(path)
     if not kind and is_stream(path):
@@ -116,12 +117,12 @@ def kind_of(path: str, given: str | None = None) -> str:
 
 
 def suffix_of(path: str) -> str:
-    """The last part of a file's name, before `.gz`, without its dot."""
+    """Return the suffix of a file's name before `.gz`, in lower case and without its dot."""
     return Path(path.lower().removesuffix(GZIP_SUFFIX)).suffix.lstrip(".")
 
 
 def is_stream(path: str) -> bool:
-    """Whether a path is standard input, a pipe or a device, or leads to an open descriptor."""
+    """Return whether a path is standard input, a pipe, a character device, or an open descriptor."""
     if path.startswith(DESCRIPTORS) or path in (STANDARD_INPUT, "/dev/stdin"):
         return True
     file = Path(path)
@@ -129,9 +130,9 @@ def is_stream(path: str) -> bool:
 
 
 def files_of(path: str, kind: str | None = None) -> list[str]:
-    """The file itself; of a folder, its files of a known suffix, or all of them where a kind is given.
+    """Return the file itself; for a folder, its files with a known suffix, or all of its files if a kind is given.
 
-    Their order and what is left out are those of `quoit.files.readers.folders.files_in`.
+    `quoit.files.readers.folders.files_in` decides the order and leaves out hidden files.
 
     Raises:
         InputError: the name is empty, or the folder has no such file.

@@ -1,6 +1,6 @@
-"""JSON, one array in the whole file: of strings, or of objects that have the text under the column's name.
+"""Read a JSON file that is one array of strings, or of objects that have the text under the column's name.
 
-The file is read whole; its items are decoded one by one, so that each has a line.
+The file is read whole. Its items are decoded one by one, so that the line of each one is known.
 """
 
 import json
@@ -16,10 +16,10 @@ SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def read_json(source: Source) -> Iterator[Record]:
-    """A record for each item of the array.
+    """Yield a record for each item of the array.
 
     Raises:
-        InputError: the file is not JSON, or no array.
+        InputError: the file is not JSON, or not an array.
     """
     text = whole_text(source)
     start = _after_space(text, 0)
@@ -36,7 +36,7 @@ def read_json(source: Source) -> Iterator[Record]:
 
 
 def _items(text: str, start: int, source: Source) -> Iterator[tuple[object, int]]:
-    """The items of the array that begins at `start`, and where each begins."""
+    """Yield the items of the array that begins at `start`, each with the position where it begins."""
     decoder = json_decoder(source)
     at = _after_space(text, start + 1)
     closed = text.startswith("]", at)

@@ -1,4 +1,4 @@
-"""JSON, one value a line: a string, or an object that has the text under the column's name."""
+"""Read files with one JSON value a line: a string, or an object that has the text under the column's name."""
 
 import json
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ Pairs = list[tuple[str, Any]]
 
 
 def read_jsonl(source: Source) -> Iterator[Record]:
-    """A record for each line that is not blank.
+    """Yield a record for each line that is not blank.
 
     Raises:
-        InputError: a line is not JSON, or is an array, which a .json file would be.
+        InputError: a line is not JSON, or begins an array, as a .json file does.
     """
     decoder = json_decoder(source)
     for number, line in enumerate(text_lines(source), 1):
@@ -36,13 +36,13 @@ def read_jsonl(source: Source) -> Iterator[Record]:
 
 
 def json_decoder(source: Source) -> json.JSONDecoder:
-    """A decoder that marks a repeated key of the column's name, of which Python would take the last value."""
+    """Return a decoder that marks a repeated key of the column; Python would take the last value of such a key."""
     names = frozenset([source.column, *source.column.split(".")])
     return json.JSONDecoder(object_pairs_hook=partial(_object, names))
 
 
 def json_fault(error: ValueError | RecursionError) -> str:
-    """What is wrong, in words; the line is known to the caller."""
+    """Return the fault in words, without the line, which the caller knows."""
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg.removesuffix(' at')} at column {error.colno}"
     return "it is nested too deep" if isinstance(error, RecursionError) else brief(error)

@@ -1,4 +1,4 @@
-"""Markdown: a text for each paragraph, list item, table row and code block, behind the headings it stands under.
+"""Read Markdown: a text for each paragraph, list item, table row and code block, after the headings above it.
 
 The file is read whole.
 """
@@ -15,7 +15,7 @@ PARTS = ("heading_open", "heading_close", "thead_open", "thead_close", "tbody_op
 
 
 def read_markdown(source: Source) -> Iterator[Record]:
-    """A record for each block with text.
+    """Yield a record for each block with text.
 
     Raises:
         InputError: markdown-it-py is not installed, or the file cannot be read.
@@ -42,12 +42,12 @@ def read_markdown(source: Source) -> Iterator[Record]:
 
 
 def _below(headings: dict[str, str], text: str) -> str:
-    """A text on one line behind the headings that it stands under, so that it can be found by them."""
+    """Return a text on one line after the headings above it, so that a search for a heading finds the text."""
     return " ".join(": ".join([*headings.values(), text]).split())
 
 
 def markdown_parser() -> Any:
-    """A CommonMark parser with tables.
+    """Return a CommonMark parser with tables.
 
     Raises:
         InputError: markdown-it-py is not installed.

@@ -1,4 +1,4 @@
-"""One record of a file of texts: its text, or what it has instead of one, and the place where it stands."""
+"""Define a record of a file of texts: its text, or why it has none, and its place in the file."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,13 +19,13 @@ class Mark(Enum):
 
 @dataclass(frozen=True)
 class Source:
-    """A file of texts, and how it is read.
+    """A file of texts, and the options to read it.
 
     Attributes:
-        path: its path, or `-` for standard input.
+        path: path of the file, or `-` for standard input.
         kind: one of `quoit.files.readers.KINDS`.
-        column: the name of the text's column or key; `meta.text` is the key `text` of the object `meta`.
-        delimiter: the character between the fields of csv and tsv.
+        column: name of the text's column or key; `meta.text` is the key `text` of the object `meta`.
+        delimiter: character between the fields of csv and tsv; empty for other kinds.
     """
 
     path: str
@@ -35,22 +35,22 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The file in a message."""
+        """Return the file's name for a message."""
         return "standard input" if self.path == STANDARD_INPUT else self.path
 
     def line(self, number: int) -> str:
-        """A line in a message; the first is 1."""
+        """Return a line's name for a message; the first line is 1."""
         return f"{self.name}, line {number}"
 
 
 class Record(NamedTuple):
-    """One record.
+    """One record of a file.
 
     Attributes:
-        text: its text, or None where it has none.
-        place: the file and the line or row.
-        lack: Description of what stands where the text should be, for messages.
-        absent: whether the column itself is absent, and not only empty.
+        text: text of the record, or None if it has none.
+        place: name of the file and of the line or row, for messages.
+        lack: description of what the record has instead of a text, for messages.
+        absent: True if the column itself is absent, and not only its value.
     """
 
     text: str | None
@@ -64,20 +64,20 @@ class Skipped:
     """The records without a text that were left out.
 
     Attributes:
-        rows: their numbers among all records, from 0.
-        first: the place of the first.
+        rows: numbers of these records among all records, from 0.
+        first: place of the first of these records.
     """
 
     rows: list[int] = field(default_factory=list)
     first: str = ""
 
     def add(self, row: int, place: str) -> None:
-        """Counts one more."""
+        """Add one record."""
         self.first = self.first or place
         self.rows.append(row)
 
     def describe(self) -> str:
-        """The count in words; nothing where nothing was left out."""
+        """Return the count in words; empty if no record was left out."""
         if not self.rows:
             return ""
         many = (
@@ -87,11 +87,11 @@ class Skipped:
 
 
 def present(records: Iterable[Record], skipped: Skipped | None = None) -> Iterator[tuple[int, str]]:
-    """The number, from 0, and the text of each record that has a text.
+    """Yield the number, from 0, and the text of each record that has a text.
 
     Args:
         records: all records.
-        skipped: takes those without a text; None refuses the first of them.
+        skipped: collects the records without a text; if None, the first such record is refused.
 
     Raises:
         InputError: a record has no text, and `skipped` is None.
@@ -109,10 +109,10 @@ def present(records: Iterable[Record], skipped: Skipped | None = None) -> Iterat
 
 
 def with_column(records: Iterable[Record]) -> Iterator[Record]:
-    """The records, after whose last it is checked that one of them has the column: its name may be misspelt.
+    """Yield the records, then check that at least one had the column, since its name may be misspelt.
 
     Raises:
-        InputError: there are records, and all lack the column.
+        InputError: there are records, and none of them has the column.
     """
     first: Record | None = None
     found = False
@@ -129,10 +129,10 @@ def with_column(records: Iterable[Record]) -> Iterator[Record]:
 
 
 def object_record(value: object, source: Source, place: str) -> Record:
-    """The record of a JSON value: a string, an object that has the text under the column's name, or null.
+    """Return the record of a JSON value: a string, an object that has the text under the column's name, or null.
 
     Raises:
-        InputError: it is another value, or the text cannot be encoded.
+        InputError: the value is of another kind, the object has the key more than once, or the text cannot be encoded.
     """
     if isinstance(value, dict):
         found = value_at(value, source.column)
@@ -146,10 +146,10 @@ def object_record(value: object, source: Source, place: str) -> Record:
 
 
 def text_record(value: object, source: Source, place: str) -> Record:
-    """The record of the value that stands where the text belongs.
+    """Return the record of a value of the text's column.
 
     Raises:
-        InputError: it is neither a string nor None, or no UTF-8 can represent it.
+        InputError: the value is neither a string nor None, or UTF-8 cannot represent it.
     """
     if value is None:
         return Record(None, place, f"null in {source.column!r}")
@@ -168,7 +168,7 @@ def text_record(value: object, source: Source, place: str) -> Record:
 
 
 def value_at(record: Mapping[str, Any], column: str) -> object:
-    """The value under a name, or under a path of names with dots between them, or a Mark."""
+    """Return the value under a name, or under a path of names with dots between them; a Mark if there is none."""
     if column in record:
         return record[column]
     head, dot, rest = column.partition(".")
@@ -179,7 +179,7 @@ def value_at(record: Mapping[str, Any], column: str) -> object:
 
 
 def names_in(record: Mapping[str, Any]) -> list[str]:
-    """The names in an object, and those one level below."""
+    """Return the names in an object; for an object inside, the names in it instead, as `outer.inner`."""
     names: list[str] = []
     for name, value in record.items():
         names += [f"{name}.{inner}" for inner in value] if isinstance(value, dict) and value else [name]

@@ -1,6 +1,7 @@
-"""Bytes and lines of a file, a pipe or standard input, unpacked where they are gzip.
+"""Read the bytes and lines of a file, a pipe or standard input, and unpack gzip.
 
-Memory is bounded whatever a file unpacks to: by one line, or by the limit of a file that is read whole.
+Memory is bounded for every file, even if it unpacks to a huge size: by the limit of one line, or by the limit of a file
+that is read whole.
 """
 
 import gzip
@@ -21,16 +22,16 @@ GZIP_MAGIC = b"\x1f\x8b"
 GZIP_SUFFIX = ".gz"
 
 LINE_BYTES = 1 << 28
-"""Maximum bytes of one line, its end included."""
+"""Maximum number of bytes of one line, its end included."""
 
 WHOLE_BYTES = 1 << 30
-"""Maximum bytes of a file that is read whole."""
+"""Maximum number of bytes of a file that is read whole."""
 
 CHUNK_BYTES = 1 << 20
 
 
 def text_lines(source: Source) -> Iterator[str]:
-    r"""The lines of a file with their ends; only `\n` ends a line. A byte order mark is left out.
+    r"""Yield the lines of a file with their ends; only `\n` ends a line. A byte order mark is left out.
 
     Raises:
         InputError: the file cannot be read, is a damaged gzip file, has a line beyond the limit, or is not UTF-8.
@@ -42,10 +43,10 @@ def text_lines(source: Source) -> Iterator[str]:
 
 
 def whole_text(source: Source) -> str:
-    """All of a file's text, without a byte order mark.
+    """Return all text of a file, without a byte order mark.
 
     Raises:
-        InputError: as for `text_lines`.
+        InputError: the file cannot be read, is a damaged gzip file, is beyond the limit, or is not UTF-8.
     """
     content = bytearray()
     with _opened(source) as file:
@@ -72,7 +73,11 @@ def _byte_lines(source: Source) -> Iterator[bytes]:
 
 
 def _decoded(content: bytes | bytearray, source: Source, number: int) -> str:
-    """The text of bytes that begin in a line of this number."""
+    """Decode bytes that begin in the line with this number.
+
+    Raises:
+        InputError: the bytes are not UTF-8.
+    """
     try:
         return content.decode()
     except UnicodeDecodeError as error:
@@ -83,7 +88,7 @@ def _decoded(content: bytes | bytearray, source: Source, number: int) -> str:
 
 @contextmanager
 def _opened(source: Source) -> Iterator[io.BufferedIOBase]:
-    """The file's bytes; what goes wrong while they are read is an InputError with its name."""
+    """Open the file's bytes, unpacked; errors while they are read become an InputError with the file's name."""
     try:
         with _raw(source) as file:
             packed = file.peek(len(GZIP_MAGIC)).startswith(GZIP_MAGIC)
@@ -99,7 +104,7 @@ def _opened(source: Source) -> Iterator[io.BufferedIOBase]:
 
 @contextmanager
 def _raw(source: Source) -> Iterator[io.BufferedReader]:
-    """The file as it is; standard input stays open."""
+    """Open the file without unpacking; standard input stays open."""
     if source.path != STANDARD_INPUT:
         with Path(source.path).open("rb") as file:
             yield file
@@ -107,5 +112,5 @@ def _raw(source: Source) -> Iterator[io.BufferedReader]:
     if sys.stdin is None:
         raise InputError("standard input is closed; name a file, or pipe texts in")
     stream = sys.stdin.buffer
-    # A program that calls this one may have put an unbuffered stream there.
+    # A program that calls this code may have replaced it by an unbuffered stream.
     yield stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast("io.RawIOBase", stream))

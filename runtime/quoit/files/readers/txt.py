@@ -1,4 +1,4 @@
-r"""Plain text: a line is a text. `\n` and `\r\n` end a line, and nothing else does."""
+r"""Read plain text: each line is a text. Only `\n` and `\r\n` end a line."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,6 @@ from quoit.files.readers.streams import text_lines
 
 
 def read_txt(source: Source) -> Iterator[Record]:
-    """A text for each line, empty ones too, so that line and row have the same number."""
+    """Yield a text for each line, also for an empty one, so that line and row have the same number."""
     for number, line in enumerate(text_lines(source), 1):
         yield Record(line.removesuffix("\n").removesuffix("\r"), source.line(number))
