@@ -120,11 +120,6 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digest(*parts: object) -> str:
-    """Return the SHA-256 of the repr of some values, in hexadecimal; the repr must show the whole value."""
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
 def record_file(folder: Path, path: Path) -> FileRecord:
     """Return the manifest's record of a file in `folder`."""
     return FileRecord(path.relative_to(folder).as_posix(), path.stat().st_size, hash_file(path))
