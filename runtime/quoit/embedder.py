@@ -132,6 +132,12 @@ class Embedder:
         """Return the model's name, its folder, precision and provider."""
         return f"<quoit.Embedder {self.pipeline.describe()}>"
 
+    def __copy__(self) -> Self:
+        """Return a copy that shares the loaded model."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by path and options; the copy loads the artifact again."""
         return partial(Embedder, **self.options.arguments()), (self.pipeline.artifact.folder.absolute(),)

@@ -168,6 +168,12 @@ class Reranker:
         """Return the model's name, its folder, precision and provider."""
         return f"<quoit.Reranker {self.pipeline.describe()}>"
 
+    def __copy__(self) -> Self:
+        """Return a copy that shares the loaded model."""
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle by path and options; the copy loads the artifact again."""
         return partial(Reranker, **self.options.arguments()), (self.pipeline.artifact.folder.absolute(),)

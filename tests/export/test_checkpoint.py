@@ -222,6 +222,19 @@ def test_a_tensor_that_is_not_finite_is_named(tmp_path: Path, whole: Path, value
         checkpoint.tensor(name)
 
 
+def test_a_signaling_nan_is_named_and_warns_of_nothing(tmp_path: Path, whole: Path) -> None:
+    """Its bits are 0x7f81 in bfloat16; a processor may report an invalid operation where it is looked at."""
+    name = "layers.0.mlp.up_proj.weight"
+
+    def damage(tensors: Tensors) -> None:
+        tensors[name] = tensors[name].astype(ml_dtypes.bfloat16)
+        tensors[name].view(np.uint16)[3, 5] = 0x7F81
+
+    checkpoint = open_checkpoint(str(rewrite(whole, tmp_path / "copy", damage)))
+    with pytest.raises(CheckpointError, match=f"{name} in .* holds NaN or infinity"):
+        checkpoint.tensor(name)
+
+
 @pytest.mark.parametrize("keep", [0, 5, 1000, -1])
 def test_a_truncated_file_is_named(tmp_path: Path, whole: Path, keep: int) -> None:
     folder = copy_checkpoint(whole, tmp_path / "copy")

@@ -32,12 +32,12 @@ VALUES = [
 
 
 HASTE = {
-    "roofline.TRIAL_SECONDS": 0.001,
-    "roofline.STREAM_VALUES": 1 << 10,
-    "roofline.ROWS": 16,
-    "trials.ROUNDS": 1,
-    "trials.SHARES": 10**6,
-    "commands.bench.MEDIAN_WORDS": 3,
+    "tuning.roofline.TRIAL_SECONDS": 0.001,
+    "tuning.roofline.STREAM_VALUES": 1 << 10,
+    "tuning.roofline.ROWS": 16,
+    "tuning.autotune.ROUNDS": 1,
+    "tuning.autotune.SHARES": 10**6,
+    "cli.bench.MEDIAN_WORDS": 3,
 }
 """`quoit bench` does not measure well here, but soon."""
 

@@ -1,5 +1,6 @@
 """How an artifact is opened, shown, closed and copied to another process."""
 
+import copy
 import inspect
 import multiprocessing
 import pickle
@@ -105,10 +106,21 @@ def test_a_model_is_sent_to_another_process_by_path_and_options(
     content = pickle.dumps(embedder)
     assert len(content) < 1000
     monkeypatch.chdir("/")
-    copy = pickle.loads(content)
-    assert copy.options == embedder.options
-    assert copy.max_tokens == 9
-    np.testing.assert_array_equal(copy.encode(TEXTS), embedder.encode(TEXTS))
+    other = pickle.loads(content)
+    assert other.options == embedder.options
+    assert other.max_tokens == 9
+    np.testing.assert_array_equal(other.encode(TEXTS), embedder.encode(TEXTS))
+
+
+@pytest.mark.parametrize("kind", [Embedder, Reranker])
+def test_a_copy_shares_the_loaded_model(
+    kind: type[Embedder | Reranker], byte_artifact: Artifact, rerank_artifact: Artifact
+) -> None:
+    """A pickle does not, and neither does a deep copy."""
+    model = kind(byte_artifact if kind is Embedder else rerank_artifact, precision="fp32", provider="cpu", threads=1)
+    assert copy.copy(model).pipeline is model.pipeline
+    assert copy.copy(model).contract is model.contract
+    assert copy.deepcopy(model).pipeline is not model.pipeline
 
 
 def test_a_pool_of_processes_takes_a_method_of_a_model(byte_artifact: Artifact) -> None:
@@ -120,6 +132,6 @@ def test_a_pool_of_processes_takes_a_method_of_a_model(byte_artifact: Artifact) 
 
 def test_a_reranker_is_copied_too(rerank_artifact: Artifact) -> None:
     reranker = Reranker(rerank_artifact, precision="fp32", provider="cpu", threads=1)
-    copy = pickle.loads(pickle.dumps(reranker))
+    other = pickle.loads(pickle.dumps(reranker))
     pairs = [("a query", "a document")]
-    assert copy.predict(pairs) == reranker.predict(pairs)
+    assert other.predict(pairs) == reranker.predict(pairs)

@@ -101,7 +101,9 @@ class Checkpoint:
                 values: NDArray[Any] = shard.get_tensor(stored) if row is None else shard.get_slice(stored)[row]
         except SafetensorError as error:
             raise CheckpointError(f"cannot read {stored} from {file}: {brief(error)}; fetch it again") from error
-        if not np.isfinite(values).all():
+        with np.errstate(invalid="ignore"):  # a signaling NaN of bfloat16
+            finite = bool(np.isfinite(values).all())
+        if not finite:
             raise CheckpointError(
                 f"{stored} in {file} holds NaN or infinity; the checkpoint is damaged, use another one"
             )
