@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Never, Self, SupportsIndex
+from typing import Never, SupportsIndex
 
 import numpy as np
 from tqdm import tqdm
 
 from quoit.arguments import flag, refuse_unknown
 from quoit.artifact import Artifact, EmbeddingContract, Precision, open_artifact
+from quoit.engine.loaded_model import LoadedModel
 from quoit.engine.options import Options
 from quoit.engine.pipeline import Advance, Pipeline, ignore
 from quoit.engine.pooling import DtypeLike, Output, Ranges, Vectors, finish
@@ -38,7 +38,7 @@ class Encoded:
     truncation: Truncation
 
 
-class Embedder:
+class Embedder(LoadedModel):
     """An embedding artifact, ready to run.
 
         embedder = Embedder("models/qwen3-embedding-0.6b")
@@ -110,37 +110,6 @@ class Embedder:
             tuning=tuning,
         )
         self.pipeline = Pipeline.load(artifact, self.options)
-
-    @property
-    def max_tokens(self) -> int:
-        """Maximum number of tokens of a text, including those that surround it; longer texts are cut."""
-        return self.pipeline.tokenizer.max_tokens
-
-    def close(self) -> None:
-        """Release the model's memory; later calls are refused. A `with` block does so at its end."""
-        self.pipeline.close()
-
-    def __enter__(self) -> Self:
-        """Return the embedder itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Release the model's memory."""
-        self.close()
-
-    def __repr__(self) -> str:
-        """Return the model's name, its folder, precision and provider."""
-        return f"<quoit.Embedder {self.pipeline.describe()}>"
-
-    def __copy__(self) -> Self:
-        """Return a copy that shares the loaded model."""
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        return other
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Pickle by path and options; the copy loads the artifact again."""
-        return partial(Embedder, **self.options.arguments()), (self.pipeline.artifact.folder.absolute(),)
 
     @property
     def dim(self) -> int:

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Never, NotRequired, Self, SupportsIndex, TypedDict, overload
+from typing import Never, NotRequired, SupportsIndex, TypedDict, overload
 
 import numpy as np
 from tqdm import tqdm
 
 from quoit.arguments import flag, refuse_unknown
 from quoit.artifact import Artifact, Precision, RerankContract, open_artifact
+from quoit.engine.loaded_model import LoadedModel
 from quoit.engine.options import Options
 from quoit.engine.pipeline import Advance, Pipeline, ignore
 from quoit.engine.prefix_cache import DEFAULT_TOKENS
@@ -74,7 +74,7 @@ class Scored:
     truncation: Truncation
 
 
-class Reranker:
+class Reranker(LoadedModel):
     """A rerank artifact, ready to run.
 
         reranker = Reranker("models/qwen3-reranker-0.6b")
@@ -146,37 +146,6 @@ class Reranker:
             tuning=tuning,
         )
         self.pipeline = Pipeline.load(artifact, self.options)
-
-    @property
-    def max_tokens(self) -> int:
-        """Maximum number of tokens of a pair, including those that surround it; longer pairs are cut."""
-        return self.pipeline.tokenizer.max_tokens
-
-    def close(self) -> None:
-        """Release the model's memory; later calls are refused. A `with` block does so at its end."""
-        self.pipeline.close()
-
-    def __enter__(self) -> Self:
-        """Return the reranker itself."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Release the model's memory."""
-        self.close()
-
-    def __repr__(self) -> str:
-        """Return the model's name, its folder, precision and provider."""
-        return f"<quoit.Reranker {self.pipeline.describe()}>"
-
-    def __copy__(self) -> Self:
-        """Return a copy that shares the loaded model."""
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        return other
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Pickle by path and options; the copy loads the artifact again."""
-        return partial(Reranker, **self.options.arguments()), (self.pipeline.artifact.folder.absolute(),)
 
     def rank(
         self,

@@ -112,6 +112,18 @@ def test_a_model_is_sent_to_another_process_by_path_and_options(
     np.testing.assert_array_equal(other.encode(TEXTS), embedder.encode(TEXTS))
 
 
+class Own(Embedder):
+    """A class of a user's."""
+
+
+def test_a_class_of_ones_own_keeps_its_name_and_is_copied_as_such(byte_artifact: Artifact) -> None:
+    model = Own(byte_artifact, precision="fp32", provider="cpu", threads=1)
+    assert repr(model) == f"<quoit.Own bytes in {byte_artifact.folder}: fp32 on cpu>"
+    function, arguments = model.__reduce__()
+    assert type(function(*arguments)) is Own
+    assert type(copy.copy(model)) is Own
+
+
 @pytest.mark.parametrize("kind", [Embedder, Reranker])
 def test_a_copy_shares_the_loaded_model(
     kind: type[Embedder | Reranker], byte_artifact: Artifact, rerank_artifact: Artifact

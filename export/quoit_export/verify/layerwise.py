@@ -21,6 +21,7 @@ from tqdm import tqdm
 from quoit.engine.layouts.packed import make_inputs
 from quoit.engine.planner import Batch
 from quoit.machine import usable_cores
+from quoit.ort.graph_inputs import Inputs
 from quoit.ort.sessions import open_session, to_value
 from quoit_export.graph.targets import HALVES, RESIDUAL
 
@@ -31,8 +32,6 @@ CARRIED_BYTES = 1 << 30
 
 BFLOAT16 = "tensor(bfloat16)"
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
-
-Feed = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,9 @@ def answers(model: ir.Model, batches: Sequence[Batch], title: str) -> list[NDArr
     return [found[number] for number in range(len(batches))]
 
 
-def run(model: ir.Model, feeds: Sequence[Feed], title: str, most: int | None = None) -> Iterator[tuple[int, Feed]]:
+def run(
+    model: ir.Model, feeds: Sequence[Inputs], title: str, most: int | None = None
+) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
     """Run a graph on the CPU, piece by piece.
 
     Args:

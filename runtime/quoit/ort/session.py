@@ -112,25 +112,21 @@ class Session:
         return session
 
     def close(self) -> None:
-        """Release the model. Runs in other threads finish first; later runs are refused."""
+        """Refuse later runs. The model's memory is free when runs in other threads have ended."""
         self._session = self._cuda_graphs = None
 
     def check(self) -> None:
-        """Refuse to run in a forked process, or after `close`.
-
-        Raises:
-            ProviderError: this process is a fork of the one that loaded the model.
-            InputError: the model was closed.
-        """
-        self.fork_guard.check()
+        """Refuse to run in a forked process, or after `close`; raises as `_open` does."""
         self._open()
 
     def _open(self) -> Any:
         """Return the onnxruntime session.
 
         Raises:
+            ProviderError: this process is a fork of the one that loaded the model.
             InputError: the model was closed.
         """
+        self.fork_guard.check()
         session = self._session
         if session is None:
             raise InputError("the model was closed, and its memory is free; load it again")
@@ -138,7 +134,6 @@ class Session:
 
     def run(self, inputs: Inputs) -> Answers:
         """Return the answers to a batch's rows, [R, *answer_shape] float32. Several threads may call this."""
-        self.fork_guard.check()
         session, cuda_graphs = self._open(), self._cuda_graphs
         with self._turn:
             captured = None if cuda_graphs is None else cuda_graphs.run(inputs)
@@ -149,7 +144,6 @@ class Session:
 
     def run_presents(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
         """Return the keys and values of a prefix, by the names in `presents`. Several threads may call this."""
-        self.fork_guard.check()
         session = self._open()
         with self._turn:
             return dict(zip(self.presents, session.run(self.presents, inputs, self._options), strict=True))
