@@ -10,7 +10,7 @@ import argparse
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
+from tokenizers import Tokenizer
 
 from quoit.artifact import Task
 from quoit.text.prompts import DEFAULT_TASK, INSTRUCTION_TEMPLATE, RERANK_PREFIX, RERANK_SUFFIX
@@ -51,6 +52,10 @@ token's row. A reranker's pairs all end alike, so their scores differ by what la
 NORM_SPREAD = 0.2
 BLOCK_VALUES = 1 << 24
 """Random numbers are drawn so many at a time; how many does not change them."""
+
+Tensors = Iterator[tuple[str, NDArray[np.generic]]]
+Change = Callable[[Tensors, Tokenizer], Tensors]
+"""What is made of the tensors before they are written, one by one; the checkpoint's tokenizer names tokens."""
 
 SMALLEST = Config(
     hidden_size=1024,
@@ -101,7 +106,7 @@ def spread(name: str, shape: tuple[int, ...], layers: int, task: Task) -> float:
     return unit
 
 
-def make_tensors(config: Config, seed: int, task: Task = "embedding") -> Iterator[tuple[str, NDArray[np.generic]]]:
+def make_tensors(config: Config, seed: int, task: Task = "embedding") -> Tensors:
     """Every tensor in bfloat16: linear layers around nought, norm weights around one, each with its `spread`."""
     generator = np.random.default_rng(seed)
     for name, shape in tensor_shapes(config).items():
@@ -115,7 +120,7 @@ def make_tensors(config: Config, seed: int, task: Task = "embedding") -> Iterato
         yield name, found
 
 
-def write_shards(folder: Path, tensors: Iterator[tuple[str, NDArray[np.generic]]]) -> None:
+def write_shards(folder: Path, tensors: Tensors) -> None:
     """Writes shards of about SHARD_BYTES and their index, holding one shard at a time."""
     weight_map: dict[str, str] = {}
     shard: dict[str, NDArray[np.generic]] = {}
@@ -138,7 +143,9 @@ def write_shards(folder: Path, tensors: Iterator[tuple[str, NDArray[np.generic]]
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
 
 
-def write_checkpoint(folder: Path, config: Config, task: Task = "embedding", seed: int = 0) -> None:
+def write_checkpoint(
+    folder: Path, config: Config, task: Task = "embedding", seed: int = 0, change: Change | None = None
+) -> None:
     """Writes a whole checkpoint: configuration, shards, tokenizer, and the task's own files."""
     folder.mkdir(parents=True)
     embedding = task == "embedding"
@@ -158,9 +165,12 @@ def write_checkpoint(folder: Path, config: Config, task: Task = "embedding", see
         write_sentence_transformers_files(folder, config.hidden_size)
     else:
         write_rerank_template(folder)
-    build_tokenizer(end_token=embedding, size=config.vocab_size).save(str(folder / "tokenizer.json"))
+    tokenizer = build_tokenizer(end_token=embedding, size=config.vocab_size)
+    tokenizer.save(str(folder / "tokenizer.json"))
     prefix = "" if embedding else "model."
-    write_shards(folder, ((prefix + name, values) for name, values in make_tensors(config, seed, task)))
+    tensors = make_tensors(config, seed, task)
+    changed = tensors if change is None else change(tensors, tokenizer)
+    write_shards(folder, ((prefix + name, values) for name, values in changed))
 
 
 def write_sentence_transformers_files(folder: Path, hidden_size: int) -> None:
@@ -198,6 +208,17 @@ def write_json(file: Path, content: object) -> None:
     file.write_text(json.dumps(content, indent=2))
 
 
+def write_once(out: Path, parser: argparse.ArgumentParser, write: Callable[[Path], None]) -> None:
+    """Writes a checkpoint beside its folder and then renames it; an existing checkpoint stays as it is."""
+    if not out.exists():
+        draft = out.with_name(f".{out.name}.partial")
+        shutil.rmtree(draft, ignore_errors=True)
+        write(draft)
+        draft.rename(out)
+    elif not (out / "config.json").is_file():
+        parser.error(f"{out} exists and is no checkpoint; name another folder")
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Write a checkpoint with random weights.")
@@ -206,13 +227,11 @@ def main() -> None:
     parser.add_argument("--shape", choices=sorted(SHAPES), default="tiny")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    if not options.out.exists():
-        draft = options.out.with_name(f".{options.out.name}.partial")
-        shutil.rmtree(draft, ignore_errors=True)
-        write_checkpoint(draft, SHAPES[options.shape], options.task, options.seed)
-        draft.rename(options.out)
-    elif not (options.out / "config.json").is_file():
-        parser.error(f"{options.out} exists and is no checkpoint; name another folder")
+    write_once(
+        options.out,
+        parser,
+        lambda draft: write_checkpoint(draft, SHAPES[options.shape], options.task, options.seed),
+    )
     print(
         f"{options.out}: a checkpoint for {options.task} with RANDOM weights; similarities and scores will mean NOTHING"
     )

@@ -207,11 +207,12 @@ def measure_genuine(subject: Subject, pairs: dict[str, Pairs], threads: int) -> 
         embedder, size = subject.write(plan, threads)
         embedders[name] = embedder
         vectors = embedder.encode(texts)
-        _, top10, ranking = compare(vectors, reference, Comparison("int8", "embedding"))
+        _, centred, top10, ranking = compare(vectors, reference, Comparison("int8", "embedding"))
         sides = {key: each.encode(embedder) for key, each in pairs.items()}
         found[name] = {
             "bytes": size,
             "cosine": cosines(vectors, reference),
+            "centred": {"mean": round(centred.mean, 6), "p1": round(centred.p1, 6), "least": round(centred.minimum, 6)},
             "top10": round(top10.mean, 4),
             "ranking": round(ranking.mean, 5),
             "nDCG@10": {key: ndcg(*each) for key, each in sides.items()},

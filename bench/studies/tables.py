@@ -149,3 +149,18 @@ def quality_tables(result: dict[str, Any]) -> list[str]:
     """The model card's tables."""
     makers = (retrieval_table, ratio_table, judged_table, drift_table)
     return [line for make in makers for line in (*make(result["sets"]), "")][:-1]
+
+
+def second_pass_table(result: dict[str, Any]) -> list[str]:
+    """Tokens/s of plain int8, of int8 with second passes relative to it, and what the second passes come to."""
+    measured, counted = result["workloads"], result["second_passes"]
+    lines = titled(["tokens/s", *measured, "rows of down_proj", "more multiply-adds"])
+    rates = [f"{found['tokens_per_second']['plain']:,.0f}" for found in measured.values()]
+    lines.append(row(["no second pass", *rates, "–", "–"]))
+    titles = {"exported": "as exported", "decoder": "as a trained decoder needs"}
+    for name, title in titles.items():
+        if name in counted:
+            ratios = [f"{found['over_plain'][name][0]:.2f} ×" for found in measured.values()]
+            share = counted[name]["rows"]["down_proj"]
+            lines.append(row([title, *ratios, f"{share:.0%}", f"{counted[name]['multiply_adds']:.1%}"]))
+    return lines

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import get_args
 
-from quoit.artifact import Artifact, Measure, Precision, Task
+from quoit.artifact import Artifact, Measure, Parity, Precision, Task
 from quoit.cli.process import guarded, show, version_of
 from quoit_export.checkpoint.checkpoint import open_checkpoint
 from quoit_export.export import Request, publish
@@ -17,6 +17,7 @@ SAMPLES: dict[Measure, str] = {
     "cosine": "texts",
     "agreement": "pairs",
     "spearman": "queries",
+    "centred": "texts",
     "top10": "texts",
     "ranking": "texts",
 }
@@ -90,14 +91,20 @@ def describe(artifact: Artifact, seconds: float) -> None:
         size = sum(record.bytes for record in variant.files) / 1e6
         show(f"  {name:5} {size:9,.1f} MB{'' if variant.accepted else '  REJECTED'}")
         for parity in variant.parity:
-            if parity.floor is None:
+            if parity.recorded:
                 continue
             show(
                 f"        {parity.measure} to {parity.reference}: mean {parity.mean:.6f}, least {parity.minimum:.6f} "
-                f"of {parity.samples} {parity.texts} {SAMPLES[parity.measure]}{parity.note} (floor {parity.floor})"
+                f"of {parity.samples} {parity.texts} {SAMPLES[parity.measure]}{parity.note} ({floors_of(parity)})"
             )
         if variant.made is not None:
             show(f"        {variant.made.describe()}")
+
+
+def floors_of(parity: Parity) -> str:
+    """Return the floors of a measure, in words."""
+    floors = (("floor", parity.floor), ("floor of the mean", parity.mean_floor))
+    return ", ".join(f"{name} {floor}" for name, floor in floors if floor is not None)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from quoit.artifact import (
     Variant,
     read_artifact,
 )
+from quoit.artifact.measurements import shortfalls
 from quoit.errors import ArtifactError, shown
 from quoit.files.atomic import locked, real_path, restore_folder
 from quoit_export.build.staging import GRAPHS, TENSORS, Staging, bare_manifest, is_same
@@ -141,22 +142,11 @@ def publish(checkpoint: Checkpoint, request: Request) -> Artifact:
 
 
 def _explain(failed: list[Precision], measured: dict[Precision, tuple[Parity, ...]]) -> str:
-    lines = [
-        f"{name}: {parity.measure} to {parity.reference} on {parity.texts} texts{parity.note} is "
-        f"{parity.minimum:.5f} at least and {parity.mean:.5f} on average, {_floors(parity)}"
-        for name in failed
-        for parity in measured[name]
-        if not parity.passes
-    ]
+    missed = [f"{name}: {shortfalls(measured[name])}" for name in failed]
     return (
-        f"nothing was published, {'; '.join(lines)}. Leave out --precision {' '.join(failed)}, or look into it "
+        f"nothing was published, {'; '.join(missed)}. Leave out --precision {' '.join(failed)}, or look into it "
         "with --keep-rejected, which the runtime refuses to run"
     )
-
-
-def _floors(parity: Parity) -> str:
-    mean = "" if parity.mean_floor is None else f", of the mean {parity.mean_floor}"
-    return f"the floor is {parity.floor}{mean}"
 
 
 def _present_variants(bare: Manifest, request: Request) -> dict[Precision, Variant]:

@@ -11,7 +11,7 @@ from transformers import Qwen3Config, Qwen3Model
 
 from quoit_export.families.qwen3 import architecture_of
 from quoit_export.families.qwen3.config import Config
-from quoit_export.precisions.int8 import quantize_columns
+from quoit_export.precisions.int8 import quantize_outputs
 from quoit_export.quantize.calibration import Activations
 from quoit_export.quantize.folding import (
     Folding,
@@ -184,7 +184,7 @@ def quantized(tensors: Tensors, activations: Activations, method: Method) -> dic
     found: dict[str, NDArray[Any]] = {}
     for name, values in folded(folding, tensors).items():
         if "_proj" in name:
-            found[f"{name}_int8"], found[f"{name}_scale"] = quantize_columns(values)
+            found[f"{name}_int8"], found[f"{name}_scale"] = quantize_outputs(values)
         else:
             found[name] = values
     return found

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 
 from architectures import with_records
 from quoit.artifact import Artifact, Measure, Parity, Precision, Variant, read_artifact, record_file, write_manifest
@@ -21,6 +22,7 @@ from quoit_export.verify.parity import (
     QUERIES,
     Comparison,
     Sample,
+    centred,
     compare,
     held_out,
     neighbours,
@@ -104,11 +106,16 @@ def test_the_texts_are_of_many_lengths(embedders: Embedders) -> None:
 
 def test_every_precision_has_a_floor_for_each_measure() -> None:
     assert tuple(PRECISIONS) == get_args(Precision)
-    for measure, least in {"cosine": 0.94, "agreement": 0.75, "spearman": 0.65}.items():
+    for measure, least in {"cosine": 0.94, "centred": 0.65, "agreement": 0.75, "spearman": 0.65}.items():
         floors = [PRECISIONS[precision].floors[cast("Measure", measure)] for precision in PRECISIONS]
         assert floors == sorted(floors, reverse=True)
         assert all(least < floor < 1 for floor in floors)
-    assert all(set(spec.floors) == {"cosine", *RERANK_MEASURES} for spec in PRECISIONS.values())
+    for measure, least in {"centred": 0.85, "top10": 0.65}.items():
+        floors = [PRECISIONS[precision].mean_floors[cast("Measure", measure)] for precision in PRECISIONS]
+        assert floors == sorted(floors, reverse=True)
+        assert all(least < floor < 1 for floor in floors)
+    assert all(set(spec.floors) == {"cosine", "centred", *RERANK_MEASURES} for spec in PRECISIONS.values())
+    assert all(set(spec.mean_floors) - {"cosine"} == {"centred", "top10"} for spec in PRECISIONS.values())
     assert (PRECISIONS["int4"].mean_floors["cosine"], PRECISIONS["int4"].floors["cosine"]) == (0.98, 0.95), (
         "as the README says"
     )
@@ -162,19 +169,71 @@ def test_neighbours_are_those_of_similarity_to_all_other_texts() -> None:
     assert overlap(near, far, 10).tolist() == [1, 1, 1, 1]
 
 
-def test_what_happens_to_neighbours_is_recorded_and_the_mean_cosine_has_a_floor(reference: Vectors) -> None:
+def test_all_measures_but_the_ranking_have_floors(reference: Vectors) -> None:
     noisy = reference + np.float32(0.01) * np.random.default_rng(0).standard_normal(reference.shape).astype(np.float32)
     noisy /= np.linalg.norm(noisy, axis=1, keepdims=True)
-    cosine, top10, ranking = compare(noisy, reference, Comparison("int8", "embedding", texts="some"))
+    cosine, middle, top10, ranking = compare(noisy, reference, Comparison("int8", "embedding", texts="some"))
     assert (cosine.floor, cosine.mean_floor) == (
         PRECISIONS["int8"].floors["cosine"],
         PRECISIONS["int8"].mean_floors["cosine"],
     )
-    assert [one.measure for one in (top10, ranking)] == ["top10", "ranking"]
-    assert {one.texts for one in (cosine, top10, ranking)} == {"some"}
-    for one in (top10, ranking):
-        assert (one.floor, one.mean_floor) == (None, None)
+    assert (middle.floor, middle.mean_floor) == (
+        PRECISIONS["int8"].floors["centred"],
+        PRECISIONS["int8"].mean_floors["centred"],
+    )
+    assert (top10.floor, top10.mean_floor) == (None, PRECISIONS["int8"].mean_floors["top10"]), "of single texts, luck"
+    assert ranking.recorded
+    assert [one.measure for one in (middle, top10, ranking)] == ["centred", "top10", "ranking"]
+    assert {one.texts for one in (cosine, middle, top10, ranking)} == {"some"}
+    for one in (middle, top10, ranking):
         assert one.minimum <= one.p1 < one.mean < 1
+
+
+def shared_and_own(own: NDArray[np.float64], shared: float) -> NDArray[np.float64]:
+    """Unit vectors of one large coordinate that all have, and of their own other coordinates."""
+    states = np.concatenate([np.full((len(own), 1), shared), own], axis=1)
+    unit: NDArray[np.float64] = states / np.linalg.norm(states, axis=1, keepdims=True)
+    return unit
+
+
+def test_centred_is_the_cosine_without_what_all_texts_share() -> None:
+    generator = np.random.default_rng(0)
+    own, noise = generator.standard_normal((2, 40, 16))
+    left, right = shared_and_own(own + 0.2 * noise, 3), shared_and_own(own, 3)
+    near, far = left - left.mean(axis=0), right - right.mean(axis=0)
+    expected = [one @ other / np.linalg.norm(one) / np.linalg.norm(other) for one, other in zip(near, far, strict=True)]
+    np.testing.assert_allclose(centred(left, right), expected, atol=1e-8)
+
+
+def test_what_a_plain_cosine_does_not_see_fails_by_the_centred_one() -> None:
+    """All that tells texts apart is turned around, and the plain cosine is above 0.995."""
+    own = np.random.default_rng(0).standard_normal((64, 16))
+    found, reference = (shared_and_own(each, 100).astype(np.float32) for each in (-own, own))
+    cosine, middle, *_ = compare(found, reference, Comparison("int8", "embedding"))
+    assert cosine.passes
+    assert middle.measure == "centred"
+    assert middle.mean < -0.9
+    assert not middle.passes
+
+
+def test_texts_without_difference_are_alike_only_if_they_are_so_on_both_sides() -> None:
+    """And nothing is divided by zero: a warning is an error here."""
+    same, other = np.tile(shared_and_own(np.ones((1, 3)), 2), (9, 1)), shared_and_own(np.eye(9), 2)[:, :4]
+    assert centred(same, same) == pytest.approx(1)
+    assert centred(same[:1], same[:1]) == pytest.approx(1)
+    assert np.abs(centred(same, other)).max() < 1e-3
+    assert np.abs(centred(other, same)).max() < 1e-3
+
+
+def test_a_single_text_at_the_mean_is_as_good_as_any() -> None:
+    vectors = np.array([[1.0, 0], [-1, 0], [0, 0], [0, 1], [0, -1]])
+    assert centred(vectors, vectors) == pytest.approx(1)
+
+
+def test_few_texts_have_a_centred_cosine_too(reference: Vectors) -> None:
+    few = reference[:2].astype(np.float64)
+    assert centred(few, few) == pytest.approx(1)
+    assert centred(few[::-1], few) == pytest.approx(-1)
 
 
 def test_a_mean_below_its_floor_fails_where_no_single_text_does(reference: Vectors) -> None:

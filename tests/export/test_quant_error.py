@@ -15,18 +15,23 @@ from quoit_export.checkpoint.checkpoint import Checkpoint
 from quoit_export.graph.model import IR_VERSION, OPSET
 from quoit_export.precisions.encoding import MICROSOFT, Author, Encoding, ReadTensor, Rows
 from quoit_export.precisions.int4 import Int4Encoding
-from quoit_export.precisions.int8 import Int8Encoding
+from quoit_export.precisions.int8 import ALL_ROWS, Int8Encoding
 from quoit_export.quantize.calibration import Activations, built_in_texts, calibration_rows, observe
 from quoit_export.quantize.folding import Values
 from quoit_export.quantize.quant_error import (
     INT4,
     INT8,
+    INT8_TWICE,
+    INT8_UNEVEN_TWICE,
+    UNEVEN,
     Arithmetic,
     in_steps,
     input_error,
     round_evenly,
     round_row_blocks,
     round_rows,
+    round_twice,
+    round_uneven_twice,
 )
 from quoit_export.quantize.quant_search import Method, fold
 from quoit_export.verify.parity import load_variant
@@ -70,6 +75,8 @@ def run_linears(encoding: Encoding, read: ReadTensor, rows: Values) -> list[Valu
     ("encoding", "arithmetic", "least", "most"),
     [
         (Int8Encoding(), INT8, 1e-6, 1e-3),
+        (Int8Encoding(second_pass={NAME: ALL_ROWS}), INT8_TWICE, 1e-7, 1e-3),
+        (Int8Encoding(second_pass={NAME: UNEVEN / np.sqrt(64)}), INT8_UNEVEN_TWICE, 1e-6, 1e-3),
         (Int8Encoding(steps={NAME: STEP}), in_steps(STEP), 1e-6, 1e-2),
         (Int4Encoding(), INT4, 1e-3, 5e-2),
         (Int4Encoding(int8_layers=frozenset(LINEARS)), INT8, 1e-6, 1e-3),
@@ -87,7 +94,7 @@ def test_predicted_errors_are_those_of_onnxruntime(
 ) -> None:
     read = checkpoint.tensor
     folding = fold(read, checkpoint.architecture, activations, method, checkpoint.architecture.input)
-    rows = folding.activations(read, NAME, activations.rows[NAME])
+    rows = folding.activations(read, NAME, activations.sample(NAME))
     folded = folding.reader(read)
     errors = []
     for linear, found in zip(LINEARS, run_linears(encoding, folded, rows), strict=True):
@@ -98,7 +105,13 @@ def test_predicted_errors_are_those_of_onnxruntime(
         assert input_error(folding, read, NAME, activations, arithmetic) == pytest.approx(np.mean(errors), rel=0.01)
 
 
-ROUNDINGS: list[Callable[[Values], Values]] = [round_rows, round_row_blocks, lambda rows: round_evenly(rows, STEP)]
+ROUNDINGS: list[Callable[[Values], Values]] = [
+    round_rows,
+    round_twice,
+    round_uneven_twice,
+    round_row_blocks,
+    lambda rows: round_evenly(rows, STEP),
+]
 
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)

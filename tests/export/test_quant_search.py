@@ -17,7 +17,7 @@ from quoit_export.quantize.calibration import Activations, Observed, built_in_te
 from quoit_export.quantize.folding import Folding, make_rotation
 from quoit_export.quantize.quant_error import (
     INT4,
-    INT8,
+    INT8_TWICE,
     as_float16,
     as_int8,
     in_steps,
@@ -201,7 +201,7 @@ def test_the_worst_inputs_are_spared(checkpoint: Checkpoint, activations: Activa
     architecture = checkpoint.architecture
     observed = Observed(checkpoint.tensor, architecture, activations, RECORD)
     inputs = list(architecture.input)
-    arithmetic = INT8 if bits == 8 else INT4
+    arithmetic = INT8_TWICE if bits == 8 else INT4
     examined = examine(observed, Method(), {"plain": 1.0}, bits)
     plan = examined.plan(spared=0.25)
     errors = {name: input_error(plan.folding, checkpoint.tensor, name, activations, arithmetic) for name in inputs}

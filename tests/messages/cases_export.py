@@ -152,7 +152,7 @@ CASES = [
         "int8 below its floor",
         export_poor_int8,
         ParityError,
-        "int8: cosine to fp32 on held-out texts is ",
+        "int8: cosine to fp32 on held-out texts least ",
         "Leave out --precision int8",
     ),
     Case("a folder in use", export_into_something_else, ExportError, "something else, 'notes.txt'", "move it, or name"),

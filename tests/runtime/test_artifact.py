@@ -395,7 +395,31 @@ def test_a_mean_has_a_floor_of_its_own(mean: float, passed: bool) -> None:
 
 @pytest.mark.parametrize("value", [-1.0, float("nan")])
 def test_what_is_only_recorded_always_passes(value: float) -> None:
-    assert Parity("top10", "fp32", "held-out", 68, value, value, value, None, None).passes
+    parity = Parity("ranking", "fp32", "held-out", 68, value, value, value, None, None)
+    assert parity.recorded
+    assert parity.passes
+
+
+def test_a_measure_may_have_a_floor_of_its_mean_alone() -> None:
+    """Its message then names that floor, and no other."""
+    parity = Parity("top10", "fp32", "held-out", 68, 0.44, 0.0, 0.0, None, 0.8, "saturating")
+    assert not parity.recorded
+    assert not parity.passes
+    assert replace(parity, mean=0.8).passes
+    assert parity.shortfall() == "top10 to fp32 on held-out texts with 7-bit activations mean 0.44000, below 0.8"
+
+
+def test_a_measure_that_came_later_is_one_that_an_older_quoit_asks_to_upgrade_for(copy: Artifact) -> None:
+    """Its word is new in the same format: a file without it opens in both."""
+    file = copy.folder / MANIFEST
+    variants = json.loads(file.read_text())["variants"]
+    variants["int8"]["parity"][1]["measure"] = "a later measure"
+    reseal(file, variants=variants)
+    with pytest.raises(ArtifactError, match=named(file, "says what this quoit does not know: .*upgrade with")):
+        read_artifact(copy.folder)
+    variants["int8"]["parity"] = [one for one in variants["int8"]["parity"] if one["measure"] == "cosine"]
+    reseal(file, variants=variants)
+    assert read_artifact(copy.folder).accepted() == copy.accepted(), "as an artifact without the centred cosine"
 
 
 def test_a_rejected_variant_says_by_how_much_and_what_is_left(artifact: Artifact) -> None:

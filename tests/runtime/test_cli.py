@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from command_line import PATIENCE, Quoit, run_process
 from quoit import Embedder, calibration_ranges
-from quoit.artifact import MANIFEST, Artifact, EmbeddingContract, RerankContract, write_manifest
+from quoit.artifact import MANIFEST, Artifact, EmbeddingContract, Parity, RerankContract, write_manifest
 from quoit.cli.main import main
 from quoit.cli.options import MODEL_VARIABLE
 from quoit.cli.process import is_interrupt
@@ -221,7 +221,14 @@ def test_info_shows_the_manifest(quoit: Quoit, artifact: Artifact) -> None:
     for name, prompt in artifact.contract(EmbeddingContract).prompts.items():
         assert f"{name} prompt {json.dumps(prompt)}" in printed
     for name in manifest.variants:
-        assert re.search(rf"^  {name} +[\d.]+ MB  cosine to [\w ]+ [01]\.\d{{6}} on average", printed, re.MULTILINE)
+        number = r"[01]\.\d{6}"
+        measures = "; ".join(
+            f"{measure} {number} on average, {number} at least"
+            for measure in ("cosine", "centred cosine", "ten nearest kept")
+        )
+        notes = ("", " with 7-bit activations") if name == "int8" else ("",)
+        lines = "".join(rf"\n    to (transformers )?fp32{note}: {measures}" for note in notes)
+        assert re.search(rf"^  {name} +[\d.]+ MB{lines}$", printed, re.MULTILINE)
     record = manifest.variants["int8"].quantization
     assert record is not None
     assert f"  int8 is {record.describe()}\n" in printed
@@ -241,11 +248,10 @@ def test_info_shows_the_manifest_of_a_reranker(quoit: Quoit, rerank_artifact: Ar
     for name in manifest.variants:
         notes = ("", " with 7-bit activations") if name == "int8" else ("",)
         measures = "; ".join(
-            rf"{measure} to [\w ]+{note} {number} on average, {number} at least"
-            for note in notes
-            for measure in ("agreement", "spearman")
+            rf"{measure} {number} on average, {number} at least" for measure in ("agreement", "spearman")
         )
-        assert re.search(rf"^  {name} +[\d.]+ MB  {measures}$", printed, re.MULTILINE)
+        lines = "".join(rf"\n    to (transformers )?fp32{note}: {measures}" for note in notes)
+        assert re.search(rf"^  {name} +[\d.]+ MB{lines}$", printed, re.MULTILINE)
 
 
 @pytest.fixture
@@ -256,13 +262,25 @@ def copy(artifact: Artifact, tmp_path: Path) -> Artifact:
     return Artifact(folder, artifact.manifest)
 
 
-def test_info_marks_a_rejected_variant(quoit: Quoit, copy: Artifact) -> None:
-    variants = copy.manifest.variants | {"int8": replace(copy.manifest.variants["int8"], accepted=False)}
+def test_info_marks_a_rejected_variant_and_names_the_floors_it_missed(quoit: Quoit, copy: Artifact) -> None:
+    parity = (
+        Parity("cosine", "fp32", "held-out", 68, 0.999, 0.99, 0.989, 0.985, 0.995),
+        Parity("centred", "fp32", "held-out", 68, 0.8, 0.3, 0.27, 0.85, 0.95),
+        Parity("top10", "fp32", "calibration", 64, 0.44, 0.1, 0.1, None, 0.85),
+    )
+    rejected = replace(copy.manifest.variants["int8"], accepted=False, parity=parity)
     (copy.folder / MANIFEST).unlink()
-    write_manifest(copy.folder, replace(copy.manifest, variants=variants))
-    marked = [line for line in quoit("info", copy.folder)[1].splitlines() if line.endswith("REJECTED")]
-    assert len(marked) == 1
-    assert marked[0].startswith("  int8 ")
+    write_manifest(copy.folder, replace(copy.manifest, variants=copy.manifest.variants | {"int8": rejected}))
+    lines = quoit("info", copy.folder)[1].splitlines()
+    (marked,) = [number for number, line in enumerate(lines) if line.endswith("REJECTED")]
+    assert lines[marked].startswith("  int8 ")
+    assert lines[marked + 1 : marked + 4] == [
+        "    to fp32: cosine 0.999000 on average, 0.989000 at least; "
+        "centred cosine 0.800000 on average, 0.270000 at least",
+        "    missed: centred to fp32 on held-out texts least 0.27000, below 0.85 and mean 0.80000, below 0.95",
+        "    missed: top10 to fp32 on calibration texts mean 0.44000, below 0.85",
+    ]
+    assert sum("missed" in line for line in lines) == 2
 
 
 @pytest.mark.skipif(not int8_is_exact(), reason="this CPU saturates int8 sums, and the doctor says so")

@@ -74,10 +74,12 @@ class Partial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         bare: the manifest without its variants.
         variants: the variants that are written. They are not measured yet, and so not accepted.
+        settled: the calibrated variants among them about which nothing is left to choose.
     """
 
     bare: Manifest
     variants: dict[Precision, Variant]
+    settled: tuple[Precision, ...] = ()
 
 
 def bare_manifest(checkpoint: Checkpoint) -> Manifest:
@@ -246,6 +248,25 @@ class Staging:
         targets: dict[GraphName, Target] = {"cpu": cpu_target(spec.encoding.dtype), **others}
         self._add(precision, self._variant(folder, targets, recipe))
 
+    def rewrite_graphs(self, checkpoint: Checkpoint, precision: Precision, recipe: Recipe) -> None:
+        """Write the graphs of a written variant anew, for a recipe that leaves its tensors as they are.
+
+        Raises:
+            ExportError: the folder cannot be written, or the disk is full.
+        """
+        folder, spec = self.folder / precision, PRECISIONS[precision]
+        first = cpu_target(spec.encoding.dtype)
+        others = other_targets(variant_model(checkpoint, precision, recipe), spec)
+        targets: dict[GraphName, Target] = {"cpu": first, **others}
+        models = {name: variant_model(checkpoint, precision, recipe, target) for name, target in targets.items()}
+        for model in models.values():
+            share_tensors(model, folder / GRAPH)
+        self.forget([precision])
+        with _writing(folder, folder / GRAPH):
+            for name, model in models.items():
+                ir.save(model, folder / GRAPHS[name])
+        self._add(precision, self._variant(folder, targets, recipe))
+
     def _variant(self, folder: Path, targets: dict[GraphName, Target], recipe: Recipe | None) -> Variant:
         """Return the record of a written variant before it is measured: no parity, not accepted."""
         return Variant(
@@ -263,7 +284,12 @@ class Staging:
     def forget(self, precisions: list[Precision]) -> None:
         """Drop variants from the record, so that the next export writes them again."""
         rest = {name: variant for name, variant in self.partial.variants.items() if name not in precisions}
-        self._record(msgspec.structs.replace(self.partial, variants=rest))
+        settled = tuple(name for name in self.partial.settled if name not in precisions)
+        self._record(msgspec.structs.replace(self.partial, variants=rest, settled=settled))
+
+    def settle(self, precision: Precision) -> None:
+        """Record that nothing is left to choose about a written variant."""
+        self._record(msgspec.structs.replace(self.partial, settled=(*self.partial.settled, precision)))
 
     def _add(self, precision: Precision, variant: Variant) -> None:
         """Record a finished variant."""

@@ -18,12 +18,14 @@ from quoit.errors import ComputeError
 from quoit.ort.session import Answers
 from quoit.text.tokenizer import Ids
 from quoit_export.build.staging import Recipe, Staging, num_bytes, variant_model
+from quoit_export.build.trials import Trials
 from quoit_export.checkpoint.checkpoint import Checkpoint
 from quoit_export.errors import ExportError, ParityError
 from quoit_export.precisions.table import PRECISIONS, REFERENCE
 from quoit_export.quantize.calibration import CalibrationTexts, Observed, calibration_rows, observe
-from quoit_export.quantize.quant_search import BY_NAME, UNROTATED, Bits, Plan, choose, examine
+from quoit_export.quantize.quant_search import BY_NAME, INT8_BITS, UNROTATED, Bits, Plan, choose, examine
 from quoit_export.quantize.scaling import Scaled, choose_scaling
+from quoit_export.quantize.second_pass import Unevenness, with_second_pass
 from quoit_export.verify.layerwise import answers
 from quoit_export.verify.overflow import first_nonfinite
 from quoit_export.verify.parity import (
@@ -129,7 +131,11 @@ class Making:
         reference = self._refer(missing, calibrate=bool(unmade))
         if reference.observed is not None:
             for name in unmade:
-                self._write(name, plan_of(name, reference.observed))
+                recipe = plan_of(name, reference.observed)
+                self._write(name, recipe)
+                if isinstance(recipe, Plan):
+                    self._refine(name, recipe, reference)
+                self.staging.settle(name)
         measured = self._measure(reference, missing)
         if verify:
             measured[REFERENCE] = self._verify(reference)
@@ -141,9 +147,10 @@ class Making:
     def _retreat(
         self, precision: Precision, bits: Bits, reference: Reference, parity: tuple[Parity, ...]
     ) -> tuple[Parity, ...]:
-        """Rewrite a variant below its floor: first unrotated, then with more bits for more layers, until it passes.
+        """Rewrite a variant below its floor until it passes.
 
-        The predicted error is computed layer by layer. An error that all texts share shows only in the vectors.
+        First it is unrotated; then, in int8, all rows take a second pass; then more layers get more bits. The predicted
+        error is computed layer by layer. An error that all texts share shows only in the vectors.
 
         Args:
             precision: the precision of the variant.
@@ -164,21 +171,43 @@ class Making:
                 return parity
             made = plan.record if parity[0].mean > rotated[0].mean else made
         examined = examine(observed, BY_NAME[made.method], made.errors, bits)
-        for spared in SPARED:
-            parity = self._attempt(precision, examined.plan(spared), reference)
+        plans = [examined.plan(spared) for spared in SPARED]
+        if bits == INT8_BITS:
+            plans = [with_second_pass(plan) for plan in (examined.plan(), *plans)]
+        for plan in plans:
+            self._write(precision, plan)
+            self.staging.settle(precision)
+            parity = self._measure(reference, [precision])[precision]
             if passes(parity):
                 break
         return parity
 
     def _attempt(self, precision: Precision, plan: Plan, reference: Reference) -> tuple[Parity, ...]:
-        """Write a variant by a plan, and return its parity."""
+        """Write a variant by a plan, with the second passes that it needs, and return its parity."""
         self._write(precision, plan)
+        self._refine(precision, plan, reference)
+        self.staging.settle(precision)
         return self._measure(reference, [precision])[precision]
 
+    def _refine(self, precision: Precision, plan: Plan, reference: Reference) -> None:
+        """Give a written variant the second passes that its answers to the calibration texts need."""
+        if plan.bits != INT8_BITS or reference.observed is None:
+            return
+        observed = reference.observed
+        inputs = [name for name in observed.architecture.input if name not in plan.record.float32_layers]
+        uneven = Unevenness.observe(plan.folding, observed.read, observed.activations, inputs)
+        trials = Trials(
+            self.checkpoint, self._artifact(), precision, plan, uneven, reference.questions[1], reference.answers[1]
+        )
+        chosen = trials.choose()
+        if chosen.record != plan.record:
+            self.staging.rewrite_graphs(self.checkpoint, precision, chosen)
+
     def _is_made(self, precision: Precision) -> bool:
-        """Return whether a staged variant was calibrated with these texts."""
-        variant = self.staging.partial.variants.get(precision)
-        return variant is not None and is_made_with(variant.made, self.texts)
+        """Return whether a staged variant was calibrated with these texts, and nothing about it is left to choose."""
+        partial = self.staging.partial
+        variant = partial.variants.get(precision)
+        return variant is not None and precision in partial.settled and is_made_with(variant.made, self.texts)
 
     def _refer(self, missing: list[Precision], *, calibrate: bool) -> Reference:
         """Run one pass of fp32 over the measured texts, and over the calibration texts if `calibrate` is set."""

@@ -73,6 +73,21 @@ class Author:
 
 
 @dataclass(frozen=True)
+class SecondPass:
+    """What the first rounding of some rows of an input left over, rounded again; see `Int8Encoding`.
+
+    Attributes:
+        values: the integers of the remainders, [M, in].
+        scale: the size of one unit of `values`, relative to a unit of the first rounding, [].
+        rows: the indices of the rows, [M, 1]; None for all rows.
+    """
+
+    values: ir.Value
+    scale: ir.Value
+    rows: ir.Value | None
+
+
+@dataclass(frozen=True)
 class Rows:
     """Values [T, n] whose row scale is not yet applied.
 
@@ -83,11 +98,13 @@ class Rows:
         scale: the factor of each row, [T, 1]; None if the values are final.
         step: the size of one unit of integer values that have the same step in all rows, []; a linear layer multiplies
             by it. None without such a step.
+        second: the remainders of the rows that are rounded twice; None if no row is.
     """
 
     values: ir.Value
     scale: ir.Value | None = None
     step: ir.Value | None = None
+    second: SecondPass | None = None
 
 
 class Encoding(Protocol):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from quoit.artifact import Artifact, Calibration, EmbeddingContract
 from quoit.engine.layouts.packed import make_inputs
@@ -36,8 +37,10 @@ MAX_TEXTS = 256
 MIN_TEXTS = 8
 MAX_TOKENS = 512
 """Maximum number of tokens of a calibration text."""
-SAMPLED_ROWS = 256
-"""Approximate number of rows kept of every input."""
+SAMPLED_ROWS = 1024
+"""Approximate number of rows kept of every input, for error feedback."""
+PREDICTED_ROWS = 256
+"""Approximate number of these rows on which errors are predicted."""
 SAMPLED = "sampled_rows"
 
 
@@ -68,12 +71,19 @@ class Activations:
             for each text.
         finite: True if all these values and the model's answers are finite.
         outputs: the largest magnitude of every linear layer's output and of every value of the residual stream.
+        predicted: for each row of an input, whether errors are predicted on it; about PREDICTED_ROWS are. A missing
+            input has no other rows.
     """
 
     largest: dict[str, Channels]
     rows: dict[str, Values]
     finite: bool = True
     outputs: dict[str, float] = field(default_factory=dict)
+    predicted: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+
+    def sample(self, name: str) -> Values:
+        """Return the rows of an input on which errors are predicted, [n, in]."""
+        return self.rows[name][self.predicted[name]] if name in self.predicted else self.rows[name]
 
 
 @dataclass(frozen=True)
@@ -151,7 +161,7 @@ def observe(
     peaks = list(_probe_outputs(model.graph))
     inputs = dict(_probe(model.graph, architecture))
     batches = list(plan_batches(rows, row_limits(rows)))
-    observers = [_Observer(batch, max(2, SAMPLED_ROWS // len(rows))) for batch in batches]
+    observers = [_Observer(batch, len(rows)) for batch in batches]
     nothing = {SAMPLED: np.empty(0, np.int64)}
     feeds = [one.inputs | {SAMPLED: np.concatenate(one.picked)} for one in observers]
     feeds += [make_inputs(batch) | nothing for batch in others]
@@ -173,15 +183,23 @@ class _Observer:
         batch: the batch.
         inputs: the graph inputs of the batch.
         picked: the kept rows of each text: those of evenly spaced tokens, the first and the last among them.
+        predicted: whether errors are predicted on each kept row of each text: fewer tokens, spaced likewise.
     """
 
-    def __init__(self, batch: Batch, count: int) -> None:
+    def __init__(self, batch: Batch, texts: int) -> None:
         self.batch = batch
         self.inputs = make_inputs(batch)
         self.picked: list[Ids] = []
+        self.predicted: list[NDArray[np.bool_]] = []
         for row in batch.output_row:
-            places = np.unique(np.linspace(0, len(batch.rows[row]) - 1, count).astype(np.int64))
+            last = len(batch.rows[row]) - 1
+            many, few = (
+                np.linspace(0, last, max(2, count // texts)).astype(np.int64)
+                for count in (SAMPLED_ROWS, PREDICTED_ROWS)
+            )
+            places = np.union1d(many, few)
             self.picked.append(self.inputs["attention_index"][row, places])
+            self.predicted.append(np.isin(places, few))
 
     def texts(self, values: Values, *, ends: bool) -> Iterator[tuple[int, Values]]:
         """Yield each text's number and its kept rows of an input.
@@ -202,11 +220,13 @@ class _Seen:
         self.texts = texts
         self.largest: dict[str, Values] = {}
         self.rows: dict[str, dict[int, Values]] = {}
+        self.predicted: dict[int, NDArray[np.bool_]] = {}
         self.peaks: dict[str, float] = {}
         self.finite = True
 
     def add(self, outputs: dict[str, Values], inputs: dict[str, bool], observer: _Observer) -> None:
         """Add the outputs of one piece for one batch."""
+        self.predicted.update(zip(observer.batch.texts.tolist(), observer.predicted, strict=True))
         self.finite = self.finite and all(bool(np.isfinite(values).all()) for values in outputs.values())
         for name in inputs:
             if f"largest.{name}" in outputs:
@@ -223,11 +243,13 @@ class _Seen:
 
     def activations(self, inputs: dict[str, bool]) -> Activations:
         """Return the figures of all texts, in their order."""
+        some = np.concatenate([self.predicted[text] for text in range(self.texts)])
         return Activations(
             largest={name: self.largest[name].astype(np.float64) for name in inputs},
             rows={name: np.concatenate([self.rows[name][text] for text in range(self.texts)]) for name in inputs},
             finite=self.finite,
             outputs=self.peaks,
+            predicted={name: some for name, ends in inputs.items() if not ends},
         )
 
 

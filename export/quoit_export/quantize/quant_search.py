@@ -10,11 +10,12 @@ know how activations are observed (`calibration`), nor how the folds change the 
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest
 from typing import Literal
 
+import msgspec
 import numpy as np
 from tqdm import tqdm
 
@@ -22,8 +23,9 @@ from quoit.artifact import Quantization
 from quoit_export.graph.architecture import Architecture, LinearInput
 from quoit_export.precisions.encoding import ReadTensor
 from quoit_export.precisions.int4 import Int4Encoding
-from quoit_export.precisions.int8 import INT8_MAX, Int8Encoding
+from quoit_export.precisions.int8 import ALL_ROWS, INT8_MAX, Int8Encoding, RoundWeight
 from quoit_export.quantize.calibration import Activations, Observed
+from quoit_export.quantize.error_feedback import ErrorFeedback
 from quoit_export.quantize.folding import (
     Channels,
     Folding,
@@ -35,6 +37,9 @@ from quoit_export.quantize.quant_error import (
     INT4,
     INT4_AT_FIRST_SIGHT,
     INT8,
+    INT8_TWICE,
+    INT8_UNEVEN_TWICE,
+    UNEVEN,
     Arithmetic,
     as_float16,
     as_int8,
@@ -42,6 +47,7 @@ from quoit_export.quantize.quant_error import (
     input_error,
     input_errors,
     largest_columns,
+    peak_ratios,
     table_error,
 )
 
@@ -62,11 +68,13 @@ MAX_ERROR: dict[Bits, float] = {8: 0.01, 4: 0.02}
 """Maximum squared error of a linear layer relative to its output, by bits.
 
 A layer above it is stored in more bits: int8 instead of int4, float32 instead of int8."""
-COMPARED_AS: dict[Bits, Arithmetic] = {8: INT8, 4: INT4_AT_FIRST_SIGHT}
+COMPARED_AS: dict[Bits, Arithmetic] = {8: INT8_UNEVEN_TWICE, 4: INT4_AT_FIRST_SIGHT}
 NEARLY = 1.05
 """Maximum ratio to the smallest error at which a rotated method is preferred, since it allows fixed steps."""
 STEP_MARGIN = 1.1
 """Ratio of a fixed step's range to the largest magnitude of the observed rows; larger values are clipped."""
+MAX_UNEVEN = 0.15
+"""Maximum share of multiply-adds on uneven rows at which a method is taken, if there is one."""
 MAX_STEP_ERROR = 0.0005
 """Maximum error at which a fixed step is used."""
 MAX_TABLE_ERROR = 0.0002
@@ -114,13 +122,19 @@ class Plan:
     folding: Folding
     record: Quantization
     bits: Bits = INT8_BITS
+    round_weight: RoundWeight | None = None
 
     @property
     def encoding(self) -> Int8Encoding | Int4Encoding:
         """Encoding of the folded tensors."""
         record = self.record
         int8 = Int8Encoding(
-            float32_layers=frozenset(record.float32_layers), steps=record.steps, int8_table=record.int8_table
+            float32_layers=frozenset(record.float32_layers),
+            steps=record.steps,
+            int8_table=record.int8_table,
+            second_pass=record.second_pass,
+            narrow_second_pass=record.narrow_second_pass,
+            round_weight=self.round_weight,
         )
         return int8 if self.bits == INT8_BITS else Int4Encoding(int8, frozenset(record.int8_layers))
 
@@ -128,8 +142,8 @@ class Plan:
 def choose(observed: Observed, methods: Iterable[Method] = METHODS, bits: Bits = INT8_BITS) -> Plan:
     """Return the plan of the best method for an observed decoder.
 
-    The best method has the most inputs whose linear layers are good enough, and among such methods the smallest
-    predicted error.
+    The best method has the most inputs whose linear layers are good enough, then few uneven rows, which a second pass
+    would cost time, and among such methods the smallest predicted error.
 
     Args:
         observed: the decoder and its observed activations.
@@ -139,7 +153,7 @@ def choose(observed: Observed, methods: Iterable[Method] = METHODS, bits: Bits =
     read, architecture, activations = observed.read, observed.architecture, observed.activations
     compared = _compared(architecture)
     errors: dict[str, float] = {}
-    ranks: dict[Method, tuple[int, float]] = {}
+    ranks: dict[Method, tuple[int, bool, float]] = {}
     tables: dict[bool, float] = {}
     for method in tqdm(list(methods), desc="choosing", unit=" methods", disable=None):
         folding = fold(read, architecture, activations, method, compared)
@@ -148,7 +162,8 @@ def choose(observed: Observed, methods: Iterable[Method] = METHODS, bits: Bits =
         linears = [input_error(folding, read, name, activations, COMPARED_AS[bits]) for name in compared]
         good = [error for error in linears if is_good(error, bits)]
         errors[method.name] = float(f"{np.mean(linears) + tables[method.rotated]:.{DIGITS}g}")
-        ranks[method] = len(linears) - len(good), sum(good) / len(linears) + tables[method.rotated]
+        dear = bits == INT8_BITS and _uneven_share(folding, read, compared, activations) > MAX_UNEVEN
+        ranks[method] = len(linears) - len(good), dear, sum(good) / len(linears) + tables[method.rotated]
     return examine(observed, _first_of_nearly_equal(ranks), errors, bits).plan()
 
 
@@ -159,12 +174,25 @@ class Look:
     Attributes:
         error: the error of its linear layers in the wanted bits.
         int8: the error of its linear layers in int8.
+        uneven_twice: the same if uneven rows take a second pass.
+        twice: the same if all rows take a second pass.
+        threshold: the ratio of an uneven row's largest magnitude to its length.
         step: the fixed step for all rows; None if no step may be fixed.
     """
 
     error: float
     int8: float
+    uneven_twice: float
+    twice: float
+    threshold: float
     step: float | None
+
+    @property
+    def second_pass(self) -> float | None:
+        """Threshold of the rows that need a second pass for int8 to be good enough; None if no row does."""
+        if is_good(self.int8):
+            return None
+        return self.threshold if is_good(self.uneven_twice) else ALL_ROWS
 
 
 @dataclass(frozen=True)
@@ -204,26 +232,38 @@ class Examined:
             float32_layers=tuple(linear for name in settled.float32_layers for linear in inputs[name].linears),
             int8_layers=tuple(linear for name in settled.int8_layers for linear in inputs[name].linears),
             steps=settled.steps,
+            second_pass=settled.second_pass,
+            narrow_second_pass=settled.second_pass,
             int8_table=self.int8_table,
             calibration=self.observed.calibration,
             errors=self.errors,
         )
-        return Plan(self.folding, record, self.bits)
+        if self.bits != INT8_BITS:
+            return Plan(self.folding, record, self.bits)
+        observed = self.observed
+        feedback = ErrorFeedback(self.folding, observed.read, observed.activations)
+        return Plan(self.folding, msgspec.structs.replace(record, error_feedback=True), self.bits, feedback)
+
+    def _error(self, look: Look) -> float:
+        """Return the error that more bits would mend: of int8, what two passes leave."""
+        return look.twice if self.bits == INT8_BITS else look.error
 
     def _settle(self, spared: float) -> "Settled":
-        better = {name for name, look in self.looks.items() if not is_good(look.error, self.bits)}
+        better = {name for name, look in self.looks.items() if not is_good(self._error(look), self.bits)}
         count = math.ceil(spared * len(self.looks))
-        better.update(nlargest(count, self.looks, key=lambda name: (name in better, self.looks[name].error)))
+        better.update(nlargest(count, self.looks, key=lambda name: (name in better, self._error(self.looks[name]))))
         settled = Settled()
         for name, look in self.looks.items():
             if self.bits == INT4_BITS and name not in better:
                 continue
-            if not is_good(look.int8) or (self.bits == INT8_BITS and name in better):
+            if not is_good(look.twice) or (self.bits == INT8_BITS and name in better):
                 settled.float32_layers.append(name)
                 continue
             if self.bits == INT4_BITS:
                 settled.int8_layers.append(name)
-            if look.step:
+            if look.second_pass is not None:
+                settled.second_pass[name] = look.second_pass
+            elif look.step:
                 settled.steps[name] = look.step
         return settled
 
@@ -247,14 +287,25 @@ def _compared(architecture: Architecture) -> list[str]:
     return [one.name for one in architecture.inputs if one.layer in layers]
 
 
-def _first_of_nearly_equal(ranks: dict[Method, tuple[int, float]]) -> Method:
-    """Return the best method: the fewest inputs that are not good enough, then the smallest error.
+def _first_of_nearly_equal(ranks: dict[Method, tuple[int, bool, float]]) -> Method:
+    """Return the best method: the fewest inputs that are not good enough, few uneven rows, then the smallest error.
 
     A rotated method is preferred if its error is at most NEARLY times the smallest.
     """
-    floats, least = min(ranks.values())
-    near = [method for method, (count, error) in ranks.items() if count == floats and error <= NEARLY * least]
+    floats, dear, least = min(ranks.values())
+    near = [method for method, (*first, error) in ranks.items() if first == [floats, dear] and error <= NEARLY * least]
     return min(near or ranks, key=lambda method: (not method.rotated, ranks[method]))
+
+
+def _uneven_share(folding: Folding, read: ReadTensor, inputs: Sequence[str], activations: Activations) -> float:
+    """Return the share of the inputs' multiply-adds that are on uneven rows."""
+    architecture, total, uneven = folding.architecture, 0, 0.0
+    for name in inputs:
+        rows = folding.activations(read, name, activations.sample(name))
+        size = sum(math.prod(architecture.linear_shape(linear)) for linear in architecture.input[name].linears)
+        total += size
+        uneven += size * float(np.mean(peak_ratios(rows) > UNEVEN))
+    return uneven / total
 
 
 @dataclass(frozen=True)
@@ -265,19 +316,29 @@ class Settled:
         float32_layers: names of the inputs whose linear layers stay in float32.
         int8_layers: names of the inputs whose linear layers are stored in int8 instead of int4.
         steps: the fixed steps by input.
+        second_pass: the thresholds of inputs whose rows need a second pass.
     """
 
     float32_layers: list[str] = field(default_factory=list)
     int8_layers: list[str] = field(default_factory=list)
     steps: dict[str, float] = field(default_factory=dict)
+    second_pass: dict[str, float] = field(default_factory=dict)
 
 
 def _look(folding: Folding, read: ReadTensor, name: str, activations: Activations, bits: Bits) -> Look:
     step = _even_step(folding, read, name, activations)
-    arithmetics = [INT8, *([INT4] if bits == INT4_BITS else []), *([in_steps(step)] if step else [])]
+    arithmetics = [INT8, INT8_UNEVEN_TWICE, INT8_TWICE, *([INT4] if bits == INT4_BITS else [])]
+    arithmetics += [in_steps(step)] if step else []
     errors = input_errors(folding, read, name, activations, arithmetics)
-    fixed = step is not None and errors[-1] <= MAX_STEP_ERROR
-    return Look(error=errors[1] if bits == INT4_BITS else errors[0], int8=errors[0], step=step if fixed else None)
+    int8, uneven_twice, twice = errors[:3]
+    return Look(
+        error=errors[3] if bits == INT4_BITS else int8,
+        int8=int8,
+        uneven_twice=uneven_twice,
+        twice=twice,
+        threshold=UNEVEN / math.sqrt(folding.architecture.linear_shape(name)[1]),
+        step=step if step is not None and errors[-1] <= MAX_STEP_ERROR else None,
+    )
 
 
 def _even_step(folding: Folding, read: ReadTensor, name: str, activations: Activations) -> float | None:

@@ -35,6 +35,8 @@ DIGITS = 7
 QUERIES = 4
 DOCUMENTS = 32
 NEAREST = 10
+ROUNDING = 1e-5
+"""Length below which a unit vector's distance from the sample's mean is rounding of float32, not meaning."""
 
 
 @dataclass(frozen=True)
@@ -99,19 +101,35 @@ class Questions:
             sample, rows, list(plan_batches(rows, cpu_limits(artifact.manifest.task, artifact.manifest.max_tokens)))
         )
 
+    def part(self, artifact: Artifact, numbers: Sequence[int]) -> "Questions":
+        """Return some of the texts or pairs, by their numbers, in batches of their own."""
+        rows = [self.rows[number] for number in numbers]
+        limits = cpu_limits(artifact.manifest.task, artifact.manifest.max_tokens)
+        return Questions(self.sample, rows, list(plan_batches(rows, limits)))
+
+    def arrange(self, found: Sequence[Answers]) -> Answers:
+        """Return a graph's answers to the batches in the order of the rows, [n, hidden] or [n]."""
+        answers = np.empty((len(self.rows), *found[0].shape[1:]), np.float32)
+        for batch, some in zip(self.batches, found, strict=True):
+            answers[batch.texts] = some[batch.output_row]
+        return answers
+
     def collect(self, found: Sequence[Answers], task: Task) -> Answers:
         """Return a graph's answers to the batches as unit vectors [n, hidden], or as logits [QUERIES, documents].
 
         Raises:
             ComputeError: an answer is not finite.
         """
-        answers = np.empty((len(self.rows), *found[0].shape[1:]), np.float32)
-        for batch, some in zip(self.batches, found, strict=True):
-            answers[batch.texts] = some[batch.output_row]
+        answers = self.arrange(found)
         if task == "embedding":
             vectors: Answers = finish(answers, Output())
             return vectors
-        return check_finite(answers).reshape(QUERIES, -1)
+        return self.shape(check_finite(answers), task)
+
+    @staticmethod
+    def shape(answers: Answers, task: Task) -> Answers:
+        """Return the answers to all rows as unit vectors [n, hidden], or as logits [QUERIES, documents]."""
+        return answers if task == "embedding" else answers.reshape(QUERIES, -1)
 
 
 def collect(questions: Sequence[Questions], found: Sequence[Answers], task: Task) -> list[Answers]:
@@ -223,15 +241,14 @@ def compare(found: Answers, reference: Answers, what: Comparison) -> tuple[Parit
     spec = PRECISIONS[what.precision]
     pairs: dict[Measure, NDArray[np.float64]]
     left, right = found.astype(np.float64), reference.astype(np.float64)
-    recorded: tuple[Measure, ...] = ()
     if what.task == "embedding":
         near, far = (neighbours(vectors) for vectors in (left, right))
         pairs = {
             "cosine": np.einsum("nd,nd->n", left, right),
+            "centred": centred(left, right),
             "top10": overlap(near, far, NEAREST),
             "ranking": spearman(near, far),
         }
-        recorded = ("top10", "ranking")
     else:
         pairs = {"agreement": 1 - np.abs(sigmoid(left) - sigmoid(right)).ravel(), "spearman": spearman(left, right)}
     return tuple(
@@ -243,12 +260,28 @@ def compare(found: Answers, reference: Answers, what: Comparison) -> tuple[Parit
             mean=round(float(values.mean()), DIGITS),
             p1=round(float(np.percentile(values, 1)), DIGITS),
             minimum=round(float(values.min()), DIGITS),
-            floor=None if measure in recorded else spec.floors[measure],
+            floor=spec.floors.get(measure),
             mean_floor=spec.mean_floors.get(measure),
             graph=what.graph,
         )
         for measure, values in pairs.items()
     )
+
+
+def centred(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return for each row of [n, d] the cosine of its two unit vectors, minus the mean of their own side's n vectors.
+
+    Vectors of a causal model share a large direction. It fills the plain cosine and says nothing about which texts are
+    alike. Without it, what is left is what ranks texts.
+
+    Every difference from the mean gets ROUNDING as one more coordinate. So a text that is at the mean on both sides has
+    1, one that is there on one side alone has nearly 0, and nothing is divided by zero. Elsewhere it changes nothing
+    that is recorded. A sample of one text has 1.
+    """
+    near, far = (side - side.mean(axis=0) for side in (left, right))
+    lengths = [np.sqrt(np.einsum("nd,nd->n", side, side) + ROUNDING**2) for side in (near, far)]
+    cosine: NDArray[np.float64] = (np.einsum("nd,nd->n", near, far) + ROUNDING**2) / (lengths[0] * lengths[1])
+    return cosine
 
 
 def neighbours(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

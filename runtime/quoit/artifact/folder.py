@@ -9,7 +9,7 @@ import msgspec
 
 from quoit.artifact.contracts import TASKS, SomeContract
 from quoit.artifact.manifest import FORMAT, SEAL, FileRecord, Manifest, Variant, encode_manifest, sealed
-from quoit.artifact.measurements import Parity
+from quoit.artifact.measurements import shortfalls
 from quoit.artifact.names import Precision
 from quoit.errors import ArtifactError, brief, shown
 
@@ -54,7 +54,7 @@ class Artifact:
                 f"with `quoit-export CHECKPOINT {self.folder} --precision {precision}`"
             )
         if not variant.accepted:
-            failed = "; ".join(_describe(p) for p in variant.parity if not p.passes)
+            failed = shortfalls(variant.parity)
             others = ", ".join(self.accepted())
             remedy = f"use another precision of {others}" if others else "make a new export"
             raise ArtifactError(f"the {precision} variant of {self.folder} was rejected at export ({failed}); {remedy}")
@@ -100,10 +100,6 @@ class Artifact:
                 "export the artifact again"
             )
         return path
-
-
-def _describe(parity: Parity) -> str:
-    return f"{parity.measure} to {parity.reference} on {parity.texts} texts{parity.note} {parity.shortfall()}"
 
 
 def is_file(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """Define the records of export's measurements of a variant, and of the choices that made it."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -18,6 +19,8 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     The measures are:
 
     - `cosine`: cosine of vectors; one sample for each text.
+    - `centred`: cosine of unit vectors, each minus the mean of its own side's vectors of the sample, so without the
+      direction that all texts share; one sample for each text.
     - `agreement`: one minus the distance of P(yes); one sample for each pair.
     - `spearman`: rank correlation of scores; one sample for each query.
     - `top10`: share of a text's ten nearest texts that stay among its ten nearest; one sample for each text.
@@ -58,15 +61,29 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
         """Return words for the graph that was measured; empty for the variant's first graph."""
         return NOTES.get(self.graph, "")
 
+    @property
+    def recorded(self) -> bool:
+        """Return whether the measure is only recorded, without a floor."""
+        return self.floor is None and self.mean_floor is None
+
     def shortfall(self) -> str:
-        """Return the values below their floor, in words."""
+        """Return the measure, what it was measured on, and each value below its floor with that floor, in words."""
         floors = (("least", self.minimum, self.floor), ("mean", self.mean, self.mean_floor))
-        missed = [
+        missed = " and ".join(
             f"{name} {value:.5f}, below {floor}"
             for name, value, floor in floors
             if floor is not None and not value >= floor
-        ]
-        return " and ".join(missed)
+        )
+        return f"{self.measure} to {self.reference} on {self.texts} texts{self.note} {missed}"
+
+
+def shortfalls(parity: Sequence[Parity]) -> str:
+    """Return the missed floors in words: of each measure the first record below one, and the number of others."""
+    missed = [one for one in parity if not one.passes]
+    first = {one.measure: one for one in reversed(missed)}
+    named = [one.shortfall() for one in missed if one is first[one.measure]]
+    more = len(missed) - len(named)
+    return "; ".join(named) + (f"; and {more} more" if more else "")
 
 
 class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -98,6 +115,12 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
             inputs are rounded to 127ths of each row's largest magnitude.
         int8_table: True if the token table is int8 with a scale for each row, False if it is float16.
         calibration: texts that the choice was made on.
+        second_pass: thresholds of the inputs that have rows with a second pass, by the first linear layer that reads
+            them: the ratio of a row's largest magnitude to its length (L2 norm) above which it takes one; all rows do
+            if it is 0.
+        narrow_second_pass: the same for the graph with 7-bit activations.
+        second_pass_cost: multiply-adds of the second passes on the calibration texts, as a share of all.
+        error_feedback: True if weights were rounded so that each value makes up for the errors of those before it.
         errors: predicted error of every method that was tried: the squared error relative to the output, as a mean
             over linear layers and tokens, plus the error that a float16 token table adds.
     """
@@ -111,12 +134,17 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     int8_table: bool
     calibration: Calibration
     errors: dict[str, float]
+    second_pass: dict[str, float] = {}
+    narrow_second_pass: dict[str, float] = {}
+    second_pass_cost: float = 0.0
+    error_feedback: bool = False
 
     def describe(self) -> str:
         """Return the choice and the reason for it, in one line."""
         others = [error for name, error in self.errors.items() if name != self.method]
         kept = f", {len(self.float32_layers)} linear layers in float32" if self.float32_layers else ""
         kept += f", {len(self.int8_layers)} in int8" if self.int8_layers else ""
+        kept += f", {self.second_pass_cost:.1%} second passes" if self.second_pass else ""
         against = f", {_share(min(others))} to {_share(max(others))} for {len(others)} other methods" if others else ""
         source = f"on {self.calibration.texts} {self.calibration.source} texts"
         return f"{self.method}{kept}: predicted error {_share(self.errors[self.method])}{against}, {source}"

@@ -7,7 +7,7 @@ import msgspec
 ProviderName = Literal["cpu", "cuda"]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 Task = Literal["embedding", "rerank"]
-Measure = Literal["cosine", "agreement", "spearman", "top10", "ranking"]
+Measure = Literal["cosine", "agreement", "spearman", "centred", "top10", "ranking"]
 GraphName = Literal["cpu", "cuda", "emulated", "saturating"]
 """Names of a variant's graphs: for CPUs, CUDA, CUDA's arithmetic on a CPU, and CPUs whose int8 sums saturate."""
 LayoutName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]

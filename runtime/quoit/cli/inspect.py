@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, get_args
 
-from quoit.artifact import HELD_OUT, Contract, EmbeddingContract, Precision, read_artifact
+from quoit.artifact import HELD_OUT, Contract, EmbeddingContract, Measure, Parity, Precision, read_artifact
 from quoit.cli.doctor import examine
 from quoit.cli.process import show
 from quoit.ort.providers import ProviderRequest
@@ -46,16 +46,31 @@ def run_info(options: argparse.Namespace) -> int:
     show(f"  {describe_output(contract)}")
     for name, variant in manifest.variants.items():
         size = sum(record.bytes for record in variant.files) / 1e6
-        measured = "; ".join(
-            f"{parity.measure} to {parity.reference}{parity.note} {parity.mean:.6f} on average, "
-            f"{parity.minimum:.6f} at least"
-            for parity in variant.parity
-            if parity.floor is not None and parity.texts == HELD_OUT
-        )
-        show(f"  {name:5} {size:9,.1f} MB  {measured}{'' if variant.accepted else '  REJECTED'}".rstrip())
+        show(f"  {name:5} {size:9,.1f} MB{'' if variant.accepted else '  REJECTED'}")
+        for line in describe_parity(variant.parity):
+            show(f"    {line}")
         if variant.made is not None:
             show(f"  {name} is {variant.made.describe()}")
     return 0
+
+
+MEASURES: dict[Measure, str] = {"centred": "centred cosine", "top10": "ten nearest kept"}
+"""Words for measures whose names do not say enough."""
+
+
+def describe_parity(parity: tuple[Parity, ...]) -> list[str]:
+    """Return lines on a variant's parity: one for each graph on the held-out texts, and one for each missed floor."""
+    shown = [one for one in parity if one.texts == HELD_OUT and not one.recorded]
+    sides = dict.fromkeys((one.reference, one.note) for one in shown)
+    lines = []
+    for reference, note in sides:
+        values = "; ".join(
+            f"{MEASURES.get(one.measure, one.measure)} {one.mean:.6f} on average, {one.minimum:.6f} at least"
+            for one in shown
+            if (one.reference, one.note) == (reference, note)
+        )
+        lines.append(f"to {reference}{note}: {values}")
+    return lines + [f"missed: {one.shortfall()}" for one in parity if not one.passes]
 
 
 QUERY = "query prompt"
