@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +67,20 @@ def test_an_export_prints_sizes_and_cosines(run: Run, tmp_path: Path, small_fold
     assert re.fullmatch(r"  fp32 +\d\d\.\d MB", lines[1])
     assert re.fullmatch(r"  int8 +\d+\.\d MB", lines[2])
     measured = ("held-out texts", "calibration texts", "held-out texts with 7-bit activations")
-    for line, texts in zip(lines[3:6], measured, strict=True):
-        cosine = rf" +cosine to fp32: mean 0\.99\d{{4}}, least 0\.99\d{{4}} of \d+ {texts} \(floor 0\.985\)"
-        assert re.fullmatch(cosine, line)
+    floors = {
+        "cosine": r"floor 0\.985, floor of the mean 0\.995",
+        "centred": r"floor 0\.8, floor of the mean 0\.95",
+        "top10": r"floor of the mean 0\.8",
+    }
+    for line, (texts, measure) in zip(lines[3:12], product(measured, floors), strict=True):
+        value = r"[01]\.\d{6}"
+        assert re.fullmatch(
+            rf" +{measure} to fp32: mean {value}, least {value} of \d+ {texts} \({floors[measure]}\)", line
+        )
     assert re.fullmatch(
-        r" +\S.*: predicted error \S+, \S+ to \S+ for \d+ other methods, on 64 built-in texts", lines[6]
+        r" +\S.*: predicted error \S+, \S+ to \S+ for \d+ other methods, on 64 built-in texts", lines[12]
     )
-    assert len(lines) == 7
+    assert len(lines) == 13
     assert list(read_artifact(tmp_path / "out").manifest.variants) == ["fp32", "int8"]
 
 
