@@ -255,10 +255,11 @@ class Staging:
             ExportError: the folder cannot be written, or the disk is full.
         """
         folder, spec = self.folder / precision, PRECISIONS[precision]
-        first = cpu_target(spec.encoding.dtype)
-        others = other_targets(variant_model(checkpoint, precision, recipe), spec)
-        targets: dict[GraphName, Target] = {"cpu": first, **others}
-        models = {name: variant_model(checkpoint, precision, recipe, target) for name, target in targets.items()}
+        first = variant_model(checkpoint, precision, recipe)
+        others = other_targets(first, spec)
+        targets: dict[GraphName, Target] = {"cpu": cpu_target(spec.encoding.dtype), **others}
+        models: dict[GraphName, ir.Model] = {"cpu": first}
+        models |= {name: variant_model(checkpoint, precision, recipe, target) for name, target in others.items()}
         for model in models.values():
             share_tensors(model, folder / GRAPH)
         self.forget([precision])

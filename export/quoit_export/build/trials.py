@@ -33,7 +33,7 @@ from quoit_export.quantize.second_pass import (
     trial_inputs,
     with_all_rows,
 )
-from quoit_export.verify.layerwise import run
+from quoit_export.verify.layerwise import answers_to
 from quoit_export.verify.parity import Comparison, Questions, compare
 
 WORST_TEXTS = 8
@@ -90,33 +90,32 @@ class Trials:
         needed = self.plan.record.second_pass
         uneven = self.uneven.thresholds(architecture, UNEVEN) | needed
         trial = _Trial.open(self, "cpu")
-        for setting in (needed, uneven):
+        for setting in _distinct([needed, uneven]):
             (twice,) = trial.answer([setting], self.questions)
             if self._is_good(twice, "cpu", spec.goals):
                 return setting
-        worst = np.argsort(-self._errors(twice, self.expected))[:WORST_TEXTS]
-        some = self.questions.part(self.artifact, sorted(worst.tolist()))
-        expected = self._rows(self.expected)[sorted(worst.tolist())]
+        expected = self._expected_rows
+        worst = sorted(np.argsort(-_errors(twice, expected))[:WORST_TEXTS].tolist())
+        some = self.questions.part(self.artifact, worst)
 
         def attempt(settings: Sequence[Thresholds]) -> list[Errors]:
-            return [self._errors(found, expected) for found in trial.answer(settings, some)]
+            return [_errors(found, expected[worst]) for found in trial.answer(settings, some)]
 
         ranked = rank(uneven, self.uneven, attempt)
-        settings = [with_all_rows(uneven, ranked, self.uneven, budget) for budget in BUDGETS]
+        settings = _distinct([with_all_rows(uneven, ranked, self.uneven, budget) for budget in BUDGETS])
         found = trial.answer(settings, self.questions)
         for setting, answers in zip(settings, found, strict=True):
             if self._is_good(answers, "cpu", spec.goals):
                 return setting
-        errors = [float(self._errors(answers, self.expected).sum()) for answers in (twice, *found)]
+        errors = [float(_errors(answers, expected).sum()) for answers in (twice, *found)]
         return [uneven, *settings][int(np.argmin(errors))]
 
     def _choose_narrow(self, wide: Thresholds) -> Thresholds:
         """Return the thresholds for activations of 7 bits: those for 8 bits, more uneven rows, or all rows."""
         goals, architecture = PRECISIONS[self.precision].narrow_goals, self.checkpoint.architecture
         lower = (self.uneven.thresholds(architecture, ratio) for ratio in NARROW_UNEVEN)
-        settings = [wide, *(lowest(wide, some) for some in lower)]
         trial = _Trial.open(self, "saturating")
-        for setting in settings:
+        for setting in _distinct([wide, *(lowest(wide, some) for some in lower)]):
             (answers,) = trial.answer([setting], self.questions)
             if self._is_good(answers, "saturating", goals):
                 return setting
@@ -125,24 +124,29 @@ class Trials:
     def _is_good(self, answers: Answers, graph: GraphName, goals: Mapping[Measure, tuple[float, float]]) -> bool:
         task = self.artifact.manifest.task
         what = Comparison(self.precision, task, texts=self.questions.sample.name, graph=graph)
-        found = compare(
-            self.questions.shape(answers, task), self.questions.shape(self._rows(self.expected), task), what
-        )
+        found = compare(self.questions.shape(answers, task), self.expected, what)
         return all(
             one.mean >= goals[one.measure][0] and one.minimum >= goals[one.measure][1]
             for one in found
             if one.measure in goals
         )
 
-    def _rows(self, answers: Answers) -> Answers:
-        """Return answers row by row: logits of pairs without their queries' rows."""
-        return answers if self.artifact.manifest.task == "embedding" else answers.ravel()
+    @property
+    def _expected_rows(self) -> Answers:
+        """The expected answers row by row: unit vectors [n, hidden], or logits [n]."""
+        return self.expected if self.artifact.manifest.task == "embedding" else self.expected.ravel()
 
-    def _errors(self, found: Answers, expected: Answers) -> Errors:
-        """Return the squared distance of each answer from the expected one."""
-        distance = (found.astype(np.float64) - self._rows(expected)) ** 2
-        errors: Errors = distance.reshape(len(found), -1).sum(axis=1)
-        return errors
+
+def _errors(found: Answers, expected: Answers) -> Errors:
+    """Return the squared distance of each answer from the expected one, [n]."""
+    distance = (found.astype(np.float64) - expected) ** 2
+    errors: Errors = distance.reshape(len(found), -1).sum(axis=1)
+    return errors
+
+
+def _distinct(settings: Sequence[Thresholds]) -> list[Thresholds]:
+    """Return the settings without those that equal an earlier one."""
+    return [setting for number, setting in enumerate(settings) if setting not in settings[:number]]
 
 
 @dataclass(frozen=True)
@@ -168,13 +172,6 @@ class _Trial:
             for setting in settings
             for batch in questions.batches
         ]
-        name = str(self.model.graph.outputs[0].name)
-        found: dict[int, Answers] = {}
-        for number, outputs in run(self.model, feeds, "trying second passes"):
-            if name in outputs:
-                found[number] = outputs[name]
-        count = len(questions.batches)
-        arranged = [
-            questions.arrange([found[start + batch] for batch in range(count)]) for start in range(0, len(feeds), count)
-        ]
+        found, count = answers_to(self.model, feeds, "trying second passes"), len(questions.batches)
+        arranged = [questions.arrange(found[start : start + count]) for start in range(0, len(feeds), count)]
         return [normalize(one) for one in arranged] if self.task == "embedding" else arranged

@@ -120,8 +120,12 @@ class Architecture:
         """Number of weights in the linear layers of the largest decoder layer."""
         sizes = [0] * self.attention.num_hidden_layers
         for one in self.inputs:
-            sizes[one.layer] += sum(rows * columns for rows, columns in map(self.linear_shape, one.linears))
+            sizes[one.layer] += self.input_weights(one)
         return max(sizes)
+
+    def input_weights(self, one: LinearInput) -> int:
+        """Return the number of weights in the linear layers that read an input."""
+        return sum(rows * columns for rows, columns in map(self.linear_shape, one.linears))
 
     def linear_shape(self, name: str) -> tuple[int, int]:
         """Return the shape [out, in] of a linear layer, either packed or one of the checkpoint's."""

@@ -31,25 +31,30 @@ Rounding = Callable[[Values], Values]
 
 def round_rows(rows: Values) -> Values:
     """Round activations [n, in] as `Int8Encoding` does, in 127ths of each row's largest magnitude."""
-    largest = np.maximum(np.abs(rows).max(axis=-1, keepdims=True), np.float32(SMALLEST_ROW_MAXIMUM))
-    scale = largest * np.float32(1 / INT8_MAX)
+    scale = _row_scales(rows)
     rounded: Values = np.rint(rows / scale) * scale
     return rounded
+
+
+def _row_scales(rows: Values) -> Values:
+    """Return the size of a unit of each row [..., in] in one rounding, [..., 1]."""
+    largest = np.maximum(np.abs(rows).max(axis=-1, keepdims=True), np.float32(SMALLEST_ROW_MAXIMUM))
+    scales: Values = largest * np.float32(1 / INT8_MAX)
+    return scales
 
 
 def round_twice(rows: Values) -> Values:
     """Round activations [n, in] as `Int8Encoding` does where every row takes a second pass."""
     once = round_rows(rows)
-    unit = np.maximum(np.abs(rows).max(axis=-1, keepdims=True), np.float32(SMALLEST_ROW_MAXIMUM)) * np.float32(
-        1 / (2 * INT8_MAX**2)
-    )
+    unit = _row_scales(rows) * np.float32(1 / (2 * INT8_MAX))
     rounded: Values = once + np.rint((rows - once) / unit) * unit
     return rounded
 
 
 def round_uneven_twice(rows: Values) -> Values:
     """Round activations [n, in] as `Int8Encoding` does where uneven rows take a second pass."""
-    rounded: Values = np.where(peak_ratios(rows)[:, None] > UNEVEN, round_twice(rows), round_rows(rows))
+    rounded, uneven = round_rows(rows), peak_ratios(rows) > UNEVEN
+    rounded[uneven] = round_twice(rows[uneven])
     return rounded
 
 

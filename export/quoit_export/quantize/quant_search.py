@@ -1,8 +1,8 @@
 """Choose the folds of an int8 or int4 variant: those with the smallest rounding error on calibration rows.
 
 For every method, the error of each linear layer is computed as the graph would make it (`quant_error`). A layer that is
-not good enough for int4 with the chosen folds is stored as in int8. A layer that is not good enough for int8 stays in
-float32.
+not good enough for int4 with the chosen folds is stored as in int8. A layer that is not good enough for int8 takes a
+second pass (`int8`), and stays in float32 where that does not help.
 
 Behind the norms of a rotated stream all rows are alike: they have the same length, and no channel stands out. There
 one step for all rows is tried, so that the graph need not compute each row's largest magnitude. This module does not
@@ -302,7 +302,7 @@ def _uneven_share(folding: Folding, read: ReadTensor, inputs: Sequence[str], act
     architecture, total, uneven = folding.architecture, 0, 0.0
     for name in inputs:
         rows = folding.activations(read, name, activations.sample(name))
-        size = sum(math.prod(architecture.linear_shape(linear)) for linear in architecture.input[name].linears)
+        size = architecture.input_weights(architecture.input[name])
         total += size
         uneven += size * float(np.mean(peak_ratios(rows) > UNEVEN))
     return uneven / total

@@ -101,10 +101,7 @@ def multiply_adds(architecture: Architecture) -> dict[str, float]:
 
     An input that exists for the answering tokens alone has next to none.
     """
-    sizes = {
-        one.name: 0 if one.of_answers else sum(int(np.prod(architecture.linear_shape(name))) for name in one.linears)
-        for one in architecture.inputs
-    }
+    sizes = {one.name: 0 if one.of_answers else architecture.input_weights(one) for one in architecture.inputs}
     total = sum(sizes.values())
     return {name: size / total for name, size in sizes.items()}
 

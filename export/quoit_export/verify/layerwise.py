@@ -51,12 +51,17 @@ class Boundary:
 
 def answers(model: ir.Model, batches: Sequence[Batch], title: str) -> list[NDArray[np.float32]]:
     """Return a graph's answers to each batch, [N, hidden] or [N]; see `run`."""
+    return answers_to(model, [make_inputs(batch) for batch in batches], title)
+
+
+def answers_to(model: ir.Model, feeds: Sequence[Inputs], title: str) -> list[NDArray[np.float32]]:
+    """Return a graph's answers to each batch, [N, hidden] or [N], given its inputs; see `run`."""
     name = str(model.graph.outputs[0].name)
     found: dict[int, NDArray[np.float32]] = {}
-    for number, outputs in run(model, [make_inputs(batch) for batch in batches], title):
+    for number, outputs in run(model, feeds, title):
         if name in outputs:
             found[number] = outputs[name]
-    return [found[number] for number in range(len(batches))]
+    return [found[number] for number in range(len(feeds))]
 
 
 def run(
