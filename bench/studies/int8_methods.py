@@ -2,7 +2,7 @@
 
     python -m bench.studies.int8_methods [--threads 1] [--pairs 200]
 
-Every method of `quoit_export.quantize.quant_search` is written without a gate and compared with fp32: cosines and the
+Every method of `quoit_export.quantize.methods` is written without a gate and compared with fp32: cosines and the
 ten nearest on the texts of `parity`, nDCG@10 and cosines on the first pairs of each held-out set, and cosines on every
 adversary. `chosen` is what an export takes, fixed steps, layers in float32 and a retreat from rotations
 included; `int4` is the same in four bits; `plain, most sensitive layer's down_proj in float32` is what that alone would
@@ -38,18 +38,9 @@ from quoit_export.build.staging import Staging, bare_manifest
 from quoit_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
 from quoit_export.precisions.table import PRECISIONS
 from quoit_export.quantize.calibration import Observed, built_in_texts, calibration_rows, observe
+from quoit_export.quantize.methods import INT4_BITS, INT8_BITS, METHODS, UNROTATED, Bits, Method, fold
 from quoit_export.quantize.quant_error import input_error
-from quoit_export.quantize.quant_search import (
-    INT4_BITS,
-    INT8_BITS,
-    METHODS,
-    UNROTATED,
-    Bits,
-    Method,
-    Plan,
-    choose,
-    fold,
-)
+from quoit_export.quantize.quant_search import Plan, choose
 from quoit_export.verify.parity import Comparison, compare, held_out, load_variant
 
 RESULT = RESULTS / "int8-methods.json"

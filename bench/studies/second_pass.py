@@ -46,8 +46,9 @@ from quoit_export.graph.targets import Target
 from quoit_export.precisions.int8 import ALL_ROWS, THRESHOLD
 from quoit_export.precisions.table import PRECISIONS
 from quoit_export.quantize.folding import Folding, make_rotation
+from quoit_export.quantize.methods import BY_NAME, SEED
 from quoit_export.quantize.quant_error import UNEVEN
-from quoit_export.quantize.quant_search import BY_NAME, SEED, Plan
+from quoit_export.quantize.quant_search import Plan
 from quoit_export.quantize.second_pass import multiply_adds
 from quoit_export.verify.layerwise import run
 from quoit_export.verify.parity import load_variant

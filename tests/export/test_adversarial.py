@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from architectures import architecture_of
 from bench.studies.adversaries import ADVERSARIES, MASSIVE_WORD, write_adversary
 from quoit import Embedder
-from quoit.artifact import Artifact, Parity
+from quoit.artifact import SNIPPETS, Artifact, Parity
 from quoit.text.tokenizer import TextTokenizer
 from quoit_export.build.staging import Staging, bare_manifest
 from quoit_export.checkpoint.checkpoint import open_checkpoint
 from quoit_export.export import Request, publish
 from quoit_export.precisions.table import PRECISIONS
 from quoit_export.quantize.calibration import observe
-from quoit_export.quantize.quant_search import Method, Plan, fold
+from quoit_export.quantize.methods import Method, fold
+from quoit_export.quantize.quant_search import Plan
 from quoit_export.verify.parity import Comparison, compare, held_out, load_variant
 
 MODEL = Path(__file__).parents[2] / "models" / "quoit-embedding-9m"
@@ -102,15 +103,15 @@ def test_the_floors_of_int8_are_these() -> None:
 
 
 def test_the_genuine_model_is_far_above_its_floor(genuine: Artifact) -> None:
-    for parity in cosines(genuine).values():
-        assert parity.mean >= 0.9995
-        assert parity.minimum >= 0.997
+    for texts, parity in cosines(genuine).items():
+        assert parity.mean >= (0.999 if texts == SNIPPETS else 0.9995)
+        assert parity.minimum >= (0.996 if texts == SNIPPETS else 0.997)
 
 
 @pytest.mark.parametrize("name", ADVERSARIES)
 def test_int8_holds_on_every_adversary(exported: Callable[[str], Artifact], name: str) -> None:
     found = cosines(exported(name))
-    assert set(found) == {"held-out", "calibration"}
+    assert set(found) == {"held-out", "calibration", "snippet"}
     for parity in found.values():
         assert parity.mean >= MEAN, parity
         assert parity.minimum >= LEAST, parity
@@ -138,7 +139,7 @@ def test_a_rescaling_costs_nothing(exported: Callable[[str], Artifact], genuine:
     assert found is not None
     assert expected is not None
     assert found.errors[found.method] == pytest.approx(expected.errors[found.method], rel=0.02)
-    assert found.errors[found.method] < 1.06 * expected.errors[expected.method]
+    assert found.errors[found.method] < 1.1 * expected.errors[expected.method]
     for texts, parity in cosines(exported(name)).items():
         assert parity.mean > cosines(genuine)[texts].mean - 5e-5
         assert parity.mean == pytest.approx(cosines(genuine)[texts].mean, abs=1e-4)

@@ -34,7 +34,7 @@ from quoit_export.quantize.calibration import (
     observe,
     read_calibration_texts,
 )
-from quoit_export.verify.parity import load_variant, parity_texts
+from quoit_export.verify.parity import load_variant, parity_texts, snippets
 from support import SMALL
 
 TEXTS = CalibrationTexts("a few", ("The capital of China is Beijing.", "import os", "猫が眠る", "gravity " * 30))
@@ -145,7 +145,8 @@ def test_the_built_in_texts_are_many_and_none_is_held_out() -> None:
     assert found.source == BUILT_IN
     assert 60 <= len(found.texts) == len(set(found.texts))
     assert not set(found.texts) & set(parity_texts())
-    assert all(text.strip() == text != "" for text in found.texts)
+    assert not set(found.texts) & set(snippets().texts)
+    assert all(found.texts)
     scripts = [("а", "я"), ("α", "ω"), ("א", "ת"), ("ا", "ي"), ("अ", "ह"), ("ก", "ฮ"), ("가", "힣"), ("一", "龥")]
     letters = "".join(found.texts)
     assert all(any(start <= letter <= end for letter in letters) for start, end in scripts)

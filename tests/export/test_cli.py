@@ -72,15 +72,22 @@ def test_an_export_prints_sizes_and_cosines(run: Run, tmp_path: Path, small_fold
         "centred": r"floor 0\.8, floor of the mean 0\.95",
         "top10": r"floor of the mean 0\.8",
     }
-    for line, (texts, measure) in zip(lines[3:12], product(measured, floors), strict=True):
-        value = r"[01]\.\d{6}"
-        assert re.fullmatch(
-            rf" +{measure} to fp32: mean {value}, least {value} of \d+ {texts} \({floors[measure]}\)", line
-        )
+    value = r"[01]\.\d{6}"
+    expected = [
+        rf" +{measure} to fp32: mean {value}, least {value} of \d+ {texts} \({floors[measure]}\)"
+        for texts, measure in product(measured, floors)
+    ]
+    snippets = {"cosine": r"floor of the mean 0\.97", "centred": r"floor of the mean 0\.9"}
+    expected[6:6] = [
+        rf" +{measure} to fp32: mean {value}, least {value} of \d+ snippet texts \({floor}\)"
+        for measure, floor in snippets.items()
+    ]
+    for line, pattern in zip(lines[3:14], expected, strict=True):
+        assert re.fullmatch(pattern, line)
     assert re.fullmatch(
-        r" +\S.*: predicted error \S+, \S+ to \S+ for \d+ other methods, on 64 built-in texts", lines[12]
+        r" +\S.*: predicted error \S+, \S+ to \S+ for \d+ other methods, on 128 built-in texts", lines[14]
     )
-    assert len(lines) == 13
+    assert len(lines) == 15
     assert list(read_artifact(tmp_path / "out").manifest.variants) == ["fp32", "int8"]
 
 

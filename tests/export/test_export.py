@@ -38,7 +38,7 @@ from quoit_export.errors import ExportError, ParityError
 from quoit_export.export import Request, publish
 from quoit_export.precisions.table import PRECISIONS
 from quoit_export.quantize.calibration import CalibrationTexts
-from quoit_export.quantize.quant_search import NEARLY
+from quoit_export.quantize.methods import NEARLY
 from quoit_export.verify.parity import held_out
 from random_checkpoint import PROMPTS
 from support import SMALL, edit_json, without_modules
@@ -184,7 +184,7 @@ def test_the_manifest_says_what_the_checkpoint_is(artifact: Artifact, checkpoint
     assert measured == {
         "fp32": [("transformers fp32", "held-out")],
         "fp16": [("fp32", "held-out")],
-        "int8": [("fp32", "calibration"), ("fp32", "held-out")],
+        "int8": [("fp32", "calibration"), ("fp32", "held-out"), ("fp32", "snippet")],
     }
     assert [variant.quantization is None for variant in manifest.variants.values()] == [True, True, False]
     assert [variant.scaling is None for variant in manifest.variants.values()] == [True, False, True]
@@ -214,7 +214,7 @@ def test_int8_says_what_it_was_made_with(tmp_path: Path, small: Checkpoint) -> N
 def test_int8_is_made_anew_with_other_texts_when_it_is_asked_for(small: Checkpoint, published: Artifact) -> None:
     """Else it stays, bit by bit."""
     first = publish(small, Request(published.folder, ("int8",)))
-    assert source_of(first) == ("built-in", 64)
+    assert source_of(first) == ("built-in", 128)
     kept = publish(small, Request(published.folder, ("fp32",), calibration=calibrated("mine")))
     assert kept.manifest == first.manifest
     other = publish(small, Request(published.folder, ("int8",), calibration=calibrated("mine")))
@@ -271,14 +271,14 @@ def test_an_interrupted_int8_is_taken_up_with_how_it_was_made(
         found = publish(small, Request(tmp_path / "out", ("fp32", "int8")))
     taken = (found.folder / "int8" / "model.onnx.data").stat()
     assert (taken.st_ino, taken.st_mtime_ns) == (staged.st_ino, staged.st_mtime_ns)
-    assert source_of(found) == ("built-in", 64)
+    assert source_of(found) == ("built-in", 128)
 
 
 def interrupt(*arguments: Any, **options: Any) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("place", ["choose", "observe"])
+@pytest.mark.parametrize("place", ["rank_methods", "observe"])
 def test_a_calibration_that_was_cut_short_leaves_nothing(
     tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
@@ -846,7 +846,7 @@ def test_int4_is_smaller_and_measured_like_int8(tmp_path: Path) -> None:
     sizes = [sum(record.bytes for record in variant.files) for variant in (int8, int4)]
     assert sizes[1] < 0.86 * sizes[0], "the token table is most of either"
     measured = {(parity.measure, parity.texts): parity for parity in int4.parity}
-    assert {texts for _, texts in measured} == {"held-out", "calibration"}
+    assert {texts for _, texts in measured} == {"held-out", "calibration", "snippet"}
     assert measured["cosine", "held-out"].mean > 0.993
     assert measured["ranking", "held-out"].mean > 0.97
     assert int8.quantization is not None

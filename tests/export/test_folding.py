@@ -20,7 +20,7 @@ from quoit_export.quantize.folding import (
     share_among_heads,
     smoothing_scales,
 )
-from quoit_export.quantize.quant_search import Method, fold
+from quoit_export.quantize.methods import Method, fold
 
 Tensors = dict[str, NDArray[np.float32]]
 

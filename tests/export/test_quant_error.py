@@ -18,6 +18,7 @@ from quoit_export.precisions.int4 import Int4Encoding
 from quoit_export.precisions.int8 import ALL_ROWS, Int8Encoding
 from quoit_export.quantize.calibration import Activations, built_in_texts, calibration_rows, observe
 from quoit_export.quantize.folding import Values
+from quoit_export.quantize.methods import Method, fold
 from quoit_export.quantize.quant_error import (
     INT4,
     INT8,
@@ -33,7 +34,6 @@ from quoit_export.quantize.quant_error import (
     round_twice,
     round_uneven_twice,
 )
-from quoit_export.quantize.quant_search import Method, fold
 from quoit_export.verify.parity import load_variant
 
 NAME = "layers.1.mlp.gate_proj"

@@ -15,6 +15,7 @@ from quoit_export.precisions.int4 import Int4Encoding
 from quoit_export.precisions.int8 import Int8Encoding
 from quoit_export.quantize.calibration import Activations, Observed, built_in_texts, calibration_rows, observe
 from quoit_export.quantize.folding import Folding, make_rotation
+from quoit_export.quantize.methods import MAX_ERROR, METHODS, NEARLY, SEED, Bits, Method, _spaced
 from quoit_export.quantize.quant_error import (
     INT4,
     INT8_TWICE,
@@ -24,18 +25,7 @@ from quoit_export.quantize.quant_error import (
     input_error,
     table_error,
 )
-from quoit_export.quantize.quant_search import (
-    MAX_ERROR,
-    MAX_STEP_ERROR,
-    METHODS,
-    NEARLY,
-    SEED,
-    Bits,
-    Method,
-    _spaced,
-    choose,
-    examine,
-)
+from quoit_export.quantize.quant_search import MAX_STEP_ERROR, choose, examine
 from quoit_export.verify.parity import load_variant
 from random_checkpoint import SHAPES
 

@@ -222,12 +222,12 @@ def test_info_shows_the_manifest(quoit: Quoit, artifact: Artifact) -> None:
         assert f"{name} prompt {json.dumps(prompt)}" in printed
     for name in manifest.variants:
         number = r"[01]\.\d{6}"
-        measures = "; ".join(
-            f"{measure} {number} on average, {number} at least"
-            for measure in ("cosine", "centred cosine", "ten nearest kept")
-        )
-        notes = ("", " with 7-bit activations") if name == "int8" else ("",)
-        lines = "".join(rf"\n    to (transformers )?fp32{note}: {measures}" for note in notes)
+        cosines, nearest = (f"{what} {number} on average, {number} at least" for what in ("cosine", "ten nearest kept"))
+        both = f"{cosines}; centred {cosines}"
+        samples = {"": f"{both}; {nearest}"}
+        if name == "int8":
+            samples |= {" on snippet texts": both, " with 7-bit activations": f"{both}; {nearest}"}
+        lines = "".join(rf"\n    to (transformers )?fp32{sample}: {values}" for sample, values in samples.items())
         assert re.search(rf"^  {name} +[\d.]+ MB{lines}$", printed, re.MULTILINE)
     record = manifest.variants["int8"].quantization
     assert record is not None

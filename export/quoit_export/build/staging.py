@@ -288,6 +288,28 @@ class Staging:
         settled = tuple(name for name in self.partial.settled if name not in precisions)
         self._record(msgspec.structs.replace(self.partial, variants=rest, settled=settled))
 
+    def set_aside(self, precision: Precision) -> Variant:
+        """Take a written variant out of the record, with its files, so that another can be written in its place.
+
+        Returns:
+            The variant, for `take_back`.
+        """
+        variant = self.partial.variants[precision]
+        self.forget([precision])
+        shutil.rmtree(self._aside(precision), ignore_errors=True)
+        (self.folder / precision).rename(self._aside(precision))
+        return variant
+
+    def take_back(self, precision: Precision, variant: Variant) -> None:
+        """Replace a written variant by the one that was set aside."""
+        self.forget([precision])
+        shutil.rmtree(self.folder / precision)
+        self._aside(precision).rename(self.folder / precision)
+        self._add(precision, variant)
+
+    def _aside(self, precision: Precision) -> Path:
+        return self.folder / f"{precision}-aside"
+
     def settle(self, precision: Precision) -> None:
         """Record that nothing is left to choose about a written variant."""
         self._record(msgspec.structs.replace(self.partial, settled=(*self.partial.settled, precision)))

@@ -42,6 +42,21 @@ TARGETS: dict[GraphName, Target] = {"cpu": CPU, "saturating": SATURATING}
 
 
 @dataclass(frozen=True)
+class Outcome:
+    """Second passes that were chosen for a variant, and what they reach.
+
+    Attributes:
+        plan: the plan with them.
+        error: the squared distance of the answers from those of fp32, over all calibration texts.
+        good: True if the answers are as good as is wanted.
+    """
+
+    plan: Plan
+    error: float
+    good: bool
+
+
+@dataclass(frozen=True)
 class Trials:
     """Trials of one written variant.
 
@@ -63,12 +78,12 @@ class Trials:
     questions: Questions
     expected: Answers
 
-    def choose(self) -> Plan:
+    def choose(self) -> Outcome:
         """Return the plan with the second passes that the answers need."""
-        wide, narrow = self._choose_wide(), {}
+        (wide, error, good), narrow = self._choose_wide(), {}
         if "saturating" in PRECISIONS[self.precision].graphs:
             narrow = self._choose_narrow(wide)
-        return self.with_passes(wide, narrow)
+        return Outcome(self.with_passes(wide, narrow), error, good)
 
     def with_passes(self, wide: Thresholds, narrow: Thresholds) -> Plan:
         """Return the plan with the given thresholds, in the order of the inputs."""
@@ -85,16 +100,16 @@ class Trials:
     def _ordered(self, thresholds: Thresholds) -> Thresholds:
         return {name: thresholds[name] for name in self.checkpoint.architecture.input if name in thresholds}
 
-    def _choose_wide(self) -> Thresholds:
+    def _choose_wide(self) -> tuple[Thresholds, float, bool]:
+        """Return the thresholds for 8 bits, the error of the answers, and whether they are good enough."""
         spec, architecture = PRECISIONS[self.precision], self.checkpoint.architecture
         needed = self.plan.record.second_pass
         uneven = self.uneven.thresholds(architecture, UNEVEN) | needed
-        trial = _Trial.open(self, "cpu")
+        trial, expected = _Trial.open(self, "cpu"), self._expected_rows
         for setting in _distinct([needed, uneven]):
             (twice,) = trial.answer([setting], self.questions)
             if self._is_good(twice, "cpu", spec.goals):
-                return setting
-        expected = self._expected_rows
+                return setting, float(_errors(twice, expected).sum()), True
         worst = sorted(np.argsort(-_errors(twice, expected))[:WORST_TEXTS].tolist())
         some = self.questions.part(self.artifact, worst)
 
@@ -104,11 +119,12 @@ class Trials:
         ranked = rank(uneven, self.uneven, attempt)
         settings = _distinct([with_all_rows(uneven, ranked, self.uneven, budget) for budget in BUDGETS])
         found = trial.answer(settings, self.questions)
-        for setting, answers in zip(settings, found, strict=True):
-            if self._is_good(answers, "cpu", spec.goals):
-                return setting
         errors = [float(_errors(answers, expected).sum()) for answers in (twice, *found)]
-        return [uneven, *settings][int(np.argmin(errors))]
+        for setting, answers, error in zip(settings, found, errors[1:], strict=True):
+            if self._is_good(answers, "cpu", spec.goals):
+                return setting, error, True
+        best = int(np.argmin(errors))
+        return [uneven, *settings][best], errors[best], False
 
     def _choose_narrow(self, wide: Thresholds) -> Thresholds:
         """Return the thresholds for activations of 7 bits: those for 8 bits, more uneven rows, or all rows."""

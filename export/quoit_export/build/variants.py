@@ -18,12 +18,13 @@ from quoit.errors import ComputeError
 from quoit.ort.session import Answers
 from quoit.text.tokenizer import Ids
 from quoit_export.build.staging import Recipe, Staging, num_bytes, variant_model
-from quoit_export.build.trials import Trials
+from quoit_export.build.trials import Outcome, Trials
 from quoit_export.checkpoint.checkpoint import Checkpoint
 from quoit_export.errors import ExportError, ParityError
 from quoit_export.precisions.table import PRECISIONS, REFERENCE
 from quoit_export.quantize.calibration import CalibrationTexts, Observed, calibration_rows, observe
-from quoit_export.quantize.quant_search import BY_NAME, INT8_BITS, UNROTATED, Bits, Plan, choose, examine
+from quoit_export.quantize.methods import BY_NAME, INT8_BITS, METHODS, UNROTATED, Bits, Method, rank_methods
+from quoit_export.quantize.quant_search import Plan, examine
 from quoit_export.quantize.scaling import Scaled, choose_scaling
 from quoit_export.quantize.second_pass import Unevenness, with_second_pass
 from quoit_export.verify.layerwise import answers
@@ -38,6 +39,7 @@ from quoit_export.verify.parity import (
     compare,
     held_out,
     load_variant,
+    snippets,
     transformers_answers,
 )
 
@@ -70,14 +72,6 @@ def with_variants(staging: Staging, measured: Measured) -> Manifest:
         for name, parity in measured.items()
     }
     return msgspec.structs.replace(partial.bare, variants=variants)
-
-
-def plan_of(precision: Precision, observed: Observed) -> Recipe:
-    """Return the recipe of a calibrated variant."""
-    bits = PRECISIONS[precision].bits
-    if bits is None:
-        return Scaled(choose_scaling(observed), observed.architecture)
-    return choose(observed, bits=bits)
 
 
 @dataclass(frozen=True)
@@ -131,10 +125,11 @@ class Making:
         reference = self._refer(missing, calibrate=bool(unmade))
         if reference.observed is not None:
             for name in unmade:
-                recipe = plan_of(name, reference.observed)
-                self._write(name, recipe)
-                if isinstance(recipe, Plan):
-                    self._refine(name, recipe, reference)
+                bits = PRECISIONS[name].bits
+                if bits is None:
+                    self._write(name, Scaled(choose_scaling(reference.observed), self.checkpoint.architecture))
+                else:
+                    self._quantize(name, bits, reference, reference.observed)
                 self.staging.settle(name)
         measured = self._measure(reference, missing)
         if verify:
@@ -143,6 +138,32 @@ class Making:
             if spec.bits is not None and not passes(measured.get(name, ())):
                 measured[name] = self._retreat(name, spec.bits, reference, measured[name])
         return measured
+
+    def _quantize(
+        self,
+        precision: Precision,
+        bits: Bits,
+        reference: Reference,
+        observed: Observed,
+        methods: Sequence[Method] = METHODS,
+    ) -> None:
+        """Write an int8 or int4 variant by the method whose answers to the calibration texts are nearest to fp32's.
+
+        The finalists of the ranking are written and tried in turn, until one is good enough. A predicted error is one
+        of layers, and does not show what a few massive tokens do to a text's vector. int4 is written by the first.
+        """
+        ranking = rank_methods(observed, methods, bits)
+        earlier: tuple[Outcome, Variant] | None = None
+        for method in ranking.finalists:
+            plan = examine(observed, method, ranking.errors, bits).plan()
+            self._write(precision, plan)
+            outcome = self._refine(precision, plan, reference)
+            if outcome is None or outcome.good:
+                return
+            if earlier is not None and earlier[0].error < outcome.error:
+                self.staging.take_back(precision, earlier[1])
+            elif method != ranking.finalists[-1]:
+                earlier = outcome, self.staging.set_aside(precision)
 
     def _retreat(
         self, precision: Precision, bits: Bits, reference: Reference, parity: tuple[Parity, ...]
@@ -165,11 +186,14 @@ class Making:
         made = self.staging.partial.variants[precision].quantization
         assert made is not None
         if BY_NAME[made.method].rotated:
-            plan = choose(observed, UNROTATED, bits)
-            rotated, parity = parity, self._attempt(precision, plan, reference)
+            rotated = parity
+            self._quantize(precision, bits, reference, observed, UNROTATED)
+            self.staging.settle(precision)
+            parity = self._measure(reference, [precision])[precision]
             if passes(parity):
                 return parity
-            made = plan.record if parity[0].mean > rotated[0].mean else made
+            written = self.staging.partial.variants[precision].quantization
+            made = written if written is not None and parity[0].mean > rotated[0].mean else made
         examined = examine(observed, BY_NAME[made.method], made.errors, bits)
         plans = [examined.plan(spared) for spared in SPARED]
         if bits == INT8_BITS:
@@ -182,26 +206,20 @@ class Making:
                 break
         return parity
 
-    def _attempt(self, precision: Precision, plan: Plan, reference: Reference) -> tuple[Parity, ...]:
-        """Write a variant by a plan, with the second passes that it needs, and return its parity."""
-        self._write(precision, plan)
-        self._refine(precision, plan, reference)
-        self.staging.settle(precision)
-        return self._measure(reference, [precision])[precision]
-
-    def _refine(self, precision: Precision, plan: Plan, reference: Reference) -> None:
-        """Give a written variant the second passes that its answers to the calibration texts need."""
+    def _refine(self, precision: Precision, plan: Plan, reference: Reference) -> Outcome | None:
+        """Give a written int8 variant the second passes that its answers to the calibration texts need."""
         if plan.bits != INT8_BITS or reference.observed is None:
-            return
+            return None
         observed = reference.observed
         inputs = [name for name in observed.architecture.input if name not in plan.record.float32_layers]
         uneven = Unevenness.observe(plan.folding, observed.read, observed.activations, inputs)
         trials = Trials(
             self.checkpoint, self._artifact(), precision, plan, uneven, reference.questions[1], reference.answers[1]
         )
-        chosen = trials.choose()
-        if chosen.record != plan.record:
-            self.staging.rewrite_graphs(self.checkpoint, precision, chosen)
+        outcome = trials.choose()
+        if outcome.plan.record != plan.record:
+            self.staging.rewrite_graphs(self.checkpoint, precision, outcome.plan)
+        return outcome
 
     def _is_made(self, precision: Precision) -> bool:
         """Return whether a staged variant was calibrated with these texts, and nothing about it is left to choose."""
@@ -215,6 +233,8 @@ class Making:
         samples = [held_out()]
         if any(PRECISIONS[name].bits is not None for name in missing):
             samples.append(Sample("calibration", self.texts.texts[:MAX_MEASURED]))
+            if artifact.manifest.task == "embedding":
+                samples.append(snippets())
         questions = [Questions.plan(artifact, sample) for sample in samples]
         observed = None
         if calibrate:

@@ -39,6 +39,7 @@ class PrecisionSpec:
         encoding: the encoding of the tensors if calibration does not decide it.
         floors: the minimum for every sample, by measure.
         mean_floors: the minimum for the mean, by measure.
+        snippet_floors: the minimum for the mean of snippets, by measure. A single snippet may be far off.
         graphs: graphs besides the one that CPUs run. A variant without integer products has no saturating graph.
         weight_only: True if CUDA multiplies the stored weights by values that are not rounded to integers.
         scaled: True if calibration chooses powers of two that keep values within range.
@@ -50,6 +51,7 @@ class PrecisionSpec:
     encoding: Encoding
     floors: dict[Measure, float]
     mean_floors: dict[Measure, float] = field(default_factory=dict)
+    snippet_floors: dict[Measure, float] = field(default_factory=dict)
     graphs: tuple[GraphName, ...] = ()
     weight_only: bool = False
     scaled: bool = False
@@ -86,6 +88,7 @@ PRECISIONS: dict[Precision, PrecisionSpec] = {
         Int8Encoding(),
         floors={"cosine": 0.985, "centred": 0.8, "agreement": 0.9, "spearman": 0.8},
         mean_floors={"cosine": 0.995, "centred": 0.95, "top10": 0.8},
+        snippet_floors={"cosine": 0.97, "centred": 0.9},
         graphs=("saturating",),
         bits=8,
         goals={"cosine": (0.999, 0.995), "centred": (0.995, 0.98), "agreement": (0.98, 0.95)},
@@ -95,6 +98,7 @@ PRECISIONS: dict[Precision, PrecisionSpec] = {
         Int4Encoding(),
         floors={"cosine": 0.95, "centred": 0.7, "agreement": 0.8, "spearman": 0.7},
         mean_floors={"cosine": 0.98, "centred": 0.9, "top10": 0.7},
+        snippet_floors={"cosine": 0.93, "centred": 0.8},
         graphs=("cuda", "emulated", "saturating"),
         weight_only=True,
         bits=4,

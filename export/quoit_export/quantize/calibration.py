@@ -8,7 +8,6 @@ so that no text's activations leave it whole. The texts differ from the held-out
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from itertools import islice
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from quoit_export.graph.architecture import Architecture
 from quoit_export.graph.targets import RESIDUAL
 from quoit_export.precisions.encoding import ReadTensor
 from quoit_export.quantize.folding import Channels, Values
+from quoit_export.sample_texts import sample_texts
 from quoit_export.verify.layerwise import run
 
 BUILT_IN = "built-in"
@@ -37,9 +37,9 @@ MAX_TEXTS = 256
 MIN_TEXTS = 8
 MAX_TOKENS = 512
 """Maximum number of tokens of a calibration text."""
-SAMPLED_ROWS = 1024
+SAMPLED_ROWS = 1536
 """Approximate number of rows kept of every input, for error feedback."""
-PREDICTED_ROWS = 256
+PREDICTED_ROWS = 384
 """Approximate number of these rows on which errors are predicted."""
 SAMPLED = "sampled_rows"
 
@@ -104,9 +104,12 @@ class Observed:
 
 
 def built_in_texts() -> CalibrationTexts:
-    """Return the calibration texts that come with quoit."""
-    file = resources.files("quoit_export") / "calibration_texts.txt"
-    return CalibrationTexts(BUILT_IN, tuple(file.read_text(encoding="utf-8").splitlines()))
+    """Return the calibration texts that come with quoit: sentences and lines of code first, then snippets.
+
+    A snippet is a single token, a fragment or code of several lines. First tokens and delimiters carry a trained
+    decoder's massive activations, and in a snippet the end token may be massive as well.
+    """
+    return CalibrationTexts(BUILT_IN, tuple(sample_texts("calibration_texts.jsonl")))
 
 
 def read_calibration_texts(file: Path) -> CalibrationTexts:

@@ -1,8 +1,7 @@
-"""Choose the folds of an int8 or int4 variant: those with the smallest rounding error on calibration rows.
+"""Choose how each linear layer of an int8 or int4 variant is stored, by its rounding error on calibration rows.
 
-For every method, the error of each linear layer is computed as the graph would make it (`quant_error`). A layer that is
-not good enough for int4 with the chosen folds is stored as in int8. A layer that is not good enough for int8 takes a
-second pass (`int8`), and stays in float32 where that does not help.
+A layer that is not good enough for int4 with the folds of a method (`methods`) is stored as in int8. A layer that is
+not good enough for int8 takes a second pass (`int8`), and stays in float32 where that does not help.
 
 Behind the norms of a rotated stream all rows are alike: they have the same length, and no channel stands out. There
 one step for all rows is tried, so that the graph need not compute each row's largest magnitude. This module does not
@@ -10,109 +9,51 @@ know how activations are observed (`calibration`), nor how the folds change the 
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import nlargest
-from typing import Literal
 
 import msgspec
 import numpy as np
 from tqdm import tqdm
 
 from quoit.artifact import Quantization
-from quoit_export.graph.architecture import Architecture, LinearInput
 from quoit_export.precisions.encoding import ReadTensor
 from quoit_export.precisions.int4 import Int4Encoding
 from quoit_export.precisions.int8 import ALL_ROWS, INT8_MAX, Int8Encoding, RoundWeight
 from quoit_export.quantize.calibration import Activations, Observed
 from quoit_export.quantize.error_feedback import ErrorFeedback
-from quoit_export.quantize.folding import (
-    Channels,
-    Folding,
-    make_rotation,
-    share_among_heads,
-    smoothing_scales,
+from quoit_export.quantize.folding import Folding
+from quoit_export.quantize.methods import (
+    INT4_BITS,
+    INT8_BITS,
+    METHODS,
+    SEED,
+    Bits,
+    Method,
+    compared_inputs,
+    fold,
+    is_good,
+    rank_methods,
 )
 from quoit_export.quantize.quant_error import (
     INT4,
-    INT4_AT_FIRST_SIGHT,
     INT8,
     INT8_TWICE,
     INT8_UNEVEN_TWICE,
     UNEVEN,
-    Arithmetic,
-    as_float16,
     as_int8,
     in_steps,
-    input_error,
     input_errors,
-    largest_columns,
-    peak_ratios,
     table_error,
 )
 
-SEED = 20_230
-"""Random seed of rotations; any other seed does as well, see bench/log/."""
-ALPHAS = (0.4, 0.5, 0.65)
-MAX_LAYERS = 8
-MIN_LAYERS = 3
-COMPARED_WEIGHTS = 600_000_000
-"""Approximate number of weights, within MIN_LAYERS and MAX_LAYERS layers, on which methods are compared.
-
-The chosen method is then examined in all layers. The 0.6B shape is compared on 8 layers, 4B on 5 and 8B on 3; see
-bench/log/."""
-Bits = Literal[8, 4]
-INT8_BITS: Bits = 8
-INT4_BITS: Bits = 4
-MAX_ERROR: dict[Bits, float] = {8: 0.01, 4: 0.02}
-"""Maximum squared error of a linear layer relative to its output, by bits.
-
-A layer above it is stored in more bits: int8 instead of int4, float32 instead of int8."""
-COMPARED_AS: dict[Bits, Arithmetic] = {8: INT8_UNEVEN_TWICE, 4: INT4_AT_FIRST_SIGHT}
-NEARLY = 1.05
-"""Maximum ratio to the smallest error at which a rotated method is preferred, since it allows fixed steps."""
 STEP_MARGIN = 1.1
 """Ratio of a fixed step's range to the largest magnitude of the observed rows; larger values are clipped."""
-MAX_UNEVEN = 0.15
-"""Maximum share of multiply-adds on uneven rows at which a method is taken, if there is one."""
 MAX_STEP_ERROR = 0.0005
 """Maximum error at which a fixed step is used."""
 MAX_TABLE_ERROR = 0.0002
 """Maximum added error at which the token table is stored in int8."""
-DIGITS = 4
-
-
-@dataclass(frozen=True)
-class Method:
-    """A combination of folds."""
-
-    alpha: float | None = None
-    rotated: bool = False
-    heads: bool = False
-
-    @property
-    def name(self) -> str:
-        """Name of the method in the manifest."""
-        parts = {
-            "rotate": self.rotated,
-            f"smooth {self.alpha}": self.alpha is not None,
-            "heads": self.heads,
-        }
-        return " + ".join(part for part, made in parts.items() if made) or "plain"
-
-
-METHODS = (
-    Method(),
-    *(Method(alpha) for alpha in ALPHAS),
-    *(Method(alpha, heads=True) for alpha in ALPHAS),
-    Method(rotated=True),
-    *(Method(alpha, rotated=True) for alpha in ALPHAS),
-    *(Method(alpha, rotated=True, heads=True) for alpha in ALPHAS),
-)
-"""Methods to compare, the simplest first; among equals the first is taken."""
-BY_NAME = {method.name: method for method in METHODS}
-UNROTATED = tuple(method for method in METHODS if not method.rotated)
-"""Methods that remain if a rotated variant turned out worse than predicted."""
 
 
 @dataclass(frozen=True)
@@ -140,31 +81,9 @@ class Plan:
 
 
 def choose(observed: Observed, methods: Iterable[Method] = METHODS, bits: Bits = INT8_BITS) -> Plan:
-    """Return the plan of the best method for an observed decoder.
-
-    The best method has the most inputs whose linear layers are good enough, then few uneven rows, which a second pass
-    would cost time, and among such methods the smallest predicted error.
-
-    Args:
-        observed: the decoder and its observed activations.
-        methods: the methods to choose from.
-        bits: the bits of the weights.
-    """
-    read, architecture, activations = observed.read, observed.architecture, observed.activations
-    compared = _compared(architecture)
-    errors: dict[str, float] = {}
-    ranks: dict[Method, tuple[int, bool, float]] = {}
-    tables: dict[bool, float] = {}
-    for method in tqdm(list(methods), desc="choosing", unit=" methods", disable=None):
-        folding = fold(read, architecture, activations, method, compared)
-        if method.rotated not in tables:
-            tables[method.rotated] = table_error(folding, read, compared, as_float16)
-        linears = [input_error(folding, read, name, activations, COMPARED_AS[bits]) for name in compared]
-        good = [error for error in linears if is_good(error, bits)]
-        errors[method.name] = float(f"{np.mean(linears) + tables[method.rotated]:.{DIGITS}g}")
-        dear = bits == INT8_BITS and _uneven_share(folding, read, compared, activations) > MAX_UNEVEN
-        ranks[method] = len(linears) - len(good), dear, sum(good) / len(linears) + tables[method.rotated]
-    return examine(observed, _first_of_nearly_equal(ranks), errors, bits).plan()
+    """Return the plan of the best method for an observed decoder, as `rank_methods` predicts; it has the arguments."""
+    ranking = rank_methods(observed, methods, bits)
+    return examine(observed, ranking.methods[0], ranking.errors, bits).plan()
 
 
 @dataclass(frozen=True)
@@ -277,35 +196,8 @@ def examine(observed: Observed, method: Method, errors: dict[str, float], bits: 
         name: _look(folding, read, name, observed.activations, bits)
         for name in tqdm(names, desc="settling", unit=" inputs", disable=None)
     }
-    table = table_error(folding, read, _compared(architecture), as_int8)
+    table = table_error(folding, read, compared_inputs(architecture), as_int8)
     return Examined(observed, method, folding, errors, bits, looks, table <= MAX_TABLE_ERROR)
-
-
-def _compared(architecture: Architecture) -> list[str]:
-    """Return the names of the inputs that methods are compared on."""
-    layers = _spaced(architecture)
-    return [one.name for one in architecture.inputs if one.layer in layers]
-
-
-def _first_of_nearly_equal(ranks: dict[Method, tuple[int, bool, float]]) -> Method:
-    """Return the best method: the fewest inputs that are not good enough, few uneven rows, then the smallest error.
-
-    A rotated method is preferred if its error is at most NEARLY times the smallest.
-    """
-    floats, dear, least = min(ranks.values())
-    near = [method for method, (*first, error) in ranks.items() if first == [floats, dear] and error <= NEARLY * least]
-    return min(near or ranks, key=lambda method: (not method.rotated, ranks[method]))
-
-
-def _uneven_share(folding: Folding, read: ReadTensor, inputs: Sequence[str], activations: Activations) -> float:
-    """Return the share of the inputs' multiply-adds that are on uneven rows."""
-    architecture, total, uneven = folding.architecture, 0, 0.0
-    for name in inputs:
-        rows = folding.activations(read, name, activations.sample(name))
-        size = architecture.input_weights(architecture.input[name])
-        total += size
-        uneven += size * float(np.mean(peak_ratios(rows) > UNEVEN))
-    return uneven / total
 
 
 @dataclass(frozen=True)
@@ -347,50 +239,3 @@ def _even_step(folding: Folding, read: ReadTensor, name: str, activations: Activ
         return None
     rows = folding.activations(read, name, activations.rows[name])
     return float(STEP_MARGIN * np.abs(rows).max() / INT8_MAX)
-
-
-def is_good(error: float, bits: Bits = INT8_BITS) -> bool:
-    """Return whether a linear layer with this error may be stored with this number of bits; False for NaN."""
-    return error <= MAX_ERROR[bits]
-
-
-def fold(
-    read: ReadTensor, architecture: Architecture, activations: Activations, method: Method, inputs: Iterable[str]
-) -> Folding:
-    """Return the folds of a method, with scales for the given inputs.
-
-    If the stream is rotated, the inputs behind norms are not smoothed: none of their channels stands out any more.
-    """
-    scales: dict[str, Channels] = {}
-    if method.alpha is not None:
-        sources = [architecture.input[name] for name in inputs]
-        produced = [one for one in sources if one.producer is not None]
-        scales = {one.name: _scales(read, architecture, activations, one, method.alpha) for one in produced}
-        if not method.rotated:
-            # Divide the producers' rows before reading their columns. Otherwise a channel that is c times larger (see
-            # `smoothing_scales`) would affect the scales of the inputs behind norms.
-            divided = Folding(architecture, scales).reader(read)
-            normed = [one for one in sources if one.name not in scales]
-            scales |= {one.name: _scales(divided, architecture, activations, one, method.alpha) for one in normed}
-    return Folding(
-        architecture,
-        scales,
-        stream=make_rotation(architecture.dimension, SEED) if method.rotated else None,
-        heads=make_rotation(architecture.attention.head_dim, SEED + 1) if method.heads else None,
-    )
-
-
-def _scales(
-    read: ReadTensor, architecture: Architecture, activations: Activations, source: LinearInput, alpha: float
-) -> Channels:
-    largest, weights = activations.largest[source.name], largest_columns(read, source).astype(np.float64)
-    if source.heads:
-        largest, weights = share_among_heads(largest, architecture), share_among_heads(weights, architecture)
-    return smoothing_scales(largest, weights, alpha)
-
-
-def _spaced(architecture: Architecture) -> set[int]:
-    """Return the layers that methods are compared on, evenly spaced, with the first and the last among them."""
-    layers = architecture.attention.num_hidden_layers
-    count = min(layers, MAX_LAYERS, max(MIN_LAYERS, COMPARED_WEIGHTS // architecture.layer_weights))
-    return {int(layer) for layer in np.linspace(0, layers - 1, count).round()}

@@ -9,7 +9,6 @@ embedding model's answers are vectors, a reranker's are scores. This module does
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from itertools import islice
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from quoit.artifact import HELD_OUT, Artifact, EmbeddingContract, GraphName, Measure, Parity, Precision, Task
+from quoit.artifact import HELD_OUT, SNIPPETS, Artifact, EmbeddingContract, GraphName, Measure, Parity, Precision, Task
 from quoit.engine.limits import cpu_limits
 from quoit.engine.planner import Batch, plan_batches
 from quoit.engine.pooling import Output, finish
@@ -29,6 +28,7 @@ from quoit.text.tokenizer import Ids, TextTokenizer
 from quoit_export.checkpoint.checkpoint import Checkpoint
 from quoit_export.errors import ParityError
 from quoit_export.precisions.table import PRECISIONS, REFERENCE
+from quoit_export.sample_texts import sample_texts
 from quoit_export.verify.layerwise import answers
 
 DIGITS = 7
@@ -61,8 +61,12 @@ def held_out() -> Sample:
 
 def parity_texts() -> list[str]:
     """Return the held-out texts."""
-    file = resources.files("quoit_export") / "parity_texts.txt"
-    return file.read_text(encoding="utf-8").splitlines()
+    return sample_texts("parity_texts.txt")
+
+
+def snippets() -> Sample:
+    """Return the sample of held-out snippets: single tokens, fragments and code of several lines."""
+    return Sample(SNIPPETS, sample_texts("parity_snippets.jsonl"))
 
 
 def parity_pairs() -> list[Pair]:
@@ -239,6 +243,7 @@ class Comparison:
 def compare(found: Answers, reference: Answers, what: Comparison) -> tuple[Parity, ...]:
     """Return the parity of answers to the reference's, one record for each measure; see `Parity` for the measures."""
     spec = PRECISIONS[what.precision]
+    floors, mean_floors = (spec.floors, spec.mean_floors) if what.texts != SNIPPETS else ({}, spec.snippet_floors)
     pairs: dict[Measure, NDArray[np.float64]]
     left, right = found.astype(np.float64), reference.astype(np.float64)
     if what.task == "embedding":
@@ -260,8 +265,8 @@ def compare(found: Answers, reference: Answers, what: Comparison) -> tuple[Parit
             mean=round(float(values.mean()), DIGITS),
             p1=round(float(np.percentile(values, 1)), DIGITS),
             minimum=round(float(values.min()), DIGITS),
-            floor=spec.floors.get(measure),
-            mean_floor=spec.mean_floors.get(measure),
+            floor=floors.get(measure),
+            mean_floor=mean_floors.get(measure),
             graph=what.graph,
         )
         for measure, values in pairs.items()

@@ -26,7 +26,7 @@ from quoit.artifact.folder import (
     write_manifest,
 )
 from quoit.artifact.manifest import FORMAT, Costs, Family, FileRecord, Graph, Manifest, Source, Variant
-from quoit.artifact.measurements import HELD_OUT, Calibration, Parity, Quantization, Scaling
+from quoit.artifact.measurements import HELD_OUT, SNIPPETS, Calibration, Parity, Quantization, Scaling
 from quoit.artifact.names import (
     Digest,
     GraphName,
@@ -45,6 +45,7 @@ __all__ = [
     "HELD_OUT",
     "MANIFEST",
     "MAX_MANIFEST_BYTES",
+    "SNIPPETS",
     "TOKENIZER",
     "Artifact",
     "Calibration",

@@ -9,6 +9,8 @@ from quoit.artifact.names import Digest, GraphName, Measure, Positive
 
 HELD_OUT = "held-out"
 """Name of the held-out sample."""
+SNIPPETS = "snippet"
+"""Name of the sample of held-out single tokens, fragments and code."""
 NOTES: dict[GraphName, str] = {"emulated": " as CUDA computes", "saturating": " with 7-bit activations"}
 """Words for messages about the graphs that are measured in addition to a variant's first one."""
 
@@ -29,7 +31,7 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     Attributes:
         measure: name of the measure, one of the above.
         reference: name of the model or variant that the answers are compared with.
-        texts: name of the sample: HELD_OUT, or `calibration`.
+        texts: name of the sample: HELD_OUT, SNIPPETS, or `calibration`.
         samples: number of samples.
         mean: mean over all samples.
         p1: first percentile.

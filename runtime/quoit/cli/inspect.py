@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, get_args
 
-from quoit.artifact import HELD_OUT, Contract, EmbeddingContract, Measure, Parity, Precision, read_artifact
+from quoit.artifact import HELD_OUT, SNIPPETS, Contract, EmbeddingContract, Measure, Parity, Precision, read_artifact
 from quoit.cli.doctor import examine
 from quoit.cli.process import show
 from quoit.ort.providers import ProviderRequest
@@ -59,17 +59,18 @@ MEASURES: dict[Measure, str] = {"centred": "centred cosine", "top10": "ten neare
 
 
 def describe_parity(parity: tuple[Parity, ...]) -> list[str]:
-    """Return lines on a variant's parity: one for each graph on the held-out texts, and one for each missed floor."""
-    shown = [one for one in parity if one.texts == HELD_OUT and not one.recorded]
-    sides = dict.fromkeys((one.reference, one.note) for one in shown)
+    """Return lines on a variant's parity: one for each graph and held-out sample, and one for each missed floor."""
+    shown = [one for one in parity if one.texts in {HELD_OUT, SNIPPETS} and not one.recorded]
+    sides = dict.fromkeys((one.reference, one.note, one.texts) for one in shown)
     lines = []
-    for reference, note in sides:
+    for reference, note, texts in sides:
         values = "; ".join(
             f"{MEASURES.get(one.measure, one.measure)} {one.mean:.6f} on average, {one.minimum:.6f} at least"
             for one in shown
-            if (one.reference, one.note) == (reference, note)
+            if (one.reference, one.note, one.texts) == (reference, note, texts)
         )
-        lines.append(f"to {reference}{note}: {values}")
+        sample = "" if texts == HELD_OUT else f" on {texts} texts"
+        lines.append(f"to {reference}{note}{sample}: {values}")
     return lines + [f"missed: {one.shortfall()}" for one in parity if not one.passes]
 
 
