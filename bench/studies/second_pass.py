@@ -92,7 +92,7 @@ def with_setting(checkpoint: Checkpoint, artifact: Artifact, setting: Thresholds
     made = variant.quantization
     assert made is not None
     shutil.copytree(artifact.folder, folder, copy_function=os.link)
-    steps = {name: step for name, step in made.steps.items() if name not in setting}
+    steps = {} if setting else made.steps
     record = msgspec.structs.replace(made, second_pass=setting, narrow_second_pass=setting, steps=steps)
     architecture = checkpoint.architecture
     stream = make_rotation(architecture.dimension, SEED) if BY_NAME[made.method].rotated else None

@@ -60,6 +60,28 @@ def test_the_finalist_that_errs_least_is_kept(
     assert "int8" in staging.partial.settled
 
 
+def test_with_second_passes_there_are_no_fixed_steps(
+    tmp_path: Path, byte_checkpoint_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A massive row would be clipped in one, and the trials have none."""
+
+    def choose(trials: Trials) -> Outcome:
+        record = trials.plan.record
+        assert record.steps
+        assert trials.with_passes({}, {}).record == record
+        input_name = next(iter(trials.uneven.ratios))
+        changed = trials.with_passes({input_name: 0.5}, {}).record
+        assert (changed.second_pass, changed.steps) == ({input_name: 0.5}, {})
+        return Outcome(trials.plan, 0.0, good=True)
+
+    monkeypatch.setattr(Trials, "choose", choose)
+    monkeypatch.setattr(variants, "rank_methods", lambda *_: Ranking((SECOND,), {SECOND.name: 0.1}))
+    checkpoint = open_checkpoint(str(byte_checkpoint_folder))
+    staging = Staging.open(tmp_path / "staging", checkpoint, bare_manifest(checkpoint))
+    Making(checkpoint, staging, TEXTS).make(["fp32", "int8"])
+    assert "int8" in staging.partial.settled
+
+
 def test_finalists_are_the_best_method_and_the_best_of_the_other_kind() -> None:
     plain, smooth, rotated, heads = Method(), Method(0.5), Method(rotated=True), Method(0.5, rotated=True, heads=True)
     assert Ranking((smooth, plain, heads, rotated), {}).finalists == (smooth, heads)

@@ -86,14 +86,17 @@ class Trials:
         return Outcome(self.with_passes(wide, narrow), error, good)
 
     def with_passes(self, wide: Thresholds, narrow: Thresholds) -> Plan:
-        """Return the plan with the given thresholds, in the order of the inputs."""
+        """Return the plan with the given thresholds, in the order of the inputs.
+
+        With any there are no fixed steps: the trial graph has none, and a massive row would be clipped in one.
+        """
         cost = self.uneven.cost(wide)
         record = msgspec.structs.replace(
             self.plan.record,
             second_pass=self._ordered(wide),
             narrow_second_pass=self._ordered(narrow),
             second_pass_cost=round(cost, 4),
-            steps={name: step for name, step in self.plan.record.steps.items() if name not in wide},
+            steps={} if wide else self.plan.record.steps,
         )
         return replace(self.plan, record=record)
 
