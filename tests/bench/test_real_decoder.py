@@ -19,7 +19,7 @@ from bench.studies.real_decoder.fetch import CACHE, GGUF, PACKAGE, WHEEL, FetchE
 from bench.studies.real_decoder.gguf_file import END_TOKEN, Llama
 from bench.studies.real_decoder.study import measure, states
 from bench.studies.real_decoder.table import real_decoder_table
-from bench.studies.real_decoder.texts import CODE, FIRST_TOKENS, LENGTHS, held_out_texts
+from bench.studies.real_decoder.texts import CODE, FIRST_TOKENS, LENGTHS, SNIPPETS, held_out_texts
 from quoit import Embedder
 from quoit.artifact import Artifact, read_artifact
 from quoit.errors import ArtifactError
@@ -109,7 +109,8 @@ def exported(llama: Llama, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def measured(exported: Path, texts: list[str]) -> dict[str, Any]:
-    return measure(exported, exported.parent / "artifact", ("int8",), texts[::3], threads=None)[0]
+    snippets = len(range(0, SNIPPETS, 3))
+    return measure(exported, exported.parent / "artifact", ("int8",), texts[::3], threads=None, snippets=snippets)[0]
 
 
 def assert_reaches(found: dict[str, Any], must: Must) -> None:

@@ -24,7 +24,7 @@ from bench.studies.real_decoder.fetch import CACHE, GGUF_SHA256, PACKAGE, fetch_
 from bench.studies.real_decoder.gguf_file import Llama
 from bench.studies.real_decoder.study import measure
 from bench.studies.real_decoder.table import real_decoder_table
-from bench.studies.real_decoder.texts import held_out_texts
+from bench.studies.real_decoder.texts import SNIPPETS, held_out_texts
 from quoit.artifact import Precision
 
 RESULT = RESULTS / "real-decoder.json"
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         checkpoint = write_checkpoint(work / "checkpoint", llama, seed)
         result["agreement"][seed] = msgspec.to_builtins(check.compare(llama, checkpoint, texts[::CHECKED]))
         result["completions"][seed], reference = measure(
-            checkpoint, work / "artifact", options.precisions, texts, options.threads
+            checkpoint, work / "artifact", options.precisions, texts, options.threads, SNIPPETS
         )
         if options.layers is None and not result["llama.cpp"]:
             result["llama.cpp"] = llama_cpp.measure(options.llama_cpp, gguf, rows, reference)

@@ -25,7 +25,12 @@ LINEARS_PER_LAYER = 7
 
 
 def measure(
-    checkpoint: Path, out: Path, precisions: Sequence[Precision], texts: Sequence[str], threads: int | None
+    checkpoint: Path,
+    out: Path,
+    precisions: Sequence[Precision],
+    texts: Sequence[str],
+    threads: int | None,
+    snippets: int = 0,
 ) -> tuple[dict[str, Any], States]:
     """Export a checkpoint and measure its variants on held-out texts.
 
@@ -35,6 +40,8 @@ def measure(
         precisions: the variants besides fp32.
         texts: the held-out texts.
         threads: threads of the runtime; None for one for each core.
+        snippets: the number of texts, the first ones, that are single tokens or code. With any, they and the sentences
+            are also measured by themselves.
 
     Returns:
         The record of each variant by its precision, and the states of fp32 [texts, hidden].
@@ -50,8 +57,12 @@ def measure(
             found[precision] = {"published": False, "refused": str(error)}
             continue
         seconds = round(time.perf_counter() - start, 1)
-        held_out = closeness(states(artifact, precision, texts, threads), reference)
-        found[precision] = describe(artifact, precision) | {"export_seconds": seconds, "held_out": held_out}
+        given = states(artifact, precision, texts, threads)
+        found[precision] = describe(artifact, precision) | {"export_seconds": seconds}
+        found[precision]["held_out"] = closeness(given, reference)
+        if snippets:
+            found[precision]["sentences"] = closeness(given[snippets:], reference[snippets:])
+            found[precision]["snippets"] = closeness(given[:snippets], reference[:snippets])
     return found, reference
 
 

@@ -12,6 +12,8 @@ COLUMNS = (
     "cosine: mean, least",
     "centred: mean, least",
     "ten nearest",
+    "sentences: cosine, centred",
+    "snippets: cosine, centred",
     "worst calibration text",
 )
 
@@ -25,7 +27,7 @@ def real_decoder_table(result: dict[str, Any]) -> list[str]:
                 lines.append(row([f"{precision}, completion {seed}", *cells(found)]))
     for title, found in result["llama.cpp"].items():
         if "cosine" in found:
-            lines.append(row([title, "", "", "", "", *near(found), ""]))
+            lines.append(row([title, "", "", "", "", *near(found), "", "", ""]))
     return lines
 
 
@@ -43,8 +45,14 @@ def cells(found: dict[str, Any]) -> list[str]:
         "" if spared is None else f"{spared} of {found['linear_layers']}",
         "" if share is None else f"{share:.1%}",
         *near(found["held_out"]),
+        *(means(found[part]) for part in ("sentences", "snippets")),
         f"{calibration[0]:.4f}" if calibration else "",
     ]
+
+
+def means(found: dict[str, Any]) -> str:
+    """Mean and least cosine and mean centred cosine of a part of the texts."""
+    return f"{found['cosine']['mean']:.5f} ({found['cosine']['least']:.4f}), {found['centred']['mean']:.4f}"
 
 
 def near(found: dict[str, Any]) -> list[str]:

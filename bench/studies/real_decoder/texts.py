@@ -28,6 +28,8 @@ CODE = (
     "java.lang.NullPointerException: id is null\n\tat shop.Order.total(Order.java:42)\n\tat shop.Main.run(Main.java:7)",
     '192.168.1.17 - - [03/May/2025:07:12:55 +0200] "GET /index.html HTTP/1.1" 404 162 "-" "curl/8.5.0"',
 )
+SNIPPETS = len(FIRST_TOKENS) + len(CODE)
+"""Number of single tokens and pieces of code, which are the first of the held-out texts; sentences follow."""
 PER_LANGUAGE = 5
 """Number of texts of each language of the bench's texts, half of them queries."""
 LENGTHS = (5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 400)
