@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.record import RESULTS, ROOT
 from bench.side_by_side.tables import chart_lines, front_table, side_by_side_table
+from bench.studies.real_decoder.table import real_decoder_table
 from bench.studies.tables import adversary_table, h100_table, methods_table, quality_tables, rerank_table
 
 PAGES = ("README.md", "bench/README.md", "export/README.md", "models/README.md", "runtime/README.md")
@@ -25,6 +26,7 @@ REGIONS: dict[str, tuple[str, Table]] = {
     "methods": ("int8-methods", methods_table),
     "adversaries": ("int8-methods", adversary_table),
     "quality": ("quality", quality_tables),
+    "real-decoder": ("real-decoder", real_decoder_table),
     "h100": ("h100-brief", h100_table),
 }
 """The result that each region comes from, without `.json`, and what makes its lines."""

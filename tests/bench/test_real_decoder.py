@@ -77,7 +77,7 @@ WHOLE = Must(
     float32_layers=4,
     megabytes=400,
     parity={"held-out": (0.9995, 0.995), "calibration": (0.999, 0.99)},
-    held_out={"cosine": (0.9995, 0.995), "centred": (0.975, 0.94), "top10": (0.94, 0.0)},
+    held_out={"cosine": (0.995, 0.75), "centred": (0.99, 0.75), "top10": (0.83, 0.0)},
 )
 
 

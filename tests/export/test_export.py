@@ -274,6 +274,21 @@ def test_an_interrupted_int8_is_taken_up_with_how_it_was_made(
     assert source_of(found) == ("built-in", 128)
 
 
+TRIALS = "Making._refine"
+
+
+def test_an_int8_whose_trials_were_interrupted_is_made_again(
+    tmp_path: Path, small: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written and recorded, and its second passes are still to be chosen."""
+    interrupt_at(TRIALS, small, Request(tmp_path / "out", ("fp32", "int8")), monkeypatch)
+    assert (tmp_path / ".out.partial" / "int8" / "model.onnx.data").is_file()
+    interrupt_at(TRIALS, small, Request(tmp_path / "out", ("fp32", "int8")), monkeypatch)
+    found = publish(small, Request(tmp_path / "out", ("fp32", "int8")))
+    fresh = publish(small, Request(tmp_path / "fresh", ("fp32", "int8")))
+    assert found.manifest == fresh.manifest
+
+
 def interrupt(*arguments: Any, **options: Any) -> None:
     raise KeyboardInterrupt
 

@@ -233,6 +233,9 @@ def test_info_shows_the_manifest(quoit: Quoit, artifact: Artifact) -> None:
     assert record is not None
     assert f"  int8 is {record.describe()}\n" in printed
     assert f"{record.method}: predicted error " in printed
+    counted = replace(record, second_pass={"layers.0.mlp.down_proj": 0.3}, second_pass_cost=0.123)
+    assert ", 12.3% second passes: " in counted.describe()
+    assert ", 1 inputs with second passes: " in replace(counted, second_pass_cost=0.0).describe(), "int4 counts none"
     assert "REJECTED" not in printed
 
 

@@ -121,7 +121,8 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
             them: the ratio of a row's largest magnitude to its length (L2 norm) above which it takes one; all rows do
             if it is 0.
         narrow_second_pass: the same for the graph with 7-bit activations.
-        second_pass_cost: multiply-adds of the second passes on the calibration texts, as a share of all.
+        second_pass_cost: multiply-adds of the second passes on the calibration texts, as a share of all; 0 if they were
+            not counted, as in int4.
         error_feedback: True if weights were rounded so that each value makes up for the errors of those before it.
         errors: predicted error of every method that was tried: the squared error relative to the output, as a mean
             over linear layers and tokens, plus the error that a float16 token table adds.
@@ -146,7 +147,8 @@ class Quantization(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
         others = [error for name, error in self.errors.items() if name != self.method]
         kept = f", {len(self.float32_layers)} linear layers in float32" if self.float32_layers else ""
         kept += f", {len(self.int8_layers)} in int8" if self.int8_layers else ""
-        kept += f", {self.second_pass_cost:.1%} second passes" if self.second_pass else ""
+        share = f"{self.second_pass_cost:.1%}" if self.second_pass_cost else f"{len(self.second_pass)} inputs with"
+        kept += f", {share} second passes" if self.second_pass else ""
         against = f", {_share(min(others))} to {_share(max(others))} for {len(others)} other methods" if others else ""
         source = f"on {self.calibration.texts} {self.calibration.source} texts"
         return f"{self.method}{kept}: predicted error {_share(self.errors[self.method])}{against}, {source}"
