@@ -35,12 +35,14 @@ RESULT = RESULTS / "large-models.json"
 PHASES: dict[str, tuple[Any, str]] = {
     "open": (cli, "open_checkpoint"),
     "reference": (variants.Making, "_refer"),
-    "choose": (variants, "choose"),
+    "rank": (variants, "rank_methods"),
+    "refine": (variants.Making, "_refine"),
     "write": (Staging, "write_variant"),
     "measure": (variants.Making, "_measure"),
 }
 """The parts of an export, and the functions that they are. `open` hashes the checkpoint, `reference` runs fp32 for its
-answers and what its layers read, `write` hashes what was written, and `measure` hashes it again and runs it."""
+answers and what its layers read, `rank` compares methods, `refine` tries second passes, `write` hashes what was written,
+and `measure` hashes it again and runs it."""
 WAYS: dict[str, dict[str, str]] = {
     "default": {},
     "no prepacking": {"session.disable_prepacking": "1"},
