@@ -41,8 +41,8 @@ PHASES: dict[str, tuple[Any, str]] = {
     "measure": (variants.Making, "_measure"),
 }
 """The parts of an export, and the functions that they are. `open` hashes the checkpoint, `reference` runs fp32 for its
-answers and what its layers read, `rank` compares methods, `refine` tries second passes, `write` hashes what was written,
-and `measure` hashes it again and runs it."""
+answers and what its layers read, `rank` compares methods, `refine` tries second passes, `write` hashes what was
+written, and `measure` hashes it again and runs it."""
 WAYS: dict[str, dict[str, str]] = {
     "default": {},
     "no prepacking": {"session.disable_prepacking": "1"},
