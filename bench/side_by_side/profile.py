@@ -10,6 +10,7 @@ from quoit.artifact import Artifact, Precision
 from quoit.engine.layouts.packed import make_inputs
 from quoit.engine.limits import CPU_LIMITS
 from quoit.engine.planner import plan_batches
+from quoit.ort.kernels import find_kernels
 from quoit.ort.probe import graph_name
 from quoit.ort.sessions import open_session
 from quoit.text.tokenizer import TextTokenizer
@@ -33,6 +34,12 @@ KINDS = {
     "QuickGelu": "activation and scales",
     "Mul": "activation and scales",
     "Gather": "gathering rows",
+    "PackedAttention1": "attention",
+    "QuantizeRows1": "quantizing activations",
+    "AddNormQuantizeRows1": "normalization",
+    "Linear1": "matrix products",
+    "ThreeLinears1": "matrix products",
+    "GatedLinear1": "matrix products",
 }
 OTHER = "other"
 
@@ -41,11 +48,15 @@ def profile(artifact: Artifact, precision: Precision, texts: list[str], threads:
     """The share of each kind in the time of all nodes, for texts that make one batch or several."""
     tokenizer = TextTokenizer.load(artifact.path(artifact.manifest.tokenizer), artifact.manifest)
     variant = artifact.variant(precision)
-    graph = variant.graph(graph_name(variant, "cpu"))
+    kernels = find_kernels()
+    name = graph_name(variant, "cpu", kernels)
+    graph = variant.graph(name)
     assert graph is not None
     batches = list(plan_batches(tokenizer.encode(texts).ids, CPU_LIMITS))
     with tempfile.TemporaryDirectory() as place:
-        session = open_session(artifact.path(graph.file), threads=threads, profile_prefix=f"{place}/profile")
+        library = kernels.library if name in kernels.graphs else None
+        file = artifact.path(graph.file)
+        session = open_session(file, threads=threads, profile_prefix=f"{place}/profile", kernels=library)
         answer = session.get_outputs()[0].name
         for _ in range(1 + RUNS):
             for batch in batches:

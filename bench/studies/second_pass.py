@@ -98,7 +98,7 @@ def with_setting(checkpoint: Checkpoint, artifact: Artifact, setting: Thresholds
     stream = make_rotation(architecture.dimension, SEED) if BY_NAME[made.method].rotated else None
     plan = Plan(Folding(architecture, {}, stream=stream), record)
     targets: dict[GraphName, Target | None] = {"cpu": None}
-    targets |= other_targets(variant_model(checkpoint, "int8", plan), PRECISIONS["int8"])
+    targets |= other_targets(variant_model(checkpoint, "int8", plan), PRECISIONS["int8"], architecture)
     graphs = {}
     for name, target in targets.items():
         model = variant_model(checkpoint, "int8", plan, target)

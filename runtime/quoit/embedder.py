@@ -66,6 +66,7 @@ class Embedder(LoadedModel):
         workers: SupportsIndex | None = None,
         cuda_graphs: bool | None = None,
         prefix_cache_tokens: SupportsIndex = DEFAULT_TOKENS,
+        kernels: bool | None = None,
         tuned: Goal | None = None,
         tuning: str | Path | None = None,
         **unknown: Never,
@@ -82,6 +83,7 @@ class Embedder(LoadedModel):
             workers: number of batches computed at a time, each on `threads // workers` threads; 1 by default.
             cuda_graphs: answer single short texts on CUDA by a captured run; on by default there.
             prefix_cache_tokens: maximum tokens of prompts whose keys and values are kept between calls; 0 for none.
+            kernels: False for onnxruntime's own operators alone, True to refuse to run without the native kernels.
             tuned: `latency` or `throughput`: take options that are not given from the best setting of `quoit bench`.
             tuning: the tuning file, instead of the one that `quoit bench` keeps.
             **unknown: Refused; the error names the matching option.
@@ -106,6 +108,7 @@ class Embedder(LoadedModel):
             workers=workers,
             cuda_graphs=cuda_graphs,
             prefix_cache_tokens=prefix_cache_tokens,
+            kernels=kernels,
             tuned=tuned,
             tuning=tuning,
         )
@@ -239,13 +242,15 @@ class Embedder(LoadedModel):
     def fingerprint(self, prompt: str) -> str:
         """Return the hash of all that decides a text's vector, except the text itself and the output's options.
 
-        The graph is part of it, since int8 runs with 8-bit or 7-bit activations, depending on the CPU.
+        The graph and the kernels' instructions are part of it, since bits differ between them.
         """
         pipeline = self.pipeline
         manifest, choice = pipeline.artifact.manifest, pipeline.session.choice
         files = (manifest.tokenizer, *manifest.variants[choice.precision].files)
-        graph, max_tokens = pipeline.session.graph, pipeline.tokenizer.max_tokens
-        return digest([file.sha256 for file in files], choice.provider, graph, prompt, max_tokens)
+        session, max_tokens = pipeline.session, pipeline.tokenizer.max_tokens
+        instructions = "" if session.kernels is None else session.kernels.instructions
+        hashes = [file.sha256 for file in files]
+        return digest(hashes, choice.provider, session.graph, instructions, prompt, max_tokens)
 
     def _encode(self, prompt: Prompt, texts: str | Iterable[str], show_progress: bool, output: Output) -> Vectors:
         output = output.check(min_dim=self.contract.min_dim, hidden_size=self.dim)

@@ -19,7 +19,7 @@ from quoit_export.build.staging import Staging, bare_manifest
 from quoit_export.build.variants import Making, with_variants
 from quoit_export.checkpoint.checkpoint import open_checkpoint
 from quoit_export.cli import make_parser
-from quoit_export.precisions.encoding import Author, Rows
+from quoit_export.precisions.encoding import Author, OneByOne, Rows
 from quoit_export.precisions.int8 import Int8Encoding
 from quoit_export.precisions.table import DEFAULTS, PRECISIONS, REFERENCE, PrecisionSpec
 from quoit_export.quantize.calibration import built_in_texts
@@ -99,7 +99,7 @@ def test_no_module_but_the_tables_asks_for_a_precision_by_its_name(package: str)
 
 
 @dataclass(frozen=True)
-class RoundedWeights:
+class RoundedWeights(OneByOne):
     """Weights as in int8, unpacked before each product; activations stay in float32."""
 
     stored: Int8Encoding = field(default_factory=lambda: Int8Encoding(int8_table=True))

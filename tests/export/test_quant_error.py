@@ -55,8 +55,8 @@ def run_linears(encoding: Encoding, read: ReadTensor, rows: Values) -> list[Valu
     names = LINEARS
     prepared = encoding.prepare(author, Rows(x), tokens, names)
     outputs = []
-    for name in names:
-        product = encoding.linear(author, prepared, name, (len(read(f"{name}.weight")), rows.shape[1]))
+    shapes = {name: (len(read(f"{name}.weight")), rows.shape[1]) for name in names}
+    for product in encoding.linears(author, prepared, shapes):
         outputs.append(product.values if product.scale is None else author.op("Mul", product.values, product.scale))
         outputs[-1].type = ir.TensorType(ir.DataType.FLOAT)
     opsets = {"": OPSET, MICROSOFT: 1}

@@ -33,10 +33,13 @@ from quoit.artifact import (
 from quoit.files.atomic import explain_full_disk, hidden_path, new_folder, remove, replace_folder, replacing
 from quoit_export.checkpoint.checkpoint import Checkpoint
 from quoit_export.errors import ExportError
+from quoit_export.graph.architecture import Architecture
 from quoit_export.graph.model import Tensors, author_graph
 from quoit_export.graph.targets import (
     CUDA,
     HALF_ON_CPU,
+    NATIVE,
+    NATIVE_ATTENTION,
     SATURATING,
     WEIGHT_ONLY,
     WEIGHT_ONLY_ON_CPU,
@@ -44,6 +47,7 @@ from quoit_export.graph.targets import (
     cpu_target,
 )
 from quoit_export.precisions.int8 import INTEGER_PRODUCT
+from quoit_export.precisions.native import MAX_HEAD_DIM, MULTIPLE
 from quoit_export.precisions.table import PRECISIONS, PrecisionSpec
 from quoit_export.quantize.quant_search import Plan
 from quoit_export.quantize.scaling import Scaled
@@ -53,6 +57,8 @@ GRAPHS: dict[GraphName, str] = {
     "cuda": "model.cuda.onnx",
     "emulated": "model.emulated.onnx",
     "saturating": "model.saturating.onnx",
+    "native": "model.native.onnx",
+    "native_attention": "model.native_attention.onnx",
 }
 """File name of each graph of a variant."""
 GRAPH = GRAPHS["cpu"]
@@ -136,15 +142,31 @@ def variant_model(
     return author_graph(checkpoint.architecture, checkpoint.max_tokens, encoding, tensors, target)
 
 
-def other_targets(model: ir.Model, spec: PrecisionSpec) -> dict[GraphName, Target]:
-    """Return the targets of a variant's graphs besides the one that CPUs run."""
+def other_targets(model: ir.Model, spec: PrecisionSpec, architecture: Architecture) -> dict[GraphName, Target]:
+    """Return the targets of a variant's graphs besides the first one.
+
+    A graph for CPUs whose sums saturate, or with native products, is made if the variant has integer products.
+    """
     targets: dict[GraphName, Target] = {
         "cuda": WEIGHT_ONLY if spec.weight_only else CUDA,
         "emulated": WEIGHT_ONLY_ON_CPU if spec.weight_only else HALF_ON_CPU,
         "saturating": SATURATING,
+        "native": NATIVE,
+        "native_attention": NATIVE_ATTENTION,
     }
-    saturates = any(node.op_type == INTEGER_PRODUCT for node in model.graph)
-    return {name: targets[name] for name in spec.graphs if saturates or name != "saturating"}
+    left_out: set[GraphName] = set()
+    if not any(node.op_type == INTEGER_PRODUCT for node in model.graph):
+        left_out |= {"saturating", "native"}
+    if not fits_kernels(architecture):
+        left_out |= {"native", "native_attention"}
+    return {name: targets[name] for name in spec.graphs if name not in left_out}
+
+
+def fits_kernels(architecture: Architecture) -> bool:
+    """Return whether the native kernels take an architecture's sizes."""
+    head_dim = architecture.attention.head_dim
+    widths = [architecture.linear_shape(one.name)[1] for one in architecture.inputs]
+    return head_dim <= MAX_HEAD_DIM and not any(size % MULTIPLE for size in (head_dim, *widths))
 
 
 def share_tensors(model: ir.Model, written: Path) -> None:
@@ -238,7 +260,7 @@ class Staging:
         folder.mkdir()
         model = variant_model(checkpoint, precision, recipe)
         spec = PRECISIONS[precision]
-        others = other_targets(model, spec)
+        others = other_targets(model, spec, checkpoint.architecture)
         with _writing(folder, folder / TENSORS, num_bytes(model)):
             _save(model, folder / GRAPH, f"writing {precision}")
             for name, target in others.items():
@@ -256,7 +278,7 @@ class Staging:
         """
         folder, spec = self.folder / precision, PRECISIONS[precision]
         first = variant_model(checkpoint, precision, recipe)
-        others = other_targets(first, spec)
+        others = other_targets(first, spec, checkpoint.architecture)
         targets: dict[GraphName, Target] = {"cpu": cpu_target(spec.encoding.dtype), **others}
         models: dict[GraphName, ir.Model] = {"cpu": first}
         models |= {name: variant_model(checkpoint, precision, recipe, target) for name, target in others.items()}

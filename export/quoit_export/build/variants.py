@@ -15,6 +15,7 @@ import onnx_ir as ir
 from quoit.artifact import Artifact, GraphName, Manifest, Parity, Precision, Quantization, Scaling, Variant
 from quoit.engine.planner import Batch
 from quoit.errors import ComputeError
+from quoit.ort.kernels import find_kernels
 from quoit.ort.session import Answers
 from quoit.text.tokenizer import Ids
 from quoit_export.build.staging import Recipe, Staging, num_bytes, variant_model
@@ -44,7 +45,7 @@ from quoit_export.verify.parity import (
 )
 
 MEASURED: tuple[GraphName, ...] = ("cpu", "saturating", "emulated")
-"""Names of the graphs that a CPU can run; parity is measured on these."""
+"""Names of the graphs that a CPU can run without native kernels, which add theirs; parity is measured on these."""
 SPARED = (0.25, 0.5)
 """Shares of the inputs whose layers get more bits, tried in this order while a variant is below its floor."""
 SPARE_BYTES = 64 << 20
@@ -133,7 +134,7 @@ class Making:
                 self.staging.settle(name)
         measured = self._measure(reference, missing)
         if verify:
-            measured[REFERENCE] = self._verify(reference)
+            measured[REFERENCE] = (*self._verify(reference), *measured.get(REFERENCE, ()))
         for name, spec in PRECISIONS.items():
             if spec.bits is not None and not passes(measured.get(name, ())):
                 measured[name] = self._retreat(name, spec.bits, reference, measured[name])
@@ -272,12 +273,10 @@ class Making:
             )
 
     def _measure(self, reference: Reference, missing: list[Precision]) -> Measured:
-        """Return the parity of every variant to fp32; fp32 itself has none."""
+        """Return the parity of every variant's graphs to the first graph of fp32."""
         measured: Measured = dict.fromkeys(missing, ())
         task = self.staging.partial.bare.task
         for precision in missing:
-            if precision == REFERENCE:
-                continue
             for graph in self._graphs(precision):
                 every = PRECISIONS[precision].bits is not None and graph == "cpu"
                 questions = reference.questions if every else reference.questions[:1]
@@ -288,9 +287,10 @@ class Making:
         return measured
 
     def _graphs(self, precision: Precision) -> list[GraphName]:
-        """Return the names of a variant's graphs that a CPU can run."""
+        """Return the names of a variant's graphs that this CPU can run, without the reference itself."""
         variant = self._artifact().variant(precision)
-        return [name for name in MEASURED if variant.graph(name) is not None]
+        names = [name for name in (*MEASURED, *find_kernels().graphs) if variant.graph(name) is not None]
+        return names[1:] if precision == REFERENCE else names
 
     def _verify(self, reference: Reference) -> tuple[Parity, ...]:
         """Return the parity of fp32 to transformers."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from quoit_export.graph.architecture import AttentionConfig
 from quoit_export.graph.targets import GraphInputs, PrefixInputs, Target
-from quoit_export.precisions.encoding import MICROSOFT, Author, ReadTensor
+from quoit_export.precisions.encoding import MICROSOFT, NATIVE, Author, ReadTensor
 
 SINGLE = ir.DataType.FLOAT
 STREAMS = ("query", "key", "value")
@@ -52,17 +52,56 @@ class Attention:
         lengths = self.author.constant("qkv_sizes", np.array(sizes, np.int64) * config.head_dim)
         return self.author.ops("Split", len(sizes), packed, lengths, axis=-1)
 
-    def attend(self, layer: int, stream: list[ir.Value], norms: list[ir.Value]) -> ir.Value:
-        """Return the heads' outputs over the rectangle, [R, S, heads * head_dim].
+    def attend(self, layer: int, stream: list[ir.Value], norms: list[ir.Value], slots: ir.Value | None) -> ir.Value:
+        """Return the heads' outputs at the rectangle's `slots`, [len(slots), heads * head_dim].
 
         Args:
             layer: index of the decoder layer.
             stream: q, k and v of every stream row, [T, ...], or one value with all three side by side.
             norms: the weights of q's and k's norms if the node normalises, else empty.
+            slots: the indices in the flattened rectangle [R * S]; None for all positions.
         """
+        if self.target.native:
+            return self._native(layer, stream, norms, slots)
         if self._prefix is not None:
-            return self._behind(self._prefix, layer, *stream)
-        return self.over([self.rectangle(rows) for rows in stream], norms)
+            context = self._behind(self._prefix, layer, *stream)
+        else:
+            context = self.over([self.rectangle(rows) for rows in stream], norms)
+        width = self.config.num_attention_heads * self.config.head_dim
+        shape = self.author.constant("flat_heads", np.array([-1, width], np.int64))
+        flat = self.author.op("Reshape", context, shape)
+        return flat if slots is None else self.author.op("Gather", flat, slots)
+
+    def _native(self, layer: int, stream: list[ir.Value], norms: list[ir.Value], slots: ir.Value | None) -> ir.Value:
+        """Author quoit's own operator, which reads the stream itself and computes its own queries alone."""
+        config, prefix = self.config, self.inputs.prefix
+        assert prefix is not None
+        context, *presents = self.author.ops(
+            "PackedAttention1",
+            3,
+            *stream,
+            *self.rope(SINGLE),
+            self.inputs["attention_index"],
+            slots,
+            *prefix.past[layer],
+            prefix.kept_row,
+            *norms,
+            domain=NATIVE,
+            heads=config.num_attention_heads,
+            kv_heads=config.num_key_value_heads,
+            head_dim=config.head_dim,
+            epsilon=config.rms_norm_eps,
+            scale=config.head_dim**-0.5,
+        )
+        self._keep(layer, presents)
+        return context
+
+    def _keep(self, layer: int, presents: list[ir.Value]) -> None:
+        """Make a layer's keys and values of the kept rows outputs of the graph."""
+        for name, present in zip(("key", "value"), presents, strict=True):
+            present.name, present.dtype = f"present.{layer}.{name}", SINGLE
+            present.shape = ir.Shape(["K", self.config.num_key_value_heads * self.config.head_dim])
+            self.presents.append(present)
 
     def rectangle(self, rows: ir.Value) -> ir.Value:
         """Return stream rows [T, ...] as attention reads them, [R, S, ...]."""
@@ -93,10 +132,7 @@ class Attention:
             for name, inner, context in zip(("then_branch", "else_branch"), (given, plain), contexts, strict=True)
         }
         context, *presents = self.author.ops("If", 1 + len(pair), prefix.is_given, **branches)
-        for name, present in zip(("key", "value"), presents, strict=True):
-            present.name, present.dtype = f"present.{layer}.{name}", SINGLE
-            present.shape = ir.Shape(["K", self.config.num_key_value_heads * self.config.head_dim])
-            self.presents.append(present)
+        self._keep(layer, presents)
         return context
 
     @cached_property

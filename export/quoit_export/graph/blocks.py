@@ -50,8 +50,11 @@ class Blocks:
     def linear(self, x: Rows, tokens: ir.Value, names: Sequence[str]) -> list[Rows]:
         """Author the linear layers that read one input, and return their results in the order of `names`."""
         prepared = self.encoding.prepare(self.author, x, tokens, names)
-        shape = self.architecture.linear_shape
-        return [self.encoding.linear(self.author, prepared, name, shape(name)) for name in names]
+        return self.encoding.linears(self.author, prepared, self._shapes(names))
+
+    def _shapes(self, names: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Return the shapes [out, in] of linear layers by their names."""
+        return {name: self.architecture.linear_shape(name) for name in names}
 
     def settle(self, x: Rows) -> ir.Value:
         """Return the values with their row scale applied."""
@@ -59,9 +62,13 @@ class Blocks:
 
     def swiglu(self, x: ir.Value, tokens: ir.Value, gate: str, up: str, down: str) -> ir.Value:
         """Return down(silu(gate(x)) * up(x)); gate, up and down are names of linear layers."""
-        gates, values = self.linear(Rows(x), tokens, [gate, up])
-        silu = self.author.op("QuickGelu", self.settle(gates), domain=MICROSOFT, alpha=1.0)
-        product = Rows(self.author.op("Mul", silu, values.values), values.scale)
+        author, shapes = self.author, self._shapes([gate, up])
+        prepared = self.encoding.prepare(author, Rows(x), tokens, [gate, up])
+        product = self.encoding.gated(author, prepared, gate, up, shapes[gate])
+        if product is None:
+            gates, values = self.encoding.linears(author, prepared, shapes)
+            silu = author.op("QuickGelu", self.settle(gates), domain=MICROSOFT, alpha=1.0)
+            product = Rows(author.op("Mul", silu, values.values), values.scale)
         return self.settle(self.linear(product, tokens, [down])[0])
 
     def stream_norm(self, x: ir.Value, name: str) -> ir.Value:
@@ -108,17 +115,6 @@ class Blocks:
         """Name the residual stream behind a block so that it can be found, and set its type and width."""
         residual.name, residual.dtype = f"{RESIDUAL}{block}", self.encoding.dtype
         residual.shape = ir.Shape([None, self.architecture.dimension])
-
-    def merge_heads(self, context: ir.Value, slots: ir.Value | None) -> ir.Value:
-        """Return attention's output [R, S, ...] at the rectangle's `slots`, [len(slots), heads * head_dim].
-
-        If `slots` is None, the output at all positions is returned.
-        """
-        attention = self.architecture.attention
-        width = attention.num_attention_heads * attention.head_dim
-        shape = self.author.constant("flat_heads", np.array([-1, width], np.int64))
-        flat = self.author.op("Reshape", context, shape)
-        return flat if slots is None else self.author.op("Gather", flat, slots)
 
     def _norm(self, x: ir.Value, name: str, epsilon: float) -> ir.Value:
         """Return the RMSNorm over the last axis."""

@@ -41,8 +41,10 @@ from quoit_export.graph.architecture import Architecture
 from quoit_export.graph.attention import Attention, packing
 from quoit_export.graph.blocks import Blocks
 from quoit_export.graph.emulation import emulate
+from quoit_export.graph.native import join
 from quoit_export.graph.targets import Target, cpu_target, declare_inputs
-from quoit_export.precisions.encoding import MICROSOFT, Author, Encoding, ReadTensor
+from quoit_export.precisions.encoding import MICROSOFT, NATIVE, Author, Encoding, ReadTensor
+from quoit_export.precisions.native import native
 from quoit_export.precisions.weight_only import weight_only
 
 ReadVector = Callable[[], NDArray[np.float32]]
@@ -85,6 +87,7 @@ def author_graph(
     target = cpu_target(encoding.dtype) if target is None else target
     encoding = encoding.narrowed() if target.narrow else encoding
     encoding = weight_only(encoding) if target.weight_only else encoding
+    encoding = native(encoding) if target.native_products else encoding
     attention = architecture.attention
     inputs = declare_inputs(target, attention)
     author = Author(packing(tensors.read, architecture.packed))
@@ -101,11 +104,13 @@ def author_graph(
         [output, *attending.presents],
         nodes=author.tape.nodes,
         initializers=[*author.tape.initializers, *(value for value in inputs.all if value.const_value is not None)],
-        opset_imports={"": OPSET, MICROSOFT: 1},
+        opset_imports={"": OPSET, MICROSOFT: 1} | ({NATIVE: 1} if target.native else {}),
         name="quoit",
     )
     if target.emulated:
         emulate(graph, encoding.dtype)
+    if target.native_products:
+        join(graph)
     return ir.Model(graph, ir_version=IR_VERSION, producer_name="quoit")
 
 

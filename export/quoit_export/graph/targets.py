@@ -18,7 +18,12 @@ products, as its tensors are stored.
 Some CPUs add pairs of products in 16 bits, which saturate (x86 without VNNI). For them int8 has one more graph,
 `narrow`: activations have 7 bits, so that the largest pair, 2 * 127 * 127, fits.
 
-Gate and up are two products everywhere. If they were packed, a Split would copy what the second product writes anyway.
+quoit's own kernels have two graphs more, for CPUs that they run on: `native_attention` has an operator for attention,
+with the norms and rotary positions of heads, and the products of onnxruntime; `native` has operators for integer
+products too, which round 8 or 7 bits as the CPU's instructions ask.
+
+Gate and up are two products in all other graphs. If they were packed, a Split would copy what the second product writes
+anyway.
 
 A half precision has two graphs of the same tensors. One is for CUDA. The nodes of the other can run on a CPU
 (`emulation`), and its parity is measured there. Int4 has both, beside its own graph for CPUs. This module does not know
@@ -52,6 +57,8 @@ class Target:
         emulated: True if nodes compute in float32, and results are rounded.
         narrow: True if integer products read activations of 7 bits.
         weight_only: True if integer weights multiply values that are not rounded to integers; see `weight_only`.
+        native: True if attention is quoit's own operator; see `runtime/kernels`.
+        native_products: True if integer products are too.
     """
 
     packed: bool
@@ -61,10 +68,14 @@ class Target:
     emulated: bool
     narrow: bool = False
     weight_only: bool = False
+    native: bool = False
+    native_products: bool = False
 
 
 CPU = Target(packed=False, fused_norms=False, layout="packed", keeps=True, emulated=False)
 SATURATING = replace(CPU, narrow=True)
+NATIVE_ATTENTION = replace(CPU, fused_norms=True, native=True)
+NATIVE = replace(NATIVE_ATTENTION, native_products=True)
 HALF_ON_CPU = Target(packed=True, fused_norms=False, layout="packed", keeps=False, emulated=True)
 CUDA = Target(packed=True, fused_norms=True, layout="padded", keeps=False, emulated=False)
 WEIGHT_ONLY_ON_CPU = replace(HALF_ON_CPU, packed=False, weight_only=True)

@@ -5,8 +5,9 @@ one in a module of its own (`floats`, `int8`, `int4`); `table` lists the precisi
 linear layer is for.
 """
 
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from onnx_ir.tape import Tape
 
 MICROSOFT = "com.microsoft"
+NATIVE = "quoit"
+"""Domain of the operators of `runtime/kernels`."""
 ReadTensor = Callable[[str], NDArray[Any]]
 Quantize = Callable[[NDArray[Any]], tuple[NDArray[Any], NDArray[np.float32]]]
 
@@ -127,8 +130,27 @@ class Encoding(Protocol):
     def prepare(self, author: Author, x: Rows, tokens: ir.Value, names: Sequence[str]) -> Rows:
         """Return the input [T, in] as the linear layers `names` read it; `tokens` is any graph input of shape [T]."""
 
+    def linears(self, author: Author, x: Rows, layers: Mapping[str, tuple[int, int]]) -> list[Rows]:
+        """Return the results [T, out] of linear layers without bias, by their names and shapes [out, in]."""
+
+    def gated(self, author: Author, x: Rows, gate: str, up: str, shape: tuple[int, int]) -> Rows | None:
+        """Return silu(gate(x)) * up(x) [T, out] of two linear layers, or None if that is no single node."""
+
+
+class OneByOne(ABC):
+    """Linear layers of an encoding that has a node for each of them."""
+
+    @abstractmethod
     def linear(self, author: Author, x: Rows, name: str, shape: tuple[int, int]) -> Rows:
         """Return the result [T, out] of a linear layer without bias whose checkpoint weight is [out, in]."""
+
+    def linears(self, author: Author, x: Rows, layers: Mapping[str, tuple[int, int]]) -> list[Rows]:
+        """See `Encoding`."""
+        return [self.linear(author, x, name, shape) for name, shape in layers.items()]
+
+    def gated(self, author: Author, x: Rows, gate: str, up: str, shape: tuple[int, int]) -> Rows | None:  # noqa: ARG002
+        """See `Encoding`: gate and up are nodes of their own."""
+        return None
 
 
 @dataclass

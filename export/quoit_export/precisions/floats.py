@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from quoit_export.errors import ExportError
 from quoit_export.precisions.chunks import row_chunks
-from quoit_export.precisions.encoding import Author, Rows
+from quoit_export.precisions.encoding import Author, OneByOne, Rows
 
 
 @dataclass(frozen=True)
-class FloatEncoding:
+class FloatEncoding(OneByOne):
     """Encoding that stores every tensor in one floating-point type."""
 
     dtype: ir.DataType

@@ -19,7 +19,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from quoit_export.precisions.chunks import row_chunks
-from quoit_export.precisions.encoding import MICROSOFT, Author, Quantize, Quantized, Rows, SecondPass
+from quoit_export.precisions.encoding import MICROSOFT, Author, OneByOne, Quantize, Quantized, Rows, SecondPass
 from quoit_export.precisions.floats import FloatEncoding
 
 INT8_MAX = 127
@@ -47,7 +47,7 @@ class _Rounded(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Int8Encoding:
+class Int8Encoding(OneByOne):
     """Encoding with uint8 activations, and int8 weights with one scale for each output column.
 
     Attributes:
@@ -176,7 +176,7 @@ class Int8Encoding:
         return self._store(author, f"{name}.weight", shape[::-1], shape[0], quantize)
 
     def linear(self, author: Author, x: Rows, name: str, shape: tuple[int, int]) -> Rows:
-        """See `Encoding`."""
+        """See `OneByOne`."""
         if name in self.float32_layers:
             return FloatEncoding(self.dtype).linear(author, x, name, shape)
         weight, scale = self.columns(author, name, shape)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from quoit_export.precisions.encoding import Author, Encoding, Rows
+from quoit_export.precisions.encoding import Author, Encoding, OneByOne, Rows
 from quoit_export.precisions.floats import FloatEncoding
 from quoit_export.precisions.int4 import Int4Encoding
 
@@ -18,7 +18,7 @@ FLOAT, BFLOAT16 = ir.DataType.FLOAT, ir.DataType.BFLOAT16
 
 
 @dataclass(frozen=True)
-class WeightOnlyEncoding:
+class WeightOnlyEncoding(OneByOne):
     """Encoding that multiplies int4's tensors by bfloat16 values.
 
     Attributes:

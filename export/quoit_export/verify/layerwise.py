@@ -22,8 +22,10 @@ from quoit.engine.layouts.packed import make_inputs
 from quoit.engine.planner import Batch
 from quoit.machine import usable_cores
 from quoit.ort.graph_inputs import Inputs
+from quoit.ort.kernels import find_kernels
 from quoit.ort.sessions import open_session, to_value
 from quoit_export.graph.targets import HALVES, RESIDUAL
+from quoit_export.precisions.encoding import NATIVE
 
 PIECE_BYTES = 1 << 30
 """Maximum bytes of the tensors of one piece; a block that has more is a piece of its own."""
@@ -119,13 +121,13 @@ def find_boundaries(graph: ir.Graph) -> Iterator[Boundary]:
 
 
 def _boundary(position: int, stream: ir.Value, passed: Sequence[ir.Value]) -> Boundary:
-    """Return a boundary; every value that passes on gets the stream's type.
+    """Return a boundary; every value of no known type that passes on gets the stream's type.
 
     The stream's type and width are known, since they are set where it is named.
     """
     dtype, (_, width) = cast("tuple[ir.DataType, tuple[None, int]]", (stream.dtype, stream.shape))
     for value in passed:
-        value.type = ir.TensorType(dtype)
+        value.type = value.type or ir.TensorType(dtype)
     return Boundary(position, tuple(passed), int(len(passed) * width * dtype.itemsize))
 
 
@@ -202,5 +204,6 @@ def _open(model: ir.Model) -> Any:
             # The model only records that the tensor is external; the session gets its values as an initializer.
             shape = ir.Shape(tensor.shape)
             value.const_value = ir.ExternalTensor("given", 0, tensor.nbytes, tensor.dtype, shape=shape, name=name)
+    kernels = find_kernels(asked=True).library if any(node.domain == NATIVE for node in model.graph) else None
     serialized = ir.to_proto(model).SerializeToString()
-    return open_session(serialized, threads=usable_cores(), config=config, initializers=made)
+    return open_session(serialized, threads=usable_cores(), config=config, initializers=made, kernels=kernels)

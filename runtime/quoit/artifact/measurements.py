@@ -11,7 +11,12 @@ HELD_OUT = "held-out"
 """Name of the held-out sample."""
 SNIPPETS = "snippet"
 """Name of the sample of held-out single tokens, fragments and code."""
-NOTES: dict[GraphName, str] = {"emulated": " as CUDA computes", "saturating": " with 7-bit activations"}
+NOTES: dict[GraphName, str] = {
+    "emulated": " as CUDA computes",
+    "saturating": " with 7-bit activations",
+    "native": " with native kernels",
+    "native_attention": " with native attention",
+}
 """Words for messages about the graphs that are measured in addition to a variant's first one."""
 
 

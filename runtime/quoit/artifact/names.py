@@ -8,8 +8,9 @@ ProviderName = Literal["cpu", "cuda"]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int4"]
 Task = Literal["embedding", "rerank"]
 Measure = Literal["cosine", "agreement", "spearman", "centred", "top10", "ranking"]
-GraphName = Literal["cpu", "cuda", "emulated", "saturating"]
-"""Names of a variant's graphs: for CPUs, CUDA, CUDA's arithmetic on a CPU, and CPUs whose int8 sums saturate."""
+GraphName = Literal["cpu", "cuda", "emulated", "saturating", "native", "native_attention"]
+"""Names of a variant's graphs: for CPUs, CUDA, CUDA's arithmetic on a CPU, CPUs whose int8 sums saturate, and CPUs with
+quoit's kernels, for integer products and attention or for attention alone."""
 LayoutName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]
 """Name of a graph's layout, which is a module in `quoit.engine.layouts`, such as `packed` or `padded`."""
 Pooling = Literal["last"]

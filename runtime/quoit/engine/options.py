@@ -10,6 +10,7 @@ from quoit.engine.prefix_cache import DEFAULT_TOKENS
 from quoit.engine.profile import Goal, Setting, check_goal, read_tuning
 from quoit.errors import InputError
 from quoit.machine import usable_cores
+from quoit.ort.kernels import Kernels, find_kernels
 from quoit.ort.providers import Choice, ProviderRequest, choose
 
 MAX_THREADS = 1 << 10
@@ -37,6 +38,8 @@ class Options:
             default there.
         prefix_cache_tokens: maximum tokens, all together, of prompts whose keys and values are kept between calls; 512
             by default, 0 for none. CUDA keeps none.
+        kernels: False to run onnxruntime's own operators alone, True to refuse to run without quoit's native kernels;
+            by default they run where the CPU and the artifact allow it. Bits of answers differ between the two.
         tuned: `latency` or `throughput`: take threads, batch_tokens and workers that are not given from the setting
             that `quoit bench` found best for it on this machine.
         tuning: the tuning file, instead of the one that `quoit bench` keeps; implies `throughput` without `tuned`.
@@ -50,6 +53,7 @@ class Options:
     workers: SupportsIndex | None = None
     cuda_graphs: bool | None = None
     prefix_cache_tokens: SupportsIndex = DEFAULT_TOKENS
+    kernels: bool | None = None
     tuned: Goal | None = None
     tuning: str | Path | None = None
 
@@ -74,7 +78,10 @@ class Options:
         threads = usable_cores() if given.threads is None else check_number("threads", given.threads, 1, MAX_THREADS)
         workers = 1 if given.workers is None else check_number("workers", given.workers, 1, threads)
         cache = check_number("prefix_cache_tokens", self.prefix_cache_tokens, 0, MAX_CACHE_TOKENS)
-        return Resolved(choice, threads // workers, workers, batch_tokens, self.max_tokens, captures, cache)
+        if self.kernels is not None:
+            flag("kernels", self.kernels)
+        kernels = find_kernels(self.kernels)
+        return Resolved(choice, threads // workers, workers, batch_tokens, self.max_tokens, captures, cache, kernels)
 
     def _captures(self, choice: Choice) -> bool:
         """Return whether single short texts run as CUDA graphs.
@@ -127,6 +134,7 @@ class Resolved:
             knows which tokens surround a text.
         cuda_graphs: True if single short texts run as CUDA graphs.
         prefix_cache_tokens: maximum number of tokens of all cached prompts together.
+        kernels: the native kernels that may run.
     """
 
     choice: Choice
@@ -136,3 +144,4 @@ class Resolved:
     max_tokens: SupportsIndex | None
     cuda_graphs: bool
     prefix_cache_tokens: int
+    kernels: Kernels

@@ -85,8 +85,16 @@ class Pipeline:
         choice = resolved.choice
         file = artifact.verify(artifact.manifest.tokenizer)
         tokenizer = TextTokenizer.load(file, artifact.manifest, max_tokens=resolved.max_tokens)
-        layout = find_layout(choose_graph(artifact, choice)[1].layout)
-        session = Session(artifact, choice, layout.contract, threads=resolved.threads, cuda_graphs=resolved.cuda_graphs)
+        kernels = resolved.kernels
+        layout = find_layout(choose_graph(artifact, choice, kernels)[1].layout)
+        session = Session(
+            artifact,
+            choice,
+            layout.contract,
+            threads=resolved.threads,
+            cuda_graphs=resolved.cuda_graphs,
+            kernels=kernels,
+        )
         limits = default_limits(choice, artifact.manifest)
         if resolved.batch_tokens is not None:
             limits = with_budget(limits, resolved.batch_tokens)

@@ -7,6 +7,7 @@ import numpy as np
 
 from quoit.artifact import Artifact, Graph, GraphName, ProviderName, Variant
 from quoit.errors import ArtifactError, ProviderError
+from quoit.ort.kernels import Kernels
 from quoit.ort.providers import Choice
 from quoit.ort.sessions import open_session
 
@@ -44,14 +45,19 @@ def check_exact() -> None:
         )
 
 
-def choose_graph(artifact: Artifact, choice: Choice) -> tuple[GraphName, Graph]:
+def choose_graph(artifact: Artifact, choice: Choice, kernels: Kernels) -> tuple[GraphName, Graph]:
     """Return the name and the graph that runs on this machine.
+
+    Args:
+        artifact: the artifact.
+        choice: the provider and the precision.
+        kernels: the native kernels that may run.
 
     Raises:
         ArtifactError: the variant has no graph for the provider.
     """
     variant = artifact.variant(choice.precision)
-    name = graph_name(variant, choice.provider)
+    name = graph_name(variant, choice.provider, kernels)
     graph = variant.graph(name)
     if graph is None:
         raise ArtifactError(
@@ -61,8 +67,14 @@ def choose_graph(artifact: Artifact, choice: Choice) -> tuple[GraphName, Graph]:
     return name, graph
 
 
-def graph_name(variant: Variant, provider: ProviderName) -> GraphName:
+def graph_name(variant: Variant, provider: ProviderName, kernels: Kernels) -> GraphName:
     """Return the name of the variant's graph that a provider runs on this machine."""
-    if provider == "cpu" and variant.graph("saturating") is not None and not int8_is_exact():
+    if provider != "cpu":
+        return provider
+    native = [name for name in kernels.graphs if variant.graph(name) is not None]
+    if native[:1] == ["native"]:
+        return "native"
+    # Any other graph leaves integer products to onnxruntime.
+    if variant.graph("saturating") is not None and not int8_is_exact():
         return "saturating"
-    return provider
+    return native[0] if native else "cpu"

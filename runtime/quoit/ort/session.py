@@ -20,6 +20,7 @@ from quoit.ort.cuda import prepare
 from quoit.ort.cuda_graphs import CAPTURE_OPTIONS, CudaGraphs, run_options
 from quoit.ort.fork_guard import ForkGuard, never_free_in_forks
 from quoit.ort.graph_inputs import ONNX_TYPES, InputContract, Inputs
+from quoit.ort.kernels import Kernels, find_kernels
 from quoit.ort.module import onnxruntime
 from quoit.ort.probe import choose_graph
 from quoit.ort.providers import Choice
@@ -47,13 +48,21 @@ class Session:
         choice: the provider and precision that run.
         threads: onnxruntime's intra-op threads.
         graph: the name of the graph that runs.
+        kernels: the native kernels that run it; None if it is onnxruntime's alone.
         answer_shape: the shape of one row's answer: [hidden] for a state, [] for a score.
         presents: names of the outputs that are keys and values of a prefix; empty if the graph gives none.
         fork_guard: refuses to run in a forked process.
     """
 
     def __init__(
-        self, artifact: Artifact, choice: Choice, contract: InputContract, *, threads: int, cuda_graphs: bool = False
+        self,
+        artifact: Artifact,
+        choice: Choice,
+        contract: InputContract,
+        *,
+        threads: int,
+        cuda_graphs: bool = False,
+        kernels: Kernels | None = None,
     ) -> None:
         """Load the model while another thread checks the hashes of the variant's other files.
 
@@ -63,6 +72,7 @@ class Session:
             contract: the inputs that runs will give.
             threads: onnxruntime's intra-op threads.
             cuda_graphs: True to answer single short rows on CUDA by a captured run.
+            kernels: the native kernels that may run; by default, those that run in this process.
 
         Raises:
             ArtifactError: a file is missing or damaged, or onnxruntime cannot load the model.
@@ -71,7 +81,9 @@ class Session:
         self.choice = choice
         self.threads = threads
         self.fork_guard = ForkGuard()
-        self.graph, graph = choose_graph(artifact, choice)
+        found = find_kernels() if kernels is None else kernels
+        self.graph, graph = choose_graph(artifact, choice, found)
+        self.kernels = found if self.graph in found.graphs else None
         path = artifact.verify(graph.file)
         others = [file for file in artifact.variant(choice.precision).files if file != graph.file]
         self._session: Any = load_checked(artifact, path, others, lambda: self._load(path, cuda_graphs=cuda_graphs))
@@ -99,6 +111,7 @@ class Session:
                 provider=self.choice.provider,
                 threads=self.threads,
                 config=NO_CPU_FALLBACK if on_cuda else {},
+                kernels=None if self.kernels is None else self.kernels.library,
                 provider_options=(CUDA_OPTIONS if on_cuda else {}) | (CAPTURE_OPTIONS if cuda_graphs else {}),
             )
         except Exception as error:

@@ -28,6 +28,7 @@ def open_session(
     provider_options: Mapping[str, str] | None = None,
     initializers: Mapping[str, NDArray[Any]] | None = None,
     profile_prefix: str | None = None,
+    kernels: Path | None = None,
 ) -> Any:
     """Open an `InferenceSession` that runs on one provider and never changes it.
 
@@ -39,6 +40,7 @@ def open_session(
         provider_options: options of the provider.
         initializers: tensors that the model declares as external, by name.
         profile_prefix: beginning of the name of a profile file to write; None for no profile.
+        kernels: the library of quoit's own operators, for a graph that has them.
 
     Raises:
         ProviderError: onnxruntime cannot be imported.
@@ -55,6 +57,8 @@ def open_session(
         options.profile_file_prefix = profile_prefix
     if initializers:
         options.add_external_initializers([*initializers], [to_value(array) for array in initializers.values()])
+    if kernels is not None:
+        options.register_custom_ops_library(str(kernels))
     source = model if isinstance(model, bytes) else str(model)
     providers = [(ONNX_NAMES[provider], dict(provider_options or {}))]
     session = module.InferenceSession(source, options, providers=providers)

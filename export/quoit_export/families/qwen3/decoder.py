@@ -40,7 +40,7 @@ def _attention(blocks: Blocks, x: ir.Value, slots: ir.Value | None, layer: int) 
     """
     name = f"{layer_name(layer)}.self_attn"
     norms = [blocks.norm_weight(f"{name}.{norm}") for norm in HEAD_NORMS] if blocks.target.fused_norms else []
-    return blocks.merge_heads(blocks.attending.attend(layer, _stream(blocks, x, name), norms), slots)
+    return blocks.attending.attend(layer, _stream(blocks, x, name), norms, slots)
 
 
 def _stream(blocks: Blocks, x: ir.Value, name: str) -> list[ir.Value]:

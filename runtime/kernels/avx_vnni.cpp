@@ -1,0 +1,18 @@
+// Kernels for x86-64 with avx_vnni; see vectors.h for why each set has a file of its own.
+#define QUOIT_X86
+#define QUOIT_WIDTH 8
+#define QUOIT_PANEL_VECTORS 2
+#define QUOIT_HIGHEST 127
+#include "attention.h"
+#include "products.h"
+#include "rows.h"
+
+namespace quoit {
+
+const Kernels* avx_vnni() {
+  static const Kernels kernels = {"avx_vnni", COLUMNS, HIGHEST, QUERY_ROWS, pack, product, quantize, quantize_rest,
+                                  add_norm, head, attend, attend_scratch};
+  return &kernels;
+}
+
+}  // namespace quoit
