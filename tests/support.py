@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE
 
 from quoit import Embedder, Reranker
-from quoit.artifact import Precision
+from quoit.artifact import Artifact, Precision, Variant
 from qwen3_tokenizer import END_TOKEN, byte_characters
 
 Vectors = NDArray[np.float32]
@@ -63,3 +64,10 @@ def byte_tokenizer() -> Tokenizer:
         special_tokens=[(END_TOKEN, tokenizer.token_to_id(END_TOKEN))],
     )
     return tokenizer
+
+
+def with_variants(artifact: Artifact, **changes: Variant | None) -> Artifact:
+    """The artifact with variants replaced, or removed where None."""
+    variants = {name: changes.get(name, variant) for name, variant in artifact.manifest.variants.items()}
+    kept = {name: variant for name, variant in variants.items() if variant is not None}
+    return Artifact(artifact.folder, replace(artifact.manifest, variants=kept))

@@ -121,8 +121,9 @@ def load_here(artifact: str, threads: str, way: str) -> dict[str, Any]:
         "used": memory(),
     }
     if way == "default":
+        graph = embedder.pipeline.session.graph
         del embedder
-        measured = variant_answers(read_artifact(artifact), "int8", [Sample("first", texts)])[0]
+        measured = variant_answers(read_artifact(artifact), "int8", [Sample("first", texts)], graph)[0]
         result["same_bits_as_measured"] = bool((measured == vectors).all())
     return result
 

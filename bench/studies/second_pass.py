@@ -7,8 +7,9 @@ graphs beside it that differ in their second passes alone and share its tensors:
 
 - `plain`: no second pass.
 - `exported`: what export chose, if that is anything.
-- `decoder`: what the trained decoder of the uneven checkpoint's likeness needs, whether random weights need it or not:
-  uneven rows of every down_proj, and all rows into gate and up of the last two layers.
+- `decoder`: what export chooses for the trained decoder of the uneven checkpoint's likeness, whether random weights
+  need it or not: uneven rows of every down_proj.
+- `… on onnxruntime`: the same without quoit's native kernels.
 
 Each graph is loaded by a process of its own. Within a round every process has a turn, in an order that alternates, and
 a round's ratio is that of its turns. Needs 4 GB of disk, which are given back at the end unless --keep is said. Writes
@@ -37,6 +38,7 @@ from quoit.artifact import Artifact, GraphName, Quantization, Variant, read_arti
 from quoit.engine.layouts.packed import make_inputs
 from quoit.engine.limits import row_limits
 from quoit.engine.planner import plan_batches
+from quoit.ort.kernels import find_kernels
 from quoit.text.tokenizer import TextTokenizer
 from quoit_export.build.staging import GRAPHS, other_targets, variant_model
 from quoit_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
@@ -55,8 +57,8 @@ from quoit_export.verify.parity import load_variant
 
 RESULT = RESULTS / "second-pass.json"
 PLAIN, EXPORTED, DECODER = "plain", "exported", "decoder"
-LATE_LAYERS = 2
-"""Number of last layers whose gate and up read all rows twice in the setting `decoder`."""
+ON_ONNXRUNTIME = " on onnxruntime"
+"""Suffix of the names of artifacts that run without native kernels."""
 COUNTED_TEXTS = 24
 """Number of texts of the mix on which rows with a second pass are counted."""
 SHARE = "share."
@@ -67,11 +69,7 @@ Thresholds = dict[str, float]
 
 def decoder_setting(architecture: Architecture) -> Thresholds:
     """The thresholds that a trained decoder's int8 needs; see `quoit_export.quantize.second_pass`."""
-    late = architecture.attention.num_hidden_layers - LATE_LAYERS
-    uneven = {one.name: UNEVEN / architecture.linear_shape(one.name)[1] ** 0.5 for one in architecture.gated}
-    behind = {one.norm: one for one in architecture.inputs if one.norm is not None and one.layer >= late}
-    gated = {one.producer for one in architecture.gated}
-    return uneven | {one.name: ALL_ROWS for one in behind.values() if gated.intersection(one.linears)}
+    return {one.name: UNEVEN / architecture.linear_shape(one.name)[1] ** 0.5 for one in architecture.gated}
 
 
 def settings(architecture: Architecture, exported: Quantization) -> dict[str, Thresholds]:
@@ -199,13 +197,15 @@ def study(shape: str, folder: Path, threads: int, rounds: int, names: Sequence[s
             "parity": {f"{one.texts} {one.measure}": [one.mean, one.minimum] for one in variant.parity if not one.note},
         },
         "second_passes": counted,
+        "kernels": find_kernels().reason,
         "workloads": take_turns(
-            artifacts,
+            artifacts | {f"{name}{ON_ONNXRUNTIME}": one for name, one in artifacts.items()},
             "int8",
             {name: known[name] for name in names or known},
             base=PLAIN,
             threads=threads,
             rounds=rounds,
+            options={f"{name}{ON_ONNXRUNTIME}": {"kernels": False} for name in artifacts},
         ),
     }
 

@@ -155,12 +155,33 @@ def second_pass_table(result: dict[str, Any]) -> list[str]:
     """Tokens/s of plain int8, of int8 with second passes relative to it, and what the second passes come to."""
     measured, counted = result["workloads"], result["second_passes"]
     lines = titled(["tokens/s", *measured, "rows of down_proj", "more multiply-adds"])
-    rates = [f"{found['tokens_per_second']['plain']:,.0f}" for found in measured.values()]
-    lines.append(row(["no second pass", *rates, "–", "–"]))
     titles = {"exported": "as exported", "decoder": "as a trained decoder needs"}
-    for name, title in titles.items():
-        if name in counted:
-            ratios = [f"{found['over_plain'][name][0]:.2f} ×" for found in measured.values()]
-            share = counted[name]["rows"]["down_proj"]
-            lines.append(row([title, *ratios, f"{share:.0%}", f"{counted[name]['multiply_adds']:.1%}"]))
+    for suffix, where in (("", "native kernels"), (" on onnxruntime", "onnxruntime alone")):
+        rates = [f"{found['tokens_per_second']['plain' + suffix]:,.0f}" for found in measured.values()]
+        lines.append(row([f"{where}, no second pass", *rates, "–", "–"]))
+        for name, title in titles.items():
+            if name in counted:
+                ratios = [f"{ratio_of(found, name + suffix, 'plain' + suffix):.2f} ×" for found in measured.values()]
+                share = counted[name]["rows"]["down_proj"]
+                lines.append(row([title, *ratios, f"{share:.0%}", f"{counted[name]['multiply_adds']:.1%}"]))
+    return lines
+
+
+def ratio_of(found: dict[str, Any], name: str, base: str) -> float:
+    """The median of the rounds' ratios of two artifacts' rates."""
+    each: dict[str, list[float]] = found["each"]
+    return median(ours / theirs for ours, theirs in zip(each[name], each[base], strict=True))
+
+
+def kernels_table(result: dict[str, Any]) -> list[str]:
+    """Tokens/s without native kernels and the ratios with them; quartiles in brackets."""
+    lines = titled(["", "onnxruntime, tokens/s", "native kernels", "over onnxruntime with two workers"])
+    for precision in ("int8", "fp32"):
+        for name, found in result[precision].items():
+            middle, low, high = found["over_onnxruntime"]["native"]
+            workers = " – "
+            if "onnxruntime two workers" in found["each"]:
+                workers = f"{ratio_of(found, 'native', 'onnxruntime two workers'):.2f} ×"
+            rate = f"{found['tokens_per_second']['onnxruntime']:,.0f}"
+            lines.append(row([f"{precision}, {name}", rate, f"{middle:.2f} × ({low:.2f} to {high:.2f})", workers]))
     return lines

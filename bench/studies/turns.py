@@ -1,6 +1,6 @@
 """Artifacts take turns in processes of their own, on the same texts.
 
-    python -m bench.studies.turns ARTIFACT PRECISION THREADS
+    python -m bench.studies.turns ARTIFACT PRECISION OPTIONS
 
 serves one of them: a line of JSON with `texts` and `query` on standard input, a line with the seconds of each
 call on standard output. The clock covers what a caller waits for: from texts to a numpy array.
@@ -72,9 +72,10 @@ def works(tokenizer: Tokenizer) -> dict[str, Work]:
 class Process:
     """The process of one artifact; it waits for a line of input while others work."""
 
-    def __init__(self, artifact: Artifact, precision: Precision, threads: int) -> None:
-        """Starts the process, and returns when the model is loaded."""
-        command = [sys.executable, "-m", "bench.studies.turns", str(artifact.folder), precision, str(threads)]
+    def __init__(self, artifact: Artifact, precision: Precision, threads: int, options: Mapping[str, Any]) -> None:
+        """Starts the process, and returns when the model is loaded; `options` are those of `Embedder`."""
+        given = json.dumps({"threads": threads, **options})
+        command = [sys.executable, "-m", "bench.studies.turns", str(artifact.folder), precision, given]
         counts = dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS"), str(threads))
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=os.environ | counts, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -120,9 +121,9 @@ class Process:
         self.process.wait()
 
 
-def serve(artifact: str, precision: Precision, threads: int) -> None:
-    """Loads an artifact, and embeds what standard input asks for until it ends."""
-    embedder = Embedder(artifact, precision=precision, provider="cpu", threads=threads)
+def serve(artifact: str, precision: Precision, options: str) -> None:
+    """Loads an artifact with options of `Embedder` in JSON, and embeds what standard input asks for until it ends."""
+    embedder = Embedder(artifact, precision=precision, provider="cpu", **json.loads(options))
     print(json.dumps([]), flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
@@ -170,15 +171,19 @@ def take_turns(
     base: str,
     threads: int,
     rounds: int,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Load every artifact in a process of its own, and measure rounds of all works; see `summarize`.
+
+    `options` are more options of `Embedder` for some of the artifacts, by name.
 
     The first turn of each process, which warms up and fills the cache of prompts, does not count.
     """
     found = {}
     with ExitStack() as stack:
         processes = {
-            name: stack.enter_context(Process(artifact, precision, threads)) for name, artifact in artifacts.items()
+            name: stack.enter_context(Process(artifact, precision, threads, (options or {}).get(name, {})))
+            for name, artifact in artifacts.items()
         }
         for title, work in chosen.items():
             rates: dict[str, list[float]] = {name: [] for name in processes}
@@ -194,4 +199,4 @@ def take_turns(
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))  # type: ignore[arg-type]
+    serve(sys.argv[1], sys.argv[2], sys.argv[3])  # type: ignore[arg-type]

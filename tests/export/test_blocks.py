@@ -21,8 +21,7 @@ def random_weight(shape: tuple[int, int], seed: int = 0) -> NDArray[np.float32]:
 def test_onnxruntime_multiplies_by_what_is_restored(shape: tuple[int, int]) -> None:
     """Unit rows give the weight's columns; level 1 keeps them in float32."""
     weight = random_weight(shape)
-    integers, scales = round_blocks(weight)
-    packed = pack_blocks(integers)
+    packed, scales = pack_blocks(weight)
     outputs, inputs = shape
     blocks = -(-inputs // BLOCK)
     assert packed.shape == (outputs, blocks, BLOCK // 2)
@@ -75,8 +74,7 @@ def test_more_candidates_err_less_and_none_errs_much() -> None:
 
 def test_an_output_does_not_see_the_others_and_the_stored_dtype_does_not_matter() -> None:
     weight = random_weight((16, 64)).astype(ml_dtypes.bfloat16)
-    integers, scales = round_blocks(weight)
-    packed = pack_blocks(integers)
+    packed, scales = pack_blocks(weight)
     alone, scale = pack_blocks(weight[5:6].astype(np.float32))
     np.testing.assert_array_equal(alone[0], packed[5])
     np.testing.assert_array_equal(scale[0], scales[5])

@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from quoit_export.precisions import blocks
-from quoit_export.precisions.blocks import HIGHEST, LOWEST, round_blocks
 from quoit_export.precisions.int8 import INT8_MAX, quantize_outputs
-from quoit_export.quantize.error_feedback import BLOCK, feedback, round_blocks_with_feedback, round_with_feedback
+from quoit_export.quantize.error_feedback import BLOCK, feedback, round_with_feedback
 
 Values = NDArray[np.float32]
 
@@ -33,34 +31,6 @@ def test_products_of_new_rows_err_less(count: int, inputs: int) -> None:
     rows = make_rows(500, inputs, 3)
     fed, rounded = (np.linalg.norm(rows @ (some * scale[:, None] - weight).T) ** 2 for some in (integers, plain))
     assert fed <= rounded * (0.5 if count >= 64 and inputs > 1 else 1.2)
-
-
-@pytest.mark.parametrize("inputs", [1, blocks.BLOCK - 1, blocks.BLOCK, blocks.BLOCK + 1, 3 * blocks.BLOCK])
-@pytest.mark.parametrize("count", [64, 400])
-def test_products_of_new_rows_err_less_in_blocks(count: int, inputs: int) -> None:
-    weight = np.random.default_rng(1).standard_normal((32, inputs)).astype(np.float32)
-    fed = round_blocks_with_feedback(weight, feedback(make_rows(count, inputs, 2)))
-    plain = round_blocks(weight)
-    assert [one.shape for one in fed] == [one.shape for one in plain]
-    assert (fed[0].min(), fed[0].max()) >= (LOWEST, 0)
-    assert fed[0].max() <= HIGHEST
-    assert not fed[0].reshape(32, -1)[:, inputs:].any()
-    rows = make_rows(500, inputs, 3)
-    errors = []
-    for integers, scales in (fed, plain):
-        values = (integers * scales[..., None]).reshape(32, -1)[:, :inputs]
-        errors.append(np.linalg.norm(rows @ (values - weight).T) ** 2)
-    assert errors[0] <= errors[1] * (0.6 if inputs > 1 else 1.001)
-
-
-def test_blocks_without_feedback_are_rounded_plainly() -> None:
-    weight = np.random.default_rng(1).standard_normal((8, 70)).astype(np.float32)
-    integers, scales = round_blocks_with_feedback(weight, np.eye(70, dtype=np.float32))
-    plain, plain_scales = round_blocks(weight)
-    np.testing.assert_allclose(scales, plain_scales, rtol=1e-5)
-    # A fitted scale may round a value once more to its other neighbour.
-    assert np.abs(integers.astype(int) - plain).max() <= 1
-    assert np.mean(integers != plain) < 0.1
 
 
 def test_it_is_what_the_definition_says() -> None:

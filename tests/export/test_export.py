@@ -31,6 +31,7 @@ from quoit.artifact import (
     read_artifact,
 )
 from quoit.errors import ArtifactError, InputError
+from quoit.ort.kernels import find_kernels
 from quoit_export.build.staging import GRAPHS
 from quoit_export.build.variants import SPARE_BYTES
 from quoit_export.checkpoint.checkpoint import Checkpoint, open_checkpoint
@@ -105,7 +106,9 @@ def expected_files(*precisions: Precision) -> set[str]:
     halves = {f"{name}/{GRAPHS['cuda']}" for name in precisions if name in ("fp16", "bf16", "int4")}
     halves |= {f"{name}/{GRAPHS['emulated']}" for name in precisions if name == "int4"}
     narrow = {f"{name}/{GRAPHS['saturating']}" for name in precisions if name == "int8"}
-    return {"quoit.json", "tokenizer.json"} | variants | halves | narrow
+    native = {f"{name}/{GRAPHS['native_attention']}" for name in precisions if name in ("fp32", "int8", "int4")}
+    native |= {f"{name}/{GRAPHS['native']}" for name in precisions if name == "int8"}
+    return {"quoit.json", "tokenizer.json"} | variants | halves | narrow | native
 
 
 def hashes(artifact: Artifact, precision: Precision) -> dict[str, str]:
@@ -149,16 +152,17 @@ def test_an_artifact_is_exactly_its_files(tmp_path: Path, artifact: Artifact, ch
 
 def test_every_graph_has_a_name_a_file_and_a_layout(artifact: Artifact) -> None:
     """CPUs run from the stream without padding, CUDA from padded rows."""
-    layouts = {"cpu": "packed", "saturating": "packed", "emulated": "packed", "cuda": "padded"}
+    packed = ("cpu", "saturating", "emulated", "native", "native_attention")
+    layouts = {**dict.fromkeys(packed, "packed"), "cuda": "padded"}
     for precision, variant in artifact.manifest.variants.items():
         for name, graph in variant.graphs.items():
             assert graph.file.path == f"{precision}/{GRAPHS[name]}"
             assert graph.layout == layouts[name]
         assert [record.path for record in variant.data] == [f"{precision}/model.onnx.data"]
     assert {name: list(variant.graphs) for name, variant in artifact.manifest.variants.items()} == {
-        "fp32": ["cpu"],
+        "fp32": ["cpu", "native_attention"],
         "fp16": ["cpu", "cuda"],
-        "int8": ["cpu", "saturating"],
+        "int8": ["cpu", "saturating", "native", "native_attention"],
     }
 
 
@@ -182,7 +186,7 @@ def test_the_manifest_says_what_the_checkpoint_is(artifact: Artifact, checkpoint
         for name, variant in manifest.variants.items()
     }
     assert measured == {
-        "fp32": [("transformers fp32", "held-out")],
+        "fp32": [("fp32", "held-out")] * bool(find_kernels().graphs) + [("transformers fp32", "held-out")],
         "fp16": [("fp32", "held-out")],
         "int8": [("fp32", "calibration"), ("fp32", "held-out"), ("fp32", "snippet")],
     }
@@ -389,7 +393,7 @@ def test_int8_alone_is_measured_against_fp32_and_published_without_it(tmp_path: 
 
 def test_verification_of_an_artifact_that_exists_takes_place(small: Checkpoint, published: Artifact) -> None:
     """What was asked for must not be left out in silence because the files are there already."""
-    assert published.manifest.variants["fp32"].parity == ()
+    assert {parity.reference for parity in published.manifest.variants["fp32"].parity} <= {"fp32"}
     verified = publish(small, Request(published.folder, ("fp32",), verify=True))
     assert {parity.reference for parity in verified.manifest.variants["fp32"].parity} == {"transformers fp32"}
     assert hashes(verified, "fp32") == hashes(published, "fp32")
@@ -785,13 +789,17 @@ def test_a_reranker_with_any_head_is_exported_and_scores_as_transformers_does(
     assert found.manifest.task == "rerank"
     assert found.manifest.contract == checkpoint.contract
     assert set(contents(found.folder)) == expected_files("fp32", "int8")
+    native = find_kernels().graphs
     measured: dict[Precision, list[tuple[Measure, str, int]]] = {
         name: [(one.measure, one.reference, one.samples) for one in variant.parity]
         for name, variant in found.manifest.variants.items()
     }
     assert measured == {
-        "fp32": [("agreement", "transformers fp32", 128), ("spearman", "transformers fp32", 4)],
-        "int8": 3 * [("agreement", "fp32", 128), ("spearman", "fp32", 4)],
+        "fp32": [
+            *[("agreement", "transformers fp32", 128), ("spearman", "transformers fp32", 4)],
+            *[("agreement", "fp32", 128), ("spearman", "fp32", 4)] * bool(native),
+        ],
+        "int8": (3 + len(native)) * [("agreement", "fp32", 128), ("spearman", "fp32", 4)],
     }
     reranker = Reranker(found, precision="fp32", provider="cpu")
     texts = [f"<Instruct>: {reranker.contract.instruction}\n<Query>: {q}\n<Document>: {d}" for q, d in PAIRS]
@@ -857,7 +865,9 @@ def test_int4_is_smaller_and_measured_like_int8(tmp_path: Path) -> None:
     int8, int4 = artifact.variant("int8"), artifact.variant("int4")
     assert int4.quantization is not None
     assert int4.quantization.int8_layers, "else it needs no graph for CPUs that saturate"
-    assert set(contents(out)) == expected_files("int8", "int4") | {"int4/model.saturating.onnx"}
+    assert set(contents(out)) == expected_files("int8", "int4") | {
+        f"int4/{GRAPHS[name]}" for name in ("saturating", "native")
+    }
     sizes = [sum(record.bytes for record in variant.files) for variant in (int8, int4)]
     assert sizes[1] < 0.86 * sizes[0], "the token table is most of either"
     measured = {(parity.measure, parity.texts): parity for parity in int4.parity}

@@ -41,15 +41,18 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("precision", COMPARED)
 def test_vectors_are_those_of_the_runtime(artifact: Artifact, embedders: Embedders, precision: Precision) -> None:
-    (found,) = variant_answers(artifact, precision, [held_out()])
-    np.testing.assert_array_equal(found, embedders(precision).encode(held_out().texts))
+    """Of the graph that runs here, which may have native kernels."""
+    embedder = embedders(precision)
+    (found,) = variant_answers(artifact, precision, [held_out()], embedder.pipeline.session.graph)
+    np.testing.assert_array_equal(found, embedder.encode(held_out().texts))
 
 
 @pytest.mark.usefixtures("small_pieces")
 @pytest.mark.parametrize("precision", COMPARED)
 def test_scores_are_those_of_the_runtime(rerank_artifact: Artifact, rerankers: Rerankers, precision: Precision) -> None:
-    (found,) = variant_answers(rerank_artifact, precision, [held_out()])
-    expected = rerankers(precision).predict(held_out().pairs, activation="logit")
+    reranker = rerankers(precision)
+    (found,) = variant_answers(rerank_artifact, precision, [held_out()], reranker.pipeline.session.graph)
+    expected = reranker.predict(held_out().pairs, activation="logit")
     np.testing.assert_array_equal(found.ravel(), expected)
 
 

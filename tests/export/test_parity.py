@@ -366,7 +366,8 @@ def test_a_rerankers_parity_is_what_measuring_it_again_gives(
         assert held_out_of(variants[precision]) == measured
     oracle = transformers_answers(open_checkpoint(str(rerank_checkpoint_folder)), rerank_artifact, held_out())
     again = compare(logits, oracle, Comparison("fp32", "rerank", "transformers fp32"))
-    for verified, measured_again in zip(variants["fp32"].parity, again, strict=True):
+    first = [parity for parity in variants["fp32"].parity if parity.graph == "cpu"]
+    for verified, measured_again in zip(first, again, strict=True):
         assert (verified.measure, verified.reference) == (measured_again.measure, measured_again.reference)
         assert verified.minimum == pytest.approx(measured_again.minimum, abs=1e-6)
 

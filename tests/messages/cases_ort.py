@@ -34,7 +34,13 @@ def no_model(world: World) -> object:
         graph.update(document["tokenizer"] | {"path": graph["path"]})
 
     edit_manifest(folder, change)
-    return Embedder(folder, precision="fp32", provider="cpu")
+    return Embedder(folder, precision="fp32", provider="cpu", kernels=False)
+
+
+def native_kernels_switched_off(world: World) -> object:
+    """Asked for where the environment switches them off."""
+    world.patch.setenv("QUOIT_KERNELS", "0")
+    return Embedder(world.sources.artifact, precision="fp32", provider="cpu", kernels=True)
 
 
 def graph_of_another_kind(world: World) -> object:
@@ -187,6 +193,13 @@ CASES = [
         ArtifactError,
         "the layout 'triangular' is unknown",
         "upgrade quoit, or export the artifact again",
+    ),
+    Case(
+        "native kernels that are switched off",
+        native_kernels_switched_off,
+        ProviderError,
+        "QUOIT_KERNELS=0",
+        "set it to 1, or leave kernels=True out",
     ),
     Case("a graph that is no model", no_model, ArtifactError, "/fp32/model.onnx", "export the artifact again"),
     Case(

@@ -12,7 +12,7 @@ from quoit.cli.doctor import Finding, examine
 from quoit.ort.probe import int8_is_exact
 
 CHECKS = [
-    *("machine", "files", "onnxruntime", "provider", "precision", "int8 arithmetic", "load"),
+    *("machine", "files", "onnxruntime", "provider", "precision", "int8 arithmetic", "native kernels", "load"),
     *("alone and in a batch", "golden scores", "speed"),
 ]
 

@@ -23,20 +23,13 @@ from quoit.ort.probe import INT8_PROBE, int8_is_exact
 from quoit.ort.providers import choose, onnxruntime_version
 from quoit.ort.session import Session
 from quoit_export.verify.parity import parity_texts
-from support import Embedders
+from support import Embedders, with_variants
 
 HAS_CUDA = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 without_cuda = pytest.mark.skipif(HAS_CUDA, reason="this onnxruntime offers CUDA")
 exact_int8 = pytest.mark.skipif(not int8_is_exact(), reason="this CPU saturates int8 sums")
 THREADS = 8
 OFFERED = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-
-
-def with_variants(artifact: Artifact, **changes: Variant | None) -> Artifact:
-    """The artifact with variants replaced, or removed where None."""
-    variants = {name: changes.get(name, variant) for name, variant in artifact.manifest.variants.items()}
-    kept = {name: variant for name, variant in variants.items() if variant is not None}
-    return Artifact(artifact.folder, replace(artifact.manifest, variants=kept))
 
 
 def reject(artifact: Artifact, name: Precision) -> Variant:
@@ -201,7 +194,7 @@ def test_a_graph_that_is_no_model_is_refused_by_its_files_name(copy: Artifact) -
 
 
 def test_a_graph_is_found_by_its_record_and_not_by_its_files_name(copy: Artifact) -> None:
-    expected = Embedder(copy, precision="fp32", provider="cpu").encode("a text")
+    expected = Embedder(copy, precision="fp32", provider="cpu", kernels=False).encode("a text")
     variant = copy.manifest.variants["fp32"]
     file = (copy.folder / "fp32/model.onnx").rename(copy.folder / "fp32/graph of another name.onnx")
     graph = replace(variant.graphs["cpu"], file=record_file(copy.folder, file))
@@ -284,9 +277,9 @@ def test_where_int8_sums_saturate_its_other_graph_runs(
 ) -> None:
     """Close to fp32 as was measured at export, not the same bits as elsewhere, and the same in any batch."""
     texts = ["gravity", "The capital of China is Beijing.", "a", "gravity attracts"]
-    exact = embedders("int8").encode(texts)
+    exact = Embedder(artifact, precision="int8", provider="cpu", kernels=False).encode(texts)
     monkeypatch.setattr("quoit.ort.probe.int8_is_exact", lambda: False)
-    embedder = Embedder(artifact, provider="cpu")
+    embedder = Embedder(artifact, provider="cpu", kernels=False)
     session = embedder.pipeline.session
     assert (session.choice.precision, session.graph) == ("int8", "saturating")
     vectors = embedder.encode(texts)
@@ -303,7 +296,8 @@ def test_where_int8_sums_saturate_its_other_graph_runs(
 @pytest.mark.usefixtures("saturating")
 def test_floats_have_one_graph_wherever_they_run(artifact: Artifact) -> None:
     for precision in ("fp32", "fp16"):
-        assert Embedder(artifact, precision=precision, provider="cpu").pipeline.session.graph == "cpu"
+        embedder = Embedder(artifact, precision=precision, provider="cpu", kernels=False)
+        assert embedder.pipeline.session.graph == "cpu"
 
 
 def test_the_answer_has_the_shape_of_its_task(artifact: Artifact, rerank_artifact: Artifact) -> None:

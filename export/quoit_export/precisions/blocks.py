@@ -41,12 +41,12 @@ def round_blocks(weight: NDArray[Any], candidates: Sequence[float] = CANDIDATES)
     for part in row_chunks(outputs, blocks * BLOCK):
         some = np.zeros((len(weight[part]), blocks * BLOCK), np.float32)
         some[:, :inputs] = weight[part]
-        integers[part], scales[part] = best_blocks(some.reshape(-1, blocks, BLOCK), candidates)
+        integers[part], scales[part] = _best(some.reshape(-1, blocks, BLOCK), candidates)
     return integers, scales
 
 
-def best_blocks(values: Values, candidates: Sequence[float] = CANDIDATES) -> tuple[NDArray[np.int8], Values]:
-    """Return the integers and the scale of each block [..., BLOCK] for the candidate that errs least."""
+def _best(values: Values, candidates: Sequence[float]) -> tuple[NDArray[np.int8], Values]:
+    """Return each block's integers and scale for the candidate with the smallest squared error."""
     largest = np.take_along_axis(values, np.abs(values).argmax(axis=-1, keepdims=True), axis=-1)
     found = np.zeros(values.shape, np.int8)
     scales = np.zeros(largest.shape, np.float32)
@@ -63,14 +63,15 @@ def best_blocks(values: Values, candidates: Sequence[float] = CANDIDATES) -> tup
     return found, scales[..., 0]
 
 
-def pack_blocks(integers: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Return the integers [out, blocks, BLOCK] of a weight as they are stored.
+def pack_blocks(weight: NDArray[Any]) -> tuple[NDArray[np.uint8], Values]:
+    """Return a weight [out, in] as it is stored, and the scales [out, blocks].
 
     A byte holds two integers, the first in its low half: [out, blocks, BLOCK / 2] uint8.
     """
+    integers, scales = round_blocks(weight)
     stored = (integers - LOWEST).astype(np.uint8)
     packed: NDArray[np.uint8] = np.bitwise_or(stored[..., 0::2], np.left_shift(stored[..., 1::2], np.uint8(BITS)))
-    return packed
+    return packed, scales
 
 
 def restore_blocks(weight: NDArray[Any], candidates: Sequence[float] = CANDIDATES) -> Values:

@@ -4,23 +4,17 @@ MatMulNBits rounds activations by itself, block by block. It saves memory, not t
 between the linear layers are those of int8. CUDA multiplies the same tensors differently, see `weight_only`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
-from quoit_export.precisions.blocks import BITS, BLOCK, block_count, pack_blocks, round_blocks
+from quoit_export.precisions.blocks import BITS, BLOCK, block_count, pack_blocks
 from quoit_export.precisions.encoding import MICROSOFT, Author, OneByOne, Quantized, Rows
 from quoit_export.precisions.int8 import Int8Encoding
 
 INT8_ARITHMETIC = 4
 """Value of MatMulNBits' `accuracy_level` that rounds activations to int8, in the blocks of the weights."""
-
-RoundBlocks = Callable[[str, NDArray[Any]], tuple[NDArray[np.int8], NDArray[np.float32]]]
-"""Function that rounds a named linear layer's weight [out, in], as `round_blocks` does."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +25,10 @@ class Int4Encoding(OneByOne):
         others: the encoding of the token table, and of linear layers in int8 or float32. The latter are those in
             `others.float32_layers`.
         int8_layers: names of the linear layers in int8; linear layers that read one input are stored alike.
-        round_weight: function that rounds the four-bit weights; by default, every value to the nearest.
     """
 
     others: Int8Encoding = field(default_factory=Int8Encoding)
     int8_layers: frozenset[str] = frozenset()
-    round_weight: RoundBlocks | None = field(default=None, compare=False)
 
     def narrowed(self) -> "Int4Encoding":
         """See `Encoding`."""
@@ -61,7 +53,7 @@ class Int4Encoding(OneByOne):
         return self.others.prepare(author, x, tokens, names) if self.int8_layers.issuperset(names) else x
 
     def linear(self, author: Author, x: Rows, name: str, shape: tuple[int, int]) -> Rows:
-        """See `Encoding`."""
+        """See `OneByOne`."""
         if name in self.int8_layers | self.others.float32_layers:
             return self.others.linear(author, x, name, shape)
         weight, scale = self.blocks(author, name, shape)
@@ -75,12 +67,7 @@ class Int4Encoding(OneByOne):
         """Return a linear layer's four-bit weight, as MatMulNBits packs it, and its scales, [out, blocks]."""
         outputs, inputs = shape
         blocks = block_count(inputs)
-
-        def quantize(weight: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-            integers, scale = round_blocks(weight) if self.round_weight is None else self.round_weight(name, weight)
-            return pack_blocks(integers), scale
-
-        once = Quantized(lambda: author.read(f"{name}.weight"), quantize)
+        once = Quantized(lambda: author.read(f"{name}.weight"), pack_blocks)
         weight = author.weight(
             f"{name}.weight_int4", ir.DataType.UINT8, (outputs, blocks, BLOCK * BITS // 8), once.integers
         )

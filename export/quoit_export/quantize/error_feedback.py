@@ -1,9 +1,9 @@
-"""Round weights to int8 or int4 so that each value makes up for the errors of those before it.
+"""Round weights to int8 so that each value makes up for the errors of those before it.
 
 A weight is rounded input by input. The error of each value is fed back into the inputs that are not yet rounded, in
-the proportion that keeps the layer's output on observed rows as it was. This is GPTQ (Frantar et al. 2022). In int8 an
-output's scale stays that of plain rounding. In int4 a block's scale is chosen when its turn comes, for the values that
-it then has. It costs nothing at run time: integers and scales have the form that plain rounding gives them.
+the proportion that keeps the layer's output on observed rows as it was. This is GPTQ (Frantar et al. 2022) with one
+scale for each output, which stays that of plain rounding. It costs nothing at run time: integers and scales have the
+form that `quantize_outputs` gives them.
 
 Every row counts alike: it is divided by its root mean square, so that massive tokens do not rule. This module does not
 know where rows come from, nor which graph reads the weights.
@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quoit_export.precisions.blocks import BLOCK as QUANTIZED_BLOCK
-from quoit_export.precisions.blocks import HIGHEST, LOWEST, best_blocks, block_count
 from quoit_export.precisions.chunks import row_chunks
 from quoit_export.precisions.encoding import ReadTensor
 from quoit_export.precisions.int8 import INT8_MAX, quantize_outputs
@@ -46,22 +44,14 @@ class ErrorFeedback:
     activations: Activations
     last: tuple[str, Values] | None = field(default=None, repr=False)
 
-    def round_outputs(self, linear: str, weight: NDArray[Any]) -> tuple[NDArray[np.int8], Values]:
+    def __call__(self, linear: str, weight: NDArray[Any]) -> tuple[NDArray[np.int8], Values]:
         """Return a linear layer's folded weight [out, in] as ([out, in] int8, [out] float32)."""
-        return round_with_feedback(weight, self._matrix(linear))
-
-    def round_blocks(self, linear: str, weight: NDArray[Any]) -> tuple[NDArray[np.int8], Values]:
-        """Return a linear layer's folded weight [out, in] in blocks: integers [out, blocks, BLOCK], [out, blocks]."""
-        return round_blocks_with_feedback(weight, self._matrix(linear))
-
-    def _matrix(self, linear: str) -> Values:
-        """Return the matrix of a linear layer's input; see `feedback`."""
         name = self.folding.architecture.read_by[linear].name
         if self.last is None or self.last[0] != name:
             self.last = None
             rows = self.folding.activations(self.read, name, self.activations.rows[name])
             self.last = name, feedback(rows)
-        return self.last[1]
+        return round_with_feedback(weight, self.last[1])
 
 
 def feedback(rows: Values) -> Values:
@@ -110,47 +100,6 @@ def round_with_feedback(weight: Values, upper: Values) -> tuple[NDArray[np.int8]
     for some in row_chunks(*weight.shape):
         integers[some] = _round(weight[some].astype(np.float32) / scale[some, None], upper)
     return integers, scale
-
-
-def round_blocks_with_feedback(weight: Values, upper: Values) -> tuple[NDArray[np.int8], Values]:
-    """Return the four-bit integers [out, blocks, BLOCK] of a weight [out, in], and the scales [out, blocks].
-
-    Args:
-        weight: the weight.
-        upper: the matrix of its input, from `feedback`.
-    """
-    outputs, inputs = weight.shape
-    blocks = block_count(inputs)
-    integers = np.empty((outputs, blocks, QUANTIZED_BLOCK), np.int8)
-    scales = np.empty((outputs, blocks), np.float32)
-    for some in row_chunks(*weight.shape):
-        integers[some], scales[some] = _round_blocks(weight[some].astype(np.float32), upper)
-    return integers, scales
-
-
-def _round_blocks(weight: Values, upper: Values) -> tuple[NDArray[np.int8], Values]:
-    """Return the integers and scales of a weight [out, in], as `round_blocks_with_feedback` does."""
-    outputs, inputs = weight.shape
-    blocks = block_count(inputs)
-    columns = np.zeros((blocks * QUANTIZED_BLOCK, outputs), np.float32)
-    columns[:inputs] = weight.T
-    integers = np.zeros(columns.shape, np.int8)
-    scales = np.empty((blocks, outputs), np.float32)
-    for block in range(blocks):
-        start = block * QUANTIZED_BLOCK
-        end = min(start + QUANTIZED_BLOCK, inputs)
-        _, scales[block] = best_blocks(columns[start : start + QUANTIZED_BLOCK].T)
-        step = np.where(scales[block] == 0, np.float32(1), scales[block])
-        errors = np.empty((end - start, outputs), np.float32)
-        for index in range(start, end):
-            rounded = np.clip(np.rint(columns[index] / step), LOWEST, HIGHEST)
-            integers[index] = rounded
-            error = errors[index - start]
-            np.divide(columns[index] - rounded * scales[block], upper[index, index], out=error)
-            columns[index + 1 : end] -= upper[index, index + 1 : end, None] * error
-        columns[end:inputs] -= upper[start:end, end:].T @ errors
-    shaped = integers.T.reshape(outputs, blocks, QUANTIZED_BLOCK)
-    return np.ascontiguousarray(shaped), np.ascontiguousarray(scales.T)
 
 
 def _round(weight: Values, upper: Values) -> NDArray[np.int8]:

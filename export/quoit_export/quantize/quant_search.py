@@ -13,13 +13,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from heapq import nlargest
 
+import msgspec
 import numpy as np
 from tqdm import tqdm
 
 from quoit.artifact import Quantization
 from quoit_export.precisions.encoding import ReadTensor
 from quoit_export.precisions.int4 import Int4Encoding
-from quoit_export.precisions.int8 import ALL_ROWS, INT8_MAX, Int8Encoding
+from quoit_export.precisions.int8 import ALL_ROWS, INT8_MAX, Int8Encoding, RoundWeight
 from quoit_export.quantize.calibration import Activations, Observed
 from quoit_export.quantize.error_feedback import ErrorFeedback
 from quoit_export.quantize.folding import Folding
@@ -62,23 +63,21 @@ class Plan:
     folding: Folding
     record: Quantization
     bits: Bits = INT8_BITS
-    feedback: ErrorFeedback | None = None
+    round_weight: RoundWeight | None = None
 
     @property
     def encoding(self) -> Int8Encoding | Int4Encoding:
         """Encoding of the folded tensors."""
-        record, feedback = self.record, self.feedback
+        record = self.record
         int8 = Int8Encoding(
             float32_layers=frozenset(record.float32_layers),
             steps=record.steps,
             int8_table=record.int8_table,
             second_pass=record.second_pass,
             narrow_second_pass=record.narrow_second_pass,
-            round_weight=None if feedback is None else feedback.round_outputs,
+            round_weight=self.round_weight,
         )
-        if self.bits == INT8_BITS:
-            return int8
-        return Int4Encoding(int8, frozenset(record.int8_layers), None if feedback is None else feedback.round_blocks)
+        return int8 if self.bits == INT8_BITS else Int4Encoding(int8, frozenset(record.int8_layers))
 
 
 def choose(observed: Observed, methods: Iterable[Method] = METHODS, bits: Bits = INT8_BITS) -> Plan:
@@ -157,10 +156,12 @@ class Examined:
             int8_table=self.int8_table,
             calibration=self.observed.calibration,
             errors=self.errors,
-            error_feedback=True,
         )
+        if self.bits != INT8_BITS:
+            return Plan(self.folding, record, self.bits)
         observed = self.observed
-        return Plan(self.folding, record, self.bits, ErrorFeedback(self.folding, observed.read, observed.activations))
+        feedback = ErrorFeedback(self.folding, observed.read, observed.activations)
+        return Plan(self.folding, msgspec.structs.replace(record, error_feedback=True), self.bits, feedback)
 
     def _error(self, look: Look) -> float:
         """Return the error that more bits would mend: of int8, what two passes leave."""

@@ -142,9 +142,11 @@ def collect(questions: Sequence[Questions], found: Sequence[Answers], task: Task
     return [one.collect(list(islice(rest, len(one.batches))), task) for one in questions]
 
 
-def variant_answers(artifact: Artifact, precision: Precision, samples: Sequence[Sample]) -> list[Answers]:
+def variant_answers(
+    artifact: Artifact, precision: Precision, samples: Sequence[Sample], graph: GraphName = "cpu"
+) -> list[Answers]:
     """Return a variant's answers to samples; see `answer`."""
-    return answer(artifact, precision, [Questions.plan(artifact, sample) for sample in samples])
+    return answer(artifact, precision, [Questions.plan(artifact, sample) for sample in samples], graph)
 
 
 def answer(
@@ -244,6 +246,8 @@ def compare(found: Answers, reference: Answers, what: Comparison) -> tuple[Parit
     """Return the parity of answers to the reference's, one record for each measure; see `Parity` for the measures."""
     spec = PRECISIONS[what.precision]
     floors, mean_floors = (spec.floors, spec.mean_floors) if what.texts != SNIPPETS else ({}, spec.snippet_floors)
+    if what.graph == "native_attention" and spec.native_floors is not None:
+        floors, mean_floors = spec.native_floors, {}
     pairs: dict[Measure, NDArray[np.float64]]
     left, right = found.astype(np.float64), reference.astype(np.float64)
     if what.task == "embedding":

@@ -28,6 +28,7 @@ from quoit.artifact.folder import (
 from quoit.artifact.manifest import FORMAT, Costs, Family, FileRecord, Graph, Manifest, Source, Variant
 from quoit.artifact.measurements import HELD_OUT, SNIPPETS, Calibration, Parity, Quantization, Scaling
 from quoit.artifact.names import (
+    NATIVE_GRAPHS,
     Digest,
     GraphName,
     LayoutName,
@@ -45,6 +46,7 @@ __all__ = [
     "HELD_OUT",
     "MANIFEST",
     "MAX_MANIFEST_BYTES",
+    "NATIVE_GRAPHS",
     "SNIPPETS",
     "TOKENIZER",
     "Artifact",

@@ -11,6 +11,8 @@ Measure = Literal["cosine", "agreement", "spearman", "centred", "top10", "rankin
 GraphName = Literal["cpu", "cuda", "emulated", "saturating", "native", "native_attention"]
 """Names of a variant's graphs: for CPUs, CUDA, CUDA's arithmetic on a CPU, CPUs whose int8 sums saturate, and CPUs with
 quoit's kernels, for integer products and attention or for attention alone."""
+NATIVE_GRAPHS: tuple[GraphName, ...] = ("native", "native_attention")
+"""Names of the graphs with quoit's kernels."""
 LayoutName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]{0,63}$")]
 """Name of a graph's layout, which is a module in `quoit.engine.layouts`, such as `packed` or `padded`."""
 Pooling = Literal["last"]

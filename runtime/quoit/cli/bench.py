@@ -137,6 +137,7 @@ def show_measured(measured: Measured) -> None:
     show(f"  many texts    {speed}; {worded(tuning.throughput)}")
     times = ", ".join(f"{name} {value:.2f}" for name, value in measured.milliseconds.items())
     show(f"  one text      {times} ms; {worded(tuning.latency)}")
+    show(f"  kernels       {measured.kernels}")
     if measured.ceilings is not None and measured.fraction is not None:
         ceilings = measured.ceilings
         rates = (

@@ -72,6 +72,7 @@ def examine(artifact: Artifact, precision: Precision | None, provider: ProviderR
             model = Reranker(artifact, precision=choice.precision, provider=choice.provider)
             answer = partial(_scores, model)
         answer(["warm-up"])
+        yield Finding("native kernels", True, model.pipeline.describe_kernels())
         yield Finding("load", True, f"first answer after {time.perf_counter() - start:.2f} s")
         yield _check_batch(answer)
         if isinstance(model, Embedder):

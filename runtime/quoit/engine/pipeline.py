@@ -17,6 +17,7 @@ from quoit.engine.planner import Batch, Limits, Row, plan_batches
 from quoit.engine.prefetch import prefetch
 from quoit.engine.prefix_cache import CachedPrefix, PrefixCache
 from quoit.ort.graph_inputs import Inputs
+from quoit.ort.kernels import Kernels
 from quoit.ort.probe import choose_graph
 from quoit.ort.session import Answers, Session
 from quoit.text.prompts import Prompt
@@ -60,7 +61,8 @@ class Window:
 class Pipeline:
     """An artifact's tokenizer and session, the limits of a batch, and the number of batches that run at a time.
 
-    If `overlapped`, threads read and tokenize the next window and plan the next batch while one batch runs.
+    `kernels` are the native kernels that may run; `session.kernels` those that do. If `overlapped`, threads read and
+    tokenize the next window and plan the next batch while one batch runs.
     """
 
     artifact: Artifact
@@ -69,6 +71,7 @@ class Pipeline:
     layout: Layout
     limits: Limits
     prefix_cache: PrefixCache
+    kernels: Kernels
     workers: int = 1
     overlapped: bool = False
 
@@ -107,13 +110,24 @@ class Pipeline:
         )
         # On a CPU, overlapping takes cores from the computation; see bench/log/.
         overlapped = choice.provider == "cuda"
-        return cls(artifact, tokenizer, session, layout, limits, prefix_cache, resolved.workers, overlapped)
+        return cls(artifact, tokenizer, session, layout, limits, prefix_cache, kernels, resolved.workers, overlapped)
 
     def describe(self) -> str:
         """Return the model's name, its folder, precision and provider, in words."""
         choice = self.session.choice
         model = self.artifact.manifest.source.id
         return f"{model} in {self.artifact.folder}: {choice.precision} on {choice.provider}"
+
+    def describe_kernels(self) -> str:
+        """Return which native kernels run, or why none do, in words."""
+        running, found = self.session.kernels, self.kernels
+        if running is not None:
+            return running.reason if self.session.graph == "native" else f"attention with {running.instructions}"
+        if self.session.choice.provider != "cpu":
+            return "none, they are for CPUs"
+        if found.library is None:
+            return f"none: {found.reason}"
+        return "none: the artifact has no graph with them; export it again"
 
     def close(self) -> None:
         """Release the model; later runs are refused."""

@@ -33,12 +33,14 @@ class Kernels:
         instructions: the instruction set that they use, one of INSTRUCTIONS; empty without kernels.
         products: True if integer products are kernels too, and not only attention.
         reason: why they run, or do not.
+        step: what to do where they do not.
     """
 
     library: Path | None
     instructions: str
     products: bool
     reason: str
+    step: str = "leave kernels=True out"
 
     @property
     def graphs(self) -> tuple[GraphName, ...]:
@@ -46,6 +48,11 @@ class Kernels:
         if self.library is None:
             return ()
         return ("native", "native_attention") if self.products else ("native_attention",)
+
+
+SWITCHED_OFF = Kernels(
+    None, "", products=False, reason=f"{SWITCH}=0 switches them off", step="set it to 1, or leave kernels=True out"
+)
 
 
 def absent(reason: str) -> Kernels:
@@ -64,9 +71,9 @@ def find_kernels(asked: bool | None = None) -> Kernels:
     """
     if asked is False:
         return absent("kernels=False switches them off")
-    found = absent(f"{SWITCH}=0 switches them off") if os.environ.get(SWITCH) == OFF else _load()
+    found = SWITCHED_OFF if os.environ.get(SWITCH) == OFF else _load()
     if asked and found.library is None:
-        raise ProviderError(f"native kernels were asked for, and do not run here: {found.reason}")
+        raise ProviderError(f"native kernels were asked for, and do not run here: {found.reason}; {found.step}")
     return found
 
 

@@ -60,6 +60,7 @@ class Measured:
         times_default: speed-up of the best setting over the default for many texts, median of rounds.
         milliseconds: time of one text with the best setting, by percentile.
         ceilings: the ceilings of this machine; None on a GPU.
+        kernels: native kernels that run, or why none do, in words.
         fraction: share of the speed at these ceilings that many texts reach; None on a GPU.
     """
 
@@ -67,6 +68,7 @@ class Measured:
     tokens_per_second: float
     times_default: float
     milliseconds: dict[str, float]
+    kernels: str
     ceilings: Ceilings | None
     fraction: float | None
 
@@ -164,6 +166,7 @@ def report(tuning: Tuning, base: Pipeline, bulk: Contest, alone: Pipeline, texts
         tokens_per_second=tokens / float(np.median(best)),
         times_default=float(np.median(default / best)),
         milliseconds={f"p{p}": float(np.percentile(latencies, p)) * 1e3 for p in PERCENTILES},
+        kernels=base.describe_kernels(),
         ceilings=ceilings,
         fraction=None if least is None else least / float(np.median(best)),
     )
