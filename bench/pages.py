@@ -13,7 +13,15 @@ from typing import Any
 from bench.record import RESULTS, ROOT
 from bench.side_by_side.tables import chart_lines, front_table, side_by_side_table
 from bench.studies.real_decoder.table import real_decoder_table
-from bench.studies.tables import adversary_table, h100_table, methods_table, quality_tables, rerank_table
+from bench.studies.tables import (
+    adversary_table,
+    h100_table,
+    kernels_table,
+    methods_table,
+    quality_tables,
+    rerank_table,
+    second_pass_table,
+)
 
 PAGES = ("README.md", "bench/README.md", "export/README.md", "models/README.md", "runtime/README.md")
 MARKED = re.compile(r"(<!-- begin ([\w-]+) -->\n)(.*?)(<!-- end \2 -->)", re.DOTALL)
@@ -28,6 +36,8 @@ REGIONS: dict[str, tuple[str, Table]] = {
     "quality": ("quality", quality_tables),
     "real-decoder": ("real-decoder", real_decoder_table),
     "h100": ("h100-brief", h100_table),
+    "kernels": ("kernels", kernels_table),
+    "second-pass": ("second-pass", second_pass_table),
 }
 """The result that each region comes from, without `.json`, and what makes its lines."""
 

@@ -128,12 +128,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--keep", action="store_true", help="keep checkpoint and artifact, and use them the next time")
+    parser.add_argument("--works", nargs="+", metavar="NAME", help="some of the works alone, such as query 8x128")
     add_trial(parser)
     options = parser.parse_args()
     recording = begin(trial=options.trial)
     folder = ROOT / "models" / f"bench-kernels-{options.shape}"
     folder.mkdir(exist_ok=True)
-    result = recording.describe(options.threads) | study(options.shape, folder, options.threads, options.rounds)
+    result = recording.describe(options.threads) | study(
+        options.shape, folder, options.threads, options.rounds, options.works
+    )
     if not options.keep:
         shutil.rmtree(folder)
     print("\n".join(kernels_table(result)))

@@ -28,7 +28,14 @@ typedef uint8_t BytesAt __attribute__((vector_size(W), aligned(1)));
 inline Floats load(const float* from) { return *reinterpret_cast<const FloatsAt*>(from); }
 inline void store(float* to, Floats values) { *reinterpret_cast<FloatsAt*>(to) = values; }
 inline Floats all(float value) { return value - Floats{}; }  // value + 0 would turn -0 into 0, at a cost
+#if __has_builtin(__builtin_elementwise_fma)
 inline Floats fma(Floats a, Floats b, Floats c) { return __builtin_elementwise_fma(a, b, c); }
+#else  // clang before 17, for the sanitizers of a distribution
+inline Floats fma(Floats a, Floats b, Floats c) {
+  for (int i = 0; i < W; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+  return c;
+}
+#endif
 inline Floats larger(Floats a, Floats b) { return __builtin_elementwise_max(a, b); }
 inline Floats smaller(Floats a, Floats b) { return __builtin_elementwise_min(a, b); }
 inline Floats magnitude(Floats a) { return __builtin_elementwise_abs(a); }

@@ -66,6 +66,7 @@ class Embedder(LoadedModel):
         workers: SupportsIndex | None = None,
         cuda_graphs: bool | None = None,
         prefix_cache_tokens: SupportsIndex = DEFAULT_TOKENS,
+        spinning: bool | None = None,
         kernels: bool | None = None,
         tuned: Goal | None = None,
         tuning: str | Path | None = None,
@@ -83,6 +84,7 @@ class Embedder(LoadedModel):
             workers: number of batches computed at a time, each on `threads // workers` threads; 1 by default.
             cuda_graphs: answer single short texts on CUDA by a captured run; on by default there.
             prefix_cache_tokens: maximum tokens of prompts whose keys and values are kept between calls; 0 for none.
+            spinning: False to let threads sleep while they wait, for machines where other work runs.
             kernels: False for onnxruntime's own operators alone, True to refuse to run without the native kernels.
             tuned: `latency` or `throughput`: take options that are not given from the best setting of `quoit bench`.
             tuning: the tuning file, instead of the one that `quoit bench` keeps.
@@ -108,6 +110,7 @@ class Embedder(LoadedModel):
             workers=workers,
             cuda_graphs=cuda_graphs,
             prefix_cache_tokens=prefix_cache_tokens,
+            spinning=spinning,
             kernels=kernels,
             tuned=tuned,
             tuning=tuning,

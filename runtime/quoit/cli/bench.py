@@ -149,4 +149,5 @@ def show_measured(measured: Measured) -> None:
 def worded(setting: Setting) -> str:
     """Return a setting in words."""
     batches = "1 batch" if setting.workers == 1 else f"{setting.workers} batches"
-    return f"{setting.threads} threads, {batches} at a time, of {setting.batch_tokens:,} tokens"
+    waiting = "" if setting.spinning else ", threads that sleep while they wait"
+    return f"{setting.threads} threads, {batches} at a time, of {setting.batch_tokens:,} tokens{waiting}"

@@ -38,6 +38,8 @@ class Options:
             default there.
         prefix_cache_tokens: maximum tokens, all together, of prompts whose keys and values are kept between calls; 512
             by default, 0 for none. CUDA keeps none.
+        spinning: False to let threads sleep while they wait for each other. That is slower where nothing else runs, and
+            faster where other work needs the cores; True by default, as in onnxruntime.
         kernels: False to run onnxruntime's own operators alone, True to refuse to run without quoit's native kernels;
             by default they run where the CPU and the artifact allow it. Bits of answers differ between the two.
         tuned: `latency` or `throughput`: take threads, batch_tokens and workers that are not given from the setting
@@ -53,6 +55,7 @@ class Options:
     workers: SupportsIndex | None = None
     cuda_graphs: bool | None = None
     prefix_cache_tokens: SupportsIndex = DEFAULT_TOKENS
+    spinning: bool | None = None
     kernels: bool | None = None
     tuned: Goal | None = None
     tuning: str | Path | None = None
@@ -81,7 +84,17 @@ class Options:
         if self.kernels is not None:
             flag("kernels", self.kernels)
         kernels = find_kernels(self.kernels)
-        return Resolved(choice, threads // workers, workers, batch_tokens, self.max_tokens, captures, cache, kernels)
+        return Resolved(
+            choice=choice,
+            threads=threads // workers,
+            workers=workers,
+            batch_tokens=batch_tokens,
+            max_tokens=self.max_tokens,
+            cuda_graphs=captures,
+            prefix_cache_tokens=cache,
+            spinning=given.spinning is None or flag("spinning", given.spinning),
+            kernels=kernels,
+        )
 
     def _captures(self, choice: Choice) -> bool:
         """Return whether single short texts run as CUDA graphs.
@@ -118,6 +131,7 @@ class Options:
             threads=setting.threads if self.threads is None else self.threads,
             batch_tokens=setting.batch_tokens if self.batch_tokens is None else self.batch_tokens,
             workers=workers,
+            spinning=setting.spinning if self.spinning is None else self.spinning,
         )
 
 
@@ -134,6 +148,7 @@ class Resolved:
             knows which tokens surround a text.
         cuda_graphs: True if single short texts run as CUDA graphs.
         prefix_cache_tokens: maximum number of tokens of all cached prompts together.
+        spinning: True if threads spin while they wait for each other.
         kernels: the native kernels that may run.
     """
 
@@ -144,4 +159,5 @@ class Resolved:
     max_tokens: SupportsIndex | None
     cuda_graphs: bool
     prefix_cache_tokens: int
+    spinning: bool
     kernels: Kernels

@@ -96,6 +96,7 @@ class Pipeline:
             layout.contract,
             threads=resolved.threads,
             cuda_graphs=resolved.cuda_graphs,
+            spinning=resolved.spinning,
             kernels=kernels,
         )
         limits = default_limits(choice, artifact.manifest)

@@ -25,11 +25,12 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]
 
 
 class Setting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Threads, workers and batch budget of a run, as in `quoit.engine.options.Options`."""
+    """Threads, workers, batch budget and spinning of a run, as in `quoit.engine.options.Options`."""
 
     threads: Count
     workers: Count
     batch_tokens: Count
+    spinning: bool = True
 
 
 class Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

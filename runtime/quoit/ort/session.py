@@ -41,12 +41,17 @@ NO_CPU_FALLBACK = {"session.disable_cpu_ep_fallback": "1"}
 """Session configuration on CUDA that refuses to run any node on the CPU."""
 
 
+NO_SPINNING = {"session.intra_op.allow_spinning": "0"}
+"""Session configuration with which threads sleep while they wait."""
+
+
 class Session:
     """A loaded variant of an artifact.
 
     Attributes:
         choice: the provider and precision that run.
         threads: onnxruntime's intra-op threads.
+        spinning: True if they spin while they wait for each other.
         graph: the name of the graph that runs.
         kernels: the native kernels that run it; None if it is onnxruntime's alone.
         answer_shape: the shape of one row's answer: [hidden] for a state, [] for a score.
@@ -62,6 +67,7 @@ class Session:
         *,
         threads: int,
         cuda_graphs: bool = False,
+        spinning: bool = True,
         kernels: Kernels | None = None,
     ) -> None:
         """Load the model while another thread checks the hashes of the variant's other files.
@@ -72,6 +78,7 @@ class Session:
             contract: the inputs that runs will give.
             threads: onnxruntime's intra-op threads.
             cuda_graphs: True to answer single short rows on CUDA by a captured run.
+            spinning: False to let onnxruntime's threads sleep while they wait for each other.
             kernels: the native kernels that may run; by default, those that run in this process.
 
         Raises:
@@ -80,6 +87,7 @@ class Session:
         """
         self.choice = choice
         self.threads = threads
+        self.spinning = spinning
         self.fork_guard = ForkGuard()
         found = find_kernels() if kernels is None else kernels
         self.graph, graph = choose_graph(artifact, choice, found)
@@ -110,7 +118,7 @@ class Session:
                 path,
                 provider=self.choice.provider,
                 threads=self.threads,
-                config=NO_CPU_FALLBACK if on_cuda else {},
+                config=(NO_CPU_FALLBACK if on_cuda else {}) | ({} if self.spinning else NO_SPINNING),
                 kernels=None if self.kernels is None else self.kernels.library,
                 provider_options=(CUDA_OPTIONS if on_cuda else {}) | (CAPTURE_OPTIONS if cuda_graphs else {}),
             )

@@ -128,8 +128,8 @@ def tune(
     """
     cores = usable_cores()
 
-    def load(threads: int, workers: int) -> Pipeline:
-        options = Options(precision=precision, provider=provider, threads=threads, workers=workers)
+    def load(threads: int, workers: int, *, spinning: bool = True) -> Pipeline:
+        options = Options(precision=precision, provider=provider, threads=threads, workers=workers, spinning=spinning)
         return Pipeline.load(artifact, options)
 
     told("loading")
@@ -144,6 +144,8 @@ def tune(
             alone.challenge(load(threads, 1), threads=threads)
         for workers in (number for number in (*powers(cores), cores) if 1 < number <= MAX_WORKERS):
             bulk.challenge(load(cores, workers), workers=workers)
+        alone.challenge(load(alone.setting.threads, 1, spinning=False), spinning=False)
+        bulk.challenge(load(cores, bulk.setting.workers, spinning=False), spinning=False)
     for share in BUDGETS:
         tokens = round(share * default.batch_tokens)
         limits = with_budget(bulk.pipeline.limits, tokens)
