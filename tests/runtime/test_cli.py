@@ -291,7 +291,7 @@ def test_doctor_finds_a_healthy_artifact_healthy(quoit: Quoit, artifact: Artifac
     code, printed, report = quoit("doctor", artifact.folder, "--provider", "cpu")
     assert (code, report) == (0, "")
     lines = printed.splitlines()
-    assert len(lines) == 10
+    assert len(lines) == 11
     assert all(re.match(r"ok    [\w ]+: \S", line) for line in lines)
 
 
@@ -299,7 +299,7 @@ def test_doctor_finds_a_healthy_artifact_healthy(quoit: Quoit, artifact: Artifac
 def test_doctor_finds_a_healthy_reranker_healthy(quoit: Quoit, rerank_artifact: Artifact) -> None:
     code, printed, report = quoit("doctor", rerank_artifact.folder, "--provider", "cpu")
     assert (code, report) == (0, "")
-    assert len(printed.splitlines()) == 9
+    assert len(printed.splitlines()) == 10
     assert "golden" not in printed
 
 
