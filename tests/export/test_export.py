@@ -395,7 +395,8 @@ def test_verification_of_an_artifact_that_exists_takes_place(small: Checkpoint, 
     """What was asked for must not be left out in silence because the files are there already."""
     assert {parity.reference for parity in published.manifest.variants["fp32"].parity} <= {"fp32"}
     verified = publish(small, Request(published.folder, ("fp32",), verify=True))
-    assert {parity.reference for parity in verified.manifest.variants["fp32"].parity} == {"transformers fp32"}
+    parity = verified.manifest.variants["fp32"].parity
+    assert {one.reference for one in parity if one.graph == "cpu"} == {"transformers fp32"}
     assert hashes(verified, "fp32") == hashes(published, "fp32")
 
 

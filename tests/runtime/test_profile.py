@@ -156,7 +156,8 @@ def test_a_setting_that_is_clearly_slower_does_not_win(
 
     def waiting(pipeline: Any, texts: Any, prompt: str) -> None:
         answer(pipeline, texts, prompt)
-        if (pipeline.workers, pipeline.limits.stream_tokens, pipeline.session.threads) != default:
+        session = pipeline.session
+        if (pipeline.workers, pipeline.limits.stream_tokens, session.threads, session.spinning) != (*default, True):
             tune.__globals__["time"].sleep(0.01)
 
     pipeline = Embedder(byte_artifact, precision="int8", provider="cpu").pipeline

@@ -144,8 +144,11 @@ def tune(
             alone.challenge(load(threads, 1), threads=threads)
         for workers in (number for number in (*powers(cores), cores) if 1 < number <= MAX_WORKERS):
             bulk.challenge(load(cores, workers), workers=workers)
-        alone.challenge(load(alone.setting.threads, 1, spinning=False), spinning=False)
-        bulk.challenge(load(cores, bulk.setting.workers, spinning=False), spinning=False)
+        # A single thread waits for no other.
+        if alone.setting.threads > 1:
+            alone.challenge(load(alone.setting.threads, 1, spinning=False), spinning=False)
+        if cores // bulk.setting.workers > 1:
+            bulk.challenge(load(cores, bulk.setting.workers, spinning=False), spinning=False)
     for share in BUDGETS:
         tokens = round(share * default.batch_tokens)
         limits = with_budget(bulk.pipeline.limits, tokens)
