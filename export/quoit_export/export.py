@@ -183,7 +183,8 @@ def _is_redone(name: Precision, variant: Variant, request: Request) -> bool:
 
     It is when it still has to be verified, was rejected, or was calibrated with other texts.
     """
-    verify = request.verify and name == REFERENCE and not variant.parity
+    verified = any(parity.reference != REFERENCE for parity in variant.parity)
+    verify = request.verify and name == REFERENCE and not verified
     other = PRECISIONS[name].calibrated and not is_made_with(variant.made, request.calibration)
     rejected = not variant.accepted and not request.keep_rejected
     return verify or (name in request.precisions and (other or rejected))
