@@ -2,7 +2,7 @@
 //
 // A row's sums are rescaled whenever a tile has a larger score (Milakov and Gimelshein 2018, the online softmax). Tiles
 // begin at the same positions whatever a text's batch is, and a tile behind a query's own position leaves its sums as
-// they were, bit for bit. So a text does not see its batch, and memory does not grow with its length.
+// they were, bit for bit. So a text does not see its batch, and no scores are kept beyond a tile.
 #pragma once
 #include "kernels.h"
 #include "rows.h"
@@ -132,7 +132,7 @@ size_t attend_scratch(const Attention& a) {
   return QUERY_ROWS * size * 2 + KEYS * size + QUERY_ROWS * 2 + W;
 }
 
-// The keys of one tile, transposed to [size, KEYS]; those behind the last one are zero.
+// The keys of one tile, transposed to [size, KEYS], W keys at a time; what fills up the last W is zero.
 inline void transpose_keys(const float* const* keys, int count, int64_t size, float* to) {
   for (int first = 0; first < count; first += W)
     for (int64_t from = 0; from < size; from += W) {

@@ -29,7 +29,10 @@ constexpr int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
 constexpr int64_t MULTIPLE = 16;  // of which the sizes of rows have to be, for vectors of every width
 constexpr int64_t MAX_HEAD_DIM = 640;
+constexpr int64_t MAX_HEADS = 1 << 16;  // so that the sizes of rows do not overflow
 constexpr int64_t MAX_INPUTS = 1 << 16;  // so that 255 * 127 * inputs fits into 32 bits
+
+bool is_multiple(int64_t size) { return size >= MULTIPLE && size % MULTIPLE == 0; }
 
 OrtStatus* refuse(const char* what) { return ort::create_status(ort::INVALID_ARGUMENT, what); }
 OrtStatus* no_memory() { return ort::create_status(ort::FAIL, "the kernels got no memory"); }
@@ -96,13 +99,18 @@ OrtStatus* parallel(const OrtKernelContext* context, int64_t count, const F& tas
   return ort::parallel_for(context, run, static_cast<size_t>(count), 0, const_cast<F*>(&task));
 }
 
-// The same in pieces of several items, since a task costs about a microsecond.
+// The same in pieces of several items, first to end - 1, since a task costs about a microsecond.
+template <typename F>
+OrtStatus* parallel_ranges(const OrtKernelContext* context, int64_t count, int64_t piece, const F& task) {
+  const int64_t pieces = (count + piece - 1) / piece;
+  return parallel(context, pieces,
+                  [&](int64_t index) { task(index * piece, least(count, (index + 1) * piece)); });
+}
+
 template <typename F>
 OrtStatus* parallel_pieces(const OrtKernelContext* context, int64_t count, int64_t piece, const F& task) {
-  const int64_t pieces = (count + piece - 1) / piece;
-  return parallel(context, pieces, [&](int64_t index) {
-    const int64_t end = least(count, (index + 1) * piece);
-    for (int64_t item = index * piece; item < end; item++) task(item);
+  return parallel_ranges(context, count, piece, [&](int64_t first, int64_t end) {
+    for (int64_t item = first; item < end; item++) task(item);
   });
 }
 
@@ -115,9 +123,10 @@ struct Rounding {
     return ort::float_attribute(info, narrow ? "narrow_threshold" : "threshold", &threshold);
   }
 
-  // row_of(index, scratch) gives a row; it is called again for rows with a second pass.
+  // row_of(index, scratch) gives a row, which may lie in the scratch [floats]; it is called again for rows with a second
+  // pass.
   template <typename F>
-  OrtStatus* compute(OrtKernelContext* context, int64_t count, int64_t size, const F& row_of) const {
+  OrtStatus* compute(OrtKernelContext* context, int64_t count, int64_t size, size_t floats, const F& row_of) const {
     const Kernels& with = *kernels();
     uint8_t *values, *rest;
     float* scales;
@@ -129,11 +138,13 @@ struct Rounding {
     constexpr int64_t PIECE = 16384;  // values of one task
     const int64_t piece = most(1, PIECE / size);
     bool refused = false;
-    RETURN_IF(parallel_pieces(context, count, piece, [&](int64_t row) {
-      const Scratch scratch(size);
+    RETURN_IF(parallel_ranges(context, count, piece, [&](int64_t first, int64_t end) {
+      const Scratch scratch(floats);
       if (!scratch) return __atomic_store_n(&refused, true, __ATOMIC_RELAXED);
-      const float* x = row_of(row, scratch.get());
-      scales[row] = with.quantize(x, size, threshold, values + row * size, &uneven[row]);
+      for (int64_t row = first; row < end; row++) {
+        const float* x = row_of(row, scratch.get());
+        scales[row] = with.quantize(x, size, threshold, values + row * size, &uneven[row]);
+      }
     }));
     if (refused) return no_memory();
     int64_t twice = 0;
@@ -142,18 +153,18 @@ struct Rounding {
     RETURN_IF(output(context, 3, {twice}, &rows));
     for (int64_t row = 0, at = 0; row < count; row++)
       if (uneven[row]) rows[at++] = row;
-    RETURN_IF(parallel_pieces(context, twice, piece, [&](int64_t at) {
-      const int64_t row = rows[at];
-      const Scratch scratch(size);
+    RETURN_IF(parallel_ranges(context, twice, piece, [&](int64_t first, int64_t end) {
+      const Scratch scratch(floats);
       if (!scratch) return __atomic_store_n(&refused, true, __ATOMIC_RELAXED);
-      const float* x = row_of(row, scratch.get());
-      with.quantize_rest(x, size, scales[row], values + row * size, rest + at * size);
+      for (int64_t at = first; at < end; at++) {
+        const int64_t row = rows[at];
+        const float* x = row_of(row, scratch.get());
+        with.quantize_rest(x, size, scales[row], values + row * size, rest + at * size);
+      }
     }));
     return refused ? no_memory() : nullptr;
   }
 };
-
-bool is_multiple(int64_t size) { return size >= MULTIPLE && size % MULTIPLE == 0; }
 
 // x [T, K] float32 -> values [T, K] uint8, scales [T], rest [M, K] uint8, rows [M]
 struct QuantizeRows1 : Rounding {
@@ -167,7 +178,7 @@ struct QuantizeRows1 : Rounding {
     RETURN_IF(input(context, 0, &x));
     const int64_t count = x.shape[0], size = x.shape[1];
     if (x.axes != 2 || !is_multiple(size)) return refuse("rows to round have to be [T, K], K a multiple of 16");
-    return Rounding::compute(context, count, size, [&](int64_t row, float*) { return x.as<float>() + row * size; });
+    return Rounding::compute(context, count, size, 0, [&](int64_t row, float*) { return x.as<float>() + row * size; });
   }
 };
 
@@ -195,7 +206,7 @@ struct AddNormQuantizeRows1 : Rounding {
       return refuse("rows to add and round have to be [T, K] twice with a weight [K], K a multiple of 16");
     float* total;
     RETURN_IF(output(context, 4, {count, size}, &total));
-    return Rounding::compute(context, count, size, [&](int64_t row, float* scratch) {
+    return Rounding::compute(context, count, size, size, [&](int64_t row, float* scratch) {
       with.add_norm(x.as<float>() + row * size, residual.as<float>() + row * size, weight.as<float>(), epsilon, size,
                     total + row * size, scratch);
       return static_cast<const float*>(scratch);
@@ -214,7 +225,7 @@ class Weights {
       RETURN_IF(constant(info, first + 2 * matrix, &weight));
       RETURN_IF(constant(info, first + 2 * matrix + 1, &scale));
       const int64_t inputs = weight.shape[0], outputs = weight.shape[1];
-      if (weight.axes != 2 || inputs < MULTIPLE || inputs % MULTIPLE || inputs > MAX_INPUTS || outputs < 1)
+      if (weight.axes != 2 || !is_multiple(inputs) || inputs > MAX_INPUTS || outputs < 1)
         return refuse("a weight has to be [K, N], K a multiple of 16 and at most 65536");
       if (!scale.is(outputs)) return refuse("a weight [K, N] has to have N scales");
       if (matrix > 0 && inputs != sources_[0].shape[0]) return refuse("weights of one input have to have as many rows");
@@ -417,8 +428,9 @@ struct PackedAttention1 {
     RETURN_IF(ort::int_attribute(info, "head_dim", &head_dim));
     RETURN_IF(ort::float_attribute(info, "epsilon", &epsilon));
     RETURN_IF(ort::float_attribute(info, "scale", &scale));
-    if (head_dim < MULTIPLE || head_dim > MAX_HEAD_DIM || head_dim % MULTIPLE)
+    if (!is_multiple(head_dim) || head_dim > MAX_HEAD_DIM)
       return refuse("head_dim has to be a multiple of 16 and at most 640");
+    if (heads > MAX_HEADS) return refuse("there are more than 65536 heads");
     if (kv_heads < 1 || heads < kv_heads || heads % kv_heads || heads / kv_heads > kernels()->query_rows)
       return refuse("heads have to be a multiple of kv_heads, at most 96 times as many");
     return nullptr;

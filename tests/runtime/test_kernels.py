@@ -442,6 +442,8 @@ def test_a_query_in_the_past_is_refused() -> None:
         ({"kv_heads": 0}, "multiple of kv_heads"),
         ({"heads": 3, "kv_heads": 2}, "multiple of kv_heads"),
         ({"heads": 97}, "at most 96 times"),
+        ({"heads": (1 << 16) + 1, "kv_heads": (1 << 16) + 1}, "more than 65536 heads"),
+        ({"heads": 1 << 60, "kv_heads": 1 << 60}, "more than 65536 heads"),
     ],
 )
 def test_hostile_attributes_are_refused(changes: dict[str, Any], words: str) -> None:

@@ -59,8 +59,8 @@ class Measured:
             share count for each of them.
         times_default: speed-up of the best setting over the default for many texts, median of rounds.
         milliseconds: time of one text with the best setting, by percentile.
-        ceilings: the ceilings of this machine; None on a GPU.
         kernels: native kernels that run, or why none do, in words.
+        ceilings: the ceilings of this machine; None on a GPU.
         fraction: share of the speed at these ceilings that many texts reach; None on a GPU.
     """
 
