@@ -1,6 +1,6 @@
 """What quoit's native kernels gain: tokens/s with them, without them, and with two batches at a time.
 
-    python -m bench.studies.kernels [--shape 0.6b] [--threads 2] [--rounds 15] [--keep]
+    python -m bench.studies.kernels [--shape 0.6b] [--threads 2] [--rounds 15] [--works NAME …] [--keep]
 
 Writes a random checkpoint of the shape below models/bench-kernels-<shape>, exports fp32 and int8, and lets processes of
 the same artifact take turns: int8 with native kernels and without (`kernels=False`), each also with two workers; fp32
@@ -9,9 +9,7 @@ both to fp32. Needs 5 GB of disk, which are given back at the end unless --keep 
 bench/results/kernels.json and prints its table. The last line is the JSON.
 """
 
-import argparse
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -23,7 +21,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from bench.corpora.texts import count, cut_documents
-from bench.record import RESULTS, ROOT, add_trial, begin
+from bench.record import RESULTS, ROOT
+from bench.studies.shape_study import run_study
 from bench.studies.tables import kernels_table
 from bench.studies.turns import Work, take_turns, works
 from quoit import Embedder
@@ -123,25 +122,7 @@ def main() -> None:
     if sys.argv[1:2] == ["start"]:
         print(json.dumps(start_here(*sys.argv[2:])))
         return
-    parser = argparse.ArgumentParser(description="Measure what native kernels gain.")
-    parser.add_argument("--shape", choices=("tiny", "0.6b"), default="0.6b")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--keep", action="store_true", help="keep checkpoint and artifact, and use them the next time")
-    parser.add_argument("--works", nargs="+", metavar="NAME", help="some of the works alone, such as query 8x128")
-    add_trial(parser)
-    options = parser.parse_args()
-    recording = begin(trial=options.trial)
-    folder = ROOT / "models" / f"bench-kernels-{options.shape}"
-    folder.mkdir(exist_ok=True)
-    result = recording.describe(options.threads) | study(
-        options.shape, folder, options.threads, options.rounds, options.works
-    )
-    if not options.keep:
-        shutil.rmtree(folder)
-    print("\n".join(kernels_table(result)))
-    print(json.dumps(result))
-    recording.write(RESULT, result)
+    run_study(study, kernels_table, RESULT, aim="Measure what native kernels gain.", rounds=15)
 
 
 if __name__ == "__main__":

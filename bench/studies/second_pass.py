@@ -1,8 +1,8 @@
 """What second passes cost: tokens/s of int8 with and without them, on a checkpoint with uneven activations.
 
-    python -m bench.studies.second_pass [--shape 0.6b] [--threads 2] [--rounds 7] [--keep]
+    python -m bench.studies.second_pass [--shape 0.6b] [--threads 2] [--rounds 7] [--works NAME …] [--keep]
 
-Writes the checkpoint of `models/uneven_checkpoint.py` below models/bench-uneven-<shape>, exports int8, and writes
+Writes the checkpoint of `models/uneven_checkpoint.py` below models/bench-second-pass-<shape>, exports int8, and writes
 graphs beside it that differ in their second passes alone and share its tensors:
 
 - `plain`: no second pass.
@@ -16,8 +16,6 @@ a round's ratio is that of its turns. Needs 4 GB of disk, which are given back a
 bench/results/second-pass.json and prints its table. The last line is the JSON.
 """
 
-import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -31,7 +29,8 @@ import numpy as np
 import onnx_ir as ir
 from tokenizers import Tokenizer
 
-from bench.record import RESULTS, ROOT, add_trial, begin
+from bench.record import RESULTS, ROOT
+from bench.studies.shape_study import run_study
 from bench.studies.tables import second_pass_table
 from bench.studies.turns import MIXED_TEXTS, take_turns, works
 from quoit.artifact import Artifact, GraphName, Quantization, Variant, read_artifact, record_file, write_manifest
@@ -212,25 +211,7 @@ def study(shape: str, folder: Path, threads: int, rounds: int, names: Sequence[s
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description="Measure what second passes cost.")
-    parser.add_argument("--shape", choices=("tiny", "0.6b"), default="0.6b")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--keep", action="store_true", help="keep checkpoint and artifact, and use them the next time")
-    parser.add_argument("--works", nargs="+", metavar="NAME", help="some of the works alone, such as query 8x128")
-    add_trial(parser)
-    options = parser.parse_args()
-    recording = begin(trial=options.trial)
-    folder = ROOT / "models" / f"bench-uneven-{options.shape}"
-    folder.mkdir(exist_ok=True)
-    result = recording.describe(options.threads) | study(
-        options.shape, folder, options.threads, options.rounds, options.works
-    )
-    if not options.keep:
-        shutil.rmtree(folder)
-    print("\n".join(second_pass_table(result)))
-    print(json.dumps(result))
-    recording.write(RESULT, result)
+    run_study(study, second_pass_table, RESULT, aim="Measure what second passes cost.", rounds=7)
 
 
 if __name__ == "__main__":
