@@ -2,14 +2,22 @@
 
     python -m bench.studies.kernels [--shape 0.6b] [--threads 2] [--rounds 15] [--works NAME …] [--keep]
 
-Writes a random checkpoint of the shape below models/bench-kernels-<shape>, exports fp32 and int8, and lets processes of
-the same artifact take turns: int8 with native kernels and without (`kernels=False`), each also with two workers; fp32
-with and without, on queries alone. Also measures the first answer and the memory of fresh processes, and the cosine of
-both to fp32. Needs 5 GB of disk, which are given back at the end unless --keep is said. Writes
-bench/results/kernels.json and prints its table. The last line is the JSON.
+Writes three random checkpoints of the shape below models/bench-kernels-<shape>: a plain one, one with uneven
+activations and a reranker. Exports them, and lets processes of the same artifact take turns, with native kernels and
+without (`kernels=False`):
+
+- `int8`: the plain one on all works; eight texts also with two batches at a time.
+- `fp32`: the plain one on queries.
+- `uneven`: int8 of the uneven one.
+- `reranker`: int8 of the reranker, a query and 100 documents.
+
+Also measures the first answer and the memory of fresh processes, and the cosine of both to fp32. Needs 5 GB of disk,
+which are given back at the end unless --keep is said. Writes bench/results/kernels.json and prints its table. The last
+line is the JSON.
 """
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -24,9 +32,9 @@ from bench.corpora.texts import count, cut_documents
 from bench.record import RESULTS, ROOT
 from bench.studies.shape_study import run_study
 from bench.studies.tables import kernels_table
-from bench.studies.turns import Work, take_turns, works
+from bench.studies.turns import RANKED_TEXTS, Work, ranking, take_turns, works
 from quoit import Embedder
-from quoit.artifact import Artifact, Precision
+from quoit.artifact import Artifact, Precision, Task
 from quoit.machine import resident_bytes
 from quoit.ort.kernels import find_kernels
 from quoit_export.checkpoint.checkpoint import open_checkpoint
@@ -42,8 +50,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     NATIVE + WORKERS: {"workers": 2},
     WITHOUT + WORKERS: {"kernels": False, "workers": 2},
 }
-SINGLE = ("query", "1x35", "1x128")
-"""Names of works that are one text at a time, which workers do not share."""
+WITH_WORKERS = ("8x128",)
+"""Names of works that are measured with two batches at a time too."""
+COSTLY = ("query", "8x128", "8x512")
+"""Names of works that the uneven checkpoint is measured on."""
 COMPARED_TEXTS = 34
 STARTS = 5
 
@@ -89,31 +99,46 @@ def cosines(artifact: Artifact) -> dict[str, list[float]]:
     return found
 
 
+def make(folder: Path, script: str, shape: str, precisions: Sequence[Precision], task: Task = "embedding") -> Artifact:
+    """Write a checkpoint with a script of models/, and export it; the checkpoint is removed."""
+    command = [sys.executable, str(ROOT / "models" / script), str(folder / "checkpoint"), "--shape", shape]
+    subprocess.run(command + ([] if task == "embedding" else ["--task", task]), check=True)
+    artifact = publish(open_checkpoint(str(folder / "checkpoint")), Request(folder / "artifact", tuple(precisions)))
+    shutil.rmtree(folder / "checkpoint")
+    return artifact
+
+
 def study(shape: str, folder: Path, threads: int, rounds: int, names: Sequence[str] | None = None) -> dict[str, Any]:
     """Everything about a shape, and the workloads of these names, or all."""
-    script = ROOT / "models" / "random_checkpoint.py"
-    subprocess.run([sys.executable, str(script), str(folder / "checkpoint"), "--shape", shape], check=True)
-    checkpoint = open_checkpoint(str(folder / "checkpoint"))
-    artifact = publish(checkpoint, Request(folder / "artifact", ("fp32", "int8")))
-    known = workloads(Tokenizer.from_file(str(artifact.path(artifact.manifest.tokenizer))))
+    for name in ("plain", "uneven", "reranker"):
+        (folder / name).mkdir(exist_ok=True)
+    plain = make(folder / "plain", "random_checkpoint.py", shape, ("fp32", "int8"))
+    uneven = make(folder / "uneven", "uneven_checkpoint.py", shape, ("int8",))
+    reranker = make(folder / "reranker", "random_checkpoint.py", shape, ("int8",), "rerank")
+    tokenizer = Tokenizer.from_file(str(plain.path(plain.manifest.tokenizer)))
+    known = workloads(tokenizer)
     chosen = {name: known[name] for name in names or known}
 
-    def turns(precision: Precision, contestants: Sequence[str], taken: dict[str, Work]) -> dict[str, Any]:
-        options = {name: OPTIONS[name] for name in contestants}
-        same = dict.fromkeys(contestants, artifact)
-        return take_turns(same, precision, taken, base=WITHOUT, threads=threads, rounds=rounds, options=options)
+    def turns(artifact: Artifact, taken: dict[str, Work], precision: Precision = "int8") -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, work in taken.items():
+            contestants = [*OPTIONS] if name in WITH_WORKERS and artifact is plain else [NATIVE, WITHOUT]
+            options = {each: OPTIONS[each] for each in contestants}
+            same = dict.fromkeys(contestants, artifact)
+            found |= take_turns(
+                same, precision, {name: work}, base=WITHOUT, threads=threads, rounds=rounds, options=options
+            )
+        return found
 
-    single = {name: work for name, work in chosen.items() if name in SINGLE}
-    many = {name: work for name, work in chosen.items() if name not in SINGLE}
-    measured = turns("int8", (NATIVE, WITHOUT), single)
-    measured |= turns("int8", tuple(OPTIONS), many) if many else {}
     return {
         "shape": shape,
         "kernels": find_kernels().reason,
-        "cosine_to_fp32": cosines(artifact),
-        "starts": starts(artifact),
-        "int8": measured,
-        "fp32": turns("fp32", (NATIVE, WITHOUT), {name: work for name, work in single.items() if name == "query"}),
+        "cosine_to_fp32": cosines(plain),
+        "starts": starts(plain),
+        "int8": turns(plain, chosen),
+        "fp32": turns(plain, {name: work for name, work in chosen.items() if name == "query"}, "fp32"),
+        "uneven": turns(uneven, {name: work for name, work in chosen.items() if name in COSTLY}),
+        "reranker": turns(reranker, {f"{RANKED_TEXTS} documents": ranking(tokenizer)}),
     }
 
 

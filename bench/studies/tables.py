@@ -176,12 +176,13 @@ def ratio_of(found: dict[str, Any], name: str, base: str) -> float:
 def kernels_table(result: dict[str, Any]) -> list[str]:
     """Tokens/s without native kernels and the ratios with them; quartiles in brackets."""
     lines = titled(["", "onnxruntime, tokens/s", "native kernels", "over onnxruntime with two workers"])
-    for precision in ("int8", "fp32"):
-        for name, found in result[precision].items():
+    titles = {"int8": "int8", "fp32": "fp32", "uneven": "int8, uneven activations", "reranker": "int8 reranker"}
+    for part, title in titles.items():
+        for name, found in result.get(part, {}).items():
             middle, low, high = found["over_onnxruntime"]["native"]
             workers = " – "
             if "onnxruntime two workers" in found["each"]:
                 workers = f"{ratio_of(found, 'native', 'onnxruntime two workers'):.2f} ×"
             rate = f"{found['tokens_per_second']['onnxruntime']:,.0f}"
-            lines.append(row([f"{precision}, {name}", rate, f"{middle:.2f} × ({low:.2f} to {high:.2f})", workers]))
+            lines.append(row([f"{title}, {name}", rate, f"{middle:.2f} × ({low:.2f} to {high:.2f})", workers]))
     return lines

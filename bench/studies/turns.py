@@ -2,8 +2,8 @@
 
     python -m bench.studies.turns ARTIFACT PRECISION OPTIONS
 
-serves one of them: a line of JSON with `texts` and `query` on standard input, a line with the seconds of each
-call on standard output. The clock covers what a caller waits for: from texts to a numpy array.
+serves one of them: a line of JSON with `texts` and `kind` on standard input, a line with the seconds of each
+call on standard output. The clock covers what a caller waits for: from texts to a numpy array or a ranking.
 """
 
 import json
@@ -11,22 +11,26 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from bench.corpora.texts import count, cut_documents, read_texts
 from bench.record import ROOT
-from quoit import Embedder
-from quoit.artifact import Artifact, Precision
+from quoit import Embedder, Reranker
+from quoit.artifact import Artifact, Precision, open_artifact
 
+Kind = Literal["documents", "queries", "ranking"]
+"""What a work's calls are: one for all documents, one for each query, or one that ranks all texts but the first by it.
+"""
 QUERIES = 30
 QUERY_CHARACTERS = range(10, 101)
 MIXED_TEXTS = 200
+RANKED_TEXTS = 100
 REST_SECONDS = 0.1
 """Pause between two turns: thread pools stop waiting for work in it."""
 SHORT_SECONDS = 0.5
@@ -35,17 +39,17 @@ SHORT_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Work:
-    """Texts that are embedded.
+    """Texts that are embedded, or ranked.
 
     Attributes:
         texts: the texts.
         lengths: their tokens, without prompt.
-        query: whether they are queries, and each is a call of its own; else they are documents in one call.
+        kind: what the calls are.
     """
 
     texts: list[str]
     lengths: list[int]
-    query: bool = False
+    kind: Kind = "documents"
 
     @property
     def tokens(self) -> int:
@@ -64,9 +68,16 @@ def works(tokenizer: Tokenizer) -> dict[str, Work]:
         f"mix of {MIXED_TEXTS}": [record["text"] for record in records[:MIXED_TEXTS]],
     }
     return {
-        name: Work(texts, [count(tokenizer, text) for text in texts], query=name == "query")
+        name: Work(texts, [count(tokenizer, text) for text in texts], "queries" if name == "query" else "documents")
         for name, texts in named.items()
     }
+
+
+def ranking(tokenizer: Tokenizer) -> Work:
+    """A query and the documents to rank by it."""
+    records = read_texts()
+    texts = [records[0]["query"], *(record["text"] for record in records[:RANKED_TEXTS])]
+    return Work(texts, [count(tokenizer, text) for text in texts], "ranking")
 
 
 class Process:
@@ -98,7 +109,7 @@ class Process:
     def ask(self, work: Work) -> list[float]:
         """The seconds of every call."""
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"texts": work.texts, "query": work.query}) + "\n")
+        self.process.stdin.write(json.dumps({"texts": work.texts, "kind": work.kind}) + "\n")
         self.process.stdin.flush()
         return self.answer()
 
@@ -122,24 +133,33 @@ class Process:
 
 
 def serve(artifact: str, precision: Precision, options: str) -> None:
-    """Loads an artifact with options of `Embedder` in JSON, and embeds what standard input asks for until it ends."""
-    embedder = Embedder(artifact, precision=precision, provider="cpu", **json.loads(options))
+    """Loads an artifact with options of `Embedder` in JSON, and does what standard input asks for until it ends."""
+    calls = load(artifact, precision, json.loads(options))
     print(json.dumps([]), flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
-        texts = asked["texts"]
-        encode = embedder.encode_query if asked["query"] else embedder.encode_document
+        texts, kind = asked["texts"], asked["kind"]
         seconds = []
-        for part in [[text] for text in texts] if asked["query"] else [texts]:
+        for part in [[text] for text in texts] if kind == "queries" else [texts]:
             start = time.perf_counter()
-            encode(part)
+            calls[kind](part)
             seconds.append(time.perf_counter() - start)
         print(json.dumps(seconds), flush=True)
 
 
+def load(folder: str, precision: Precision, options: Mapping[str, Any]) -> dict[Kind, Callable[[list[str]], object]]:
+    """Loads an artifact, and returns its calls."""
+    artifact = open_artifact(folder)
+    if artifact.manifest.task == "rerank":
+        reranker = Reranker(artifact, precision=precision, provider="cpu", **options)
+        return {"ranking": lambda texts: reranker.rank(texts[0], texts[1:])}
+    embedder = Embedder(artifact, precision=precision, provider="cpu", **options)
+    return {"documents": embedder.encode_document, "queries": embedder.encode_query}
+
+
 def rate(work: Work, seconds: Sequence[float]) -> float:
     """Tokens/s of the calls of one turn, which are as many as the work has, or a multiple."""
-    passes = len(seconds) / (len(work.texts) if work.query else 1)
+    passes = len(seconds) / (len(work.texts) if work.kind == "queries" else 1)
     return work.tokens * passes / sum(seconds)
 
 

@@ -5,26 +5,47 @@ A name is imported when it is first used (PEP 562). So `quoit.cli.process` can g
 
 __all__ = [
     "ArtifactError",
+    "AsyncEmbedder",
+    "AsyncReranker",
     "ComputeError",
+    "DeadlineError",
     "Embedder",
     "InputError",
+    "OverloadedError",
     "ProviderError",
     "QuoitError",
     "Reranker",
+    "Waiting",
     "__version__",
     "calibration_ranges",
 ]
 
 TYPE_CHECKING = False  # like `typing.TYPE_CHECKING`, without the slow import of `typing`
 if TYPE_CHECKING:
+    from quoit.aio import AsyncEmbedder, AsyncReranker, Waiting
     from quoit.embedder import Embedder
     from quoit.engine.pooling import calibration_ranges
-    from quoit.errors import ArtifactError, ComputeError, InputError, ProviderError, QuoitError
+    from quoit.errors import (
+        ArtifactError,
+        ComputeError,
+        DeadlineError,
+        InputError,
+        OverloadedError,
+        ProviderError,
+        QuoitError,
+    )
     from quoit.reranker import Reranker
 
     __version__: str
 else:
-    MODULES = {"Embedder": "embedder", "Reranker": "reranker", "calibration_ranges": "engine.pooling"}
+    MODULES = {
+        "AsyncEmbedder": "aio",
+        "AsyncReranker": "aio",
+        "Embedder": "embedder",
+        "Reranker": "reranker",
+        "Waiting": "aio",
+        "calibration_ranges": "engine.pooling",
+    }
     """Modules of the public names; names that are not listed are in `errors`."""
 
     def __getattr__(name: str) -> object:

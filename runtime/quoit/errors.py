@@ -4,7 +4,9 @@
     ├── ArtifactError     an artifact that is absent, damaged, rejected or of another kind
     ├── InputError        a text, argument or file the caller gave cannot be used (also a ValueError)
     ├── ProviderError     onnxruntime, or the execution provider asked for, cannot run here
-    └── ComputeError      the model ran and gave values that are not finite
+    ├── ComputeError      the model ran and gave values that are not finite
+    ├── OverloadedError   more work is queued than can be done in time; try again later
+    └── DeadlineError     the work was not done in time (also a TimeoutError)
 
 `quoit_export` adds CheckpointError, ExportError and ParityError below QuoitError.
 
@@ -35,6 +37,22 @@ class ProviderError(QuoitError):
 
 class ComputeError(QuoitError):
     """The model ran and gave values that are not finite."""
+
+
+class OverloadedError(QuoitError):
+    """More work is queued than can be done in time.
+
+    Attributes:
+        retry_after: number of seconds after which there should be room.
+    """
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DeadlineError(QuoitError, TimeoutError):
+    """The work was not done in time."""
 
 
 def brief(text: object, most: int = 200) -> str:

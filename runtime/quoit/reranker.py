@@ -1,6 +1,6 @@
 """Turn pairs of query and document into scores: the embedder's stages, with a template, and scores, not vectors."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Never, NotRequired, SupportsIndex, TypedDict, overload
@@ -195,14 +195,7 @@ class Reranker(LoadedModel):
         scoring.check()
         texts = list_texts(documents, "documents")
         logits = self._score([(query, text) for text in texts], scoring)
-        scores = activate(logits, activation)
-        ranking: list[Ranked] = []
-        for index in best_first(logits, most).tolist():
-            ranked: Ranked = {"index": index, "score": float(scores[index])}
-            if texts_too:
-                ranked["text"] = texts[index]
-            ranking.append(ranked)
-        return ranking
+        return make_ranking(logits, texts, activation=activation, top_k=most, return_documents=texts_too)
 
     @overload
     def predict(
@@ -304,3 +297,17 @@ class Reranker(LoadedModel):
             scored = list(windows)
         self.pipeline.report(sum((each.truncation for each in scored), Truncation()), len(pairs))
         return np.concatenate([each.logits for each in scored]) if scored else np.empty(0, np.float32)
+
+
+def make_ranking(
+    logits: Scores, documents: Sequence[str], *, activation: Activation, top_k: int | None, return_documents: bool
+) -> list[Ranked]:
+    """Return the entries of a ranking by logits, [n], best first; see `Reranker.rank`."""
+    scores = activate(logits, activation)
+    ranking: list[Ranked] = []
+    for index in best_first(logits, top_k).tolist():
+        ranked: Ranked = {"index": index, "score": float(scores[index])}
+        if return_documents:
+            ranked["text"] = documents[index]
+        ranking.append(ranked)
+    return ranking

@@ -15,6 +15,8 @@ def test_a_shape_is_measured_with_and_without(tmp_path: Path) -> None:
     assert set(result["int8"]["query"]["each"]) == {NATIVE, WITHOUT}
     assert set(result["int8"]["8x128"]["each"]) == {NATIVE, WITHOUT, NATIVE + WORKERS, WITHOUT + WORKERS}
     assert set(result["fp32"]) == {"query"}
+    assert set(result["uneven"]) == {"query", "8x128"}
+    assert set(result["reranker"]["100 documents"]["each"]) == {NATIVE, WITHOUT}
     assert all(found[1] > 0.99 for found in result["cosine_to_fp32"].values())
     assert [len(found) for found in result["starts"].values()] == [STARTS, STARTS]
-    assert len(kernels_table(result)) == 2 + 3
+    assert len(kernels_table(result)) == 2 + 6

@@ -27,7 +27,7 @@ from quoit_export.precisions.int8 import ALL_ROWS
 from random_checkpoint import SHAPES
 
 TINY = architecture_of(SHAPES["tiny"])
-SEPARATE = Work(["a", "b"], [3, 5], query=True)
+SEPARATE = Work(["a", "b"], [3, 5], "queries")
 TOGETHER = Work(["a", "b"], [3, 5])
 
 

@@ -107,11 +107,6 @@ def no_device(world: World) -> object:
     return free_bytes()
 
 
-def measure_where_int8_saturates(world: World) -> object:
-    world.patch.setattr("quoit.ort.probe.int8_is_exact", lambda: False)  # for CPUs where it is exact
-    return world.export("int8")
-
-
 def encode_beyond_float16(world: World) -> object:
     """Only a vector that is not normalised can be."""
 
@@ -165,13 +160,6 @@ CASES = [
         ProviderError,
         "onnxruntime cannot be imported",
         "pip install 'quoit[cpu]'",
-    ),
-    Case(
-        "int8 that saturates",
-        measure_where_int8_saturates,
-        ProviderError,
-        "int8 can only be measured on a CPU that sums int8 products exactly",
-        "export it on another machine",
     ),
     Case(
         "a variant without a graph",

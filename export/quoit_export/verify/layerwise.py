@@ -23,9 +23,11 @@ from quoit.engine.planner import Batch
 from quoit.machine import usable_cores
 from quoit.ort.graph_inputs import Inputs
 from quoit.ort.kernels import find_kernels
+from quoit.ort.probe import int8_is_exact
 from quoit.ort.sessions import open_session, to_value
 from quoit_export.graph.targets import HALVES, RESIDUAL
 from quoit_export.precisions.encoding import NATIVE
+from quoit_export.precisions.int8 import INTEGER_PRODUCT
 
 PIECE_BYTES = 1 << 30
 """Maximum bytes of the tensors of one piece; a block that has more is a piece of its own."""
@@ -191,10 +193,33 @@ def _extract(graph: ir.Graph, start: Boundary | None, end: Boundary | None) -> i
     return ir.convenience.extract(graph, [*graph.inputs, *(() if start is None else start.values)], outputs)
 
 
+def _separate_products(graph: ir.Graph) -> None:
+    """Give every integer product a weight of its own name.
+
+    Where sums of int8 products would saturate, onnxruntime replaces the weight of each product by unsigned numbers. It
+    fails if two products, such as a second pass, have the same one.
+    """
+    seen: set[str] = set()
+    for node in list(graph):
+        if node.op_type != INTEGER_PRODUCT:
+            continue
+        weight = node.inputs[1]
+        assert weight is not None
+        name = str(weight.name)
+        if name in seen and name in graph.initializers:
+            twin = ir.Value(name=f"{name}.{len(seen)}", shape=weight.shape, type=weight.type, const_value=weight.const_value)
+            graph.register_initializer(twin)
+            node.replace_input_with(1, twin)
+            name = str(twin.name)
+        seen.add(name)
+
+
 def _open(model: ir.Model) -> Any:
     """Open a session of a piece. Tensors that were only authored are computed here, and live as long as the session."""
     config: dict[str, str] = {}
     made: dict[str, NDArray[Any]] = {}
+    if not int8_is_exact():
+        _separate_products(model.graph)
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
         if isinstance(tensor, ir.ExternalTensor):

@@ -21,7 +21,6 @@ from quoit.engine.limits import cpu_limits
 from quoit.engine.planner import Batch, plan_batches
 from quoit.engine.pooling import Output, finish
 from quoit.engine.scoring import check_finite, sigmoid
-from quoit.ort.probe import check_exact
 from quoit.ort.session import Answers
 from quoit.text.prompts import Pair, render_pairs
 from quoit.text.tokenizer import Ids, TextTokenizer
@@ -158,7 +157,6 @@ def answer(
 
     Raises:
         ArtifactError: a file is damaged.
-        ProviderError: this CPU cannot run int8.
         ComputeError: an answer is not finite.
     """
     model = load_variant(artifact, precision, graph)
@@ -176,11 +174,8 @@ def load_variant(artifact: Artifact, precision: Precision, graph: GraphName = "c
 
     Raises:
         ArtifactError: a file is damaged.
-        ProviderError: this CPU cannot run int8.
     """
     variant = artifact.variant(precision)
-    if graph == "cpu" and variant.graph("saturating") is not None:
-        check_exact()
     files = {record.path: artifact.verify(record) for record in variant.files}
     return ir.load(files[variant.graphs[graph].file.path])
 

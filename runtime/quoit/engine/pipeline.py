@@ -13,7 +13,7 @@ from quoit.artifact import Artifact
 from quoit.engine.layouts import Layout, find_layout
 from quoit.engine.limits import default_limits, with_budget
 from quoit.engine.options import Options
-from quoit.engine.planner import Batch, Limits, Row, plan_batches
+from quoit.engine.planner import Batch, Limits, Row, batch_of, plan_batches
 from quoit.engine.prefetch import prefetch
 from quoit.engine.prefix_cache import CachedPrefix, PrefixCache
 from quoit.ort.graph_inputs import Inputs
@@ -31,6 +31,8 @@ WINDOW_CHARACTERS = 8 << 20
 """Maximum texts and approximate characters of one window. Texts are sorted within their window."""
 
 BATCHES_AHEAD = 2
+FIRST_ROW = (0,)
+"""Token ids of the run with which a session begins."""
 
 Advance = Callable[[int], object]
 """Function for a progress bar; it is called with the number of texts that were answered."""
@@ -98,6 +100,7 @@ class Pipeline:
             cuda_graphs=resolved.cuda_graphs,
             spinning=resolved.spinning,
             kernels=kernels,
+            first=layout.make_inputs(batch_of(FIRST_ROW)),
         )
         limits = default_limits(choice, artifact.manifest)
         if resolved.batch_tokens is not None:
@@ -167,7 +170,7 @@ class Pipeline:
 
     def _run_batches(self, rows: Sequence[Row], prefix: CachedPrefix | None) -> Iterator[tuple[Batch, Answers]]:
         if self.workers == 1:
-            planned = self._plan(rows, self.limits, prefix)
+            planned = self.plan(rows, self.limits, prefix)
             for batch, inputs in prefetch(planned) if self.overlapped else planned:
                 yield batch, self.session.run(inputs)
             return
@@ -177,7 +180,7 @@ class Pipeline:
         running: deque[tuple[Batch, Future[Answers]]] = deque()
         with ThreadPoolExecutor(self.workers) as pool:
             try:
-                for batch, inputs in self._plan(rows, limits, prefix):
+                for batch, inputs in self.plan(rows, limits, prefix):
                     running.append((batch, pool.submit(self.session.run, inputs)))
                     if len(running) > BATCHES_AHEAD * self.workers:
                         first, answers = running.popleft()
@@ -187,8 +190,14 @@ class Pipeline:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _plan(self, rows: Sequence[Row], limits: Limits, prefix: CachedPrefix | None) -> Iterator[tuple[Batch, Inputs]]:
-        """Yield the batches of some rows, each with its graph's inputs."""
+    def plan(self, rows: Sequence[Row], limits: Limits, prefix: CachedPrefix | None) -> Iterator[tuple[Batch, Inputs]]:
+        """Yield the batches of some rows, each with its graph's inputs.
+
+        Args:
+            rows: rows of token ids; no row is empty.
+            limits: the limits of one batch.
+            prefix: a cached prefix that some of the rows begin with.
+        """
         for batch in plan_batches(rows, limits, () if prefix is None else prefix.ids):
             past = prefix.past if prefix is not None and batch.prefix_tokens else {}
             yield batch, {**self.layout.make_inputs(batch), **past}

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from quoit.artifact import Artifact, FileRecord
 from quoit.errors import ArtifactError, InputError, ProviderError, brief
+from quoit.ort.cancellation import Cancellation, RunCancelledError
 from quoit.ort.cuda import prepare
 from quoit.ort.cuda_graphs import CAPTURE_OPTIONS, CudaGraphs, run_options
 from quoit.ort.fork_guard import ForkGuard, never_free_in_forks
@@ -24,7 +25,7 @@ from quoit.ort.kernels import Kernels, find_kernels
 from quoit.ort.module import onnxruntime
 from quoit.ort.probe import choose_graph
 from quoit.ort.providers import Choice
-from quoit.ort.sessions import ONNX_NAMES, open_session
+from quoit.ort.sessions import EXACT_INT8, ONNX_NAMES, open_session
 
 Answers = NDArray[np.float32]
 
@@ -43,6 +44,8 @@ NO_CPU_FALLBACK = {"session.disable_cpu_ep_fallback": "1"}
 
 NO_SPINNING = {"session.intra_op.allow_spinning": "0"}
 """Session configuration with which threads sleep while they wait."""
+NARROW = {EXACT_INT8: "0"}
+"""Session configuration of a graph with 7-bit activations, whose sums never saturate."""
 
 
 class Session:
@@ -69,6 +72,7 @@ class Session:
         cuda_graphs: bool = False,
         spinning: bool = True,
         kernels: Kernels | None = None,
+        first: Inputs | None = None,
     ) -> None:
         """Load the model while another thread checks the hashes of the variant's other files.
 
@@ -80,6 +84,7 @@ class Session:
             cuda_graphs: True to answer single short rows on CUDA by a captured run.
             spinning: False to let onnxruntime's threads sleep while they wait for each other.
             kernels: the native kernels that may run; by default, those that run in this process.
+            first: inputs of a run to make while hashes are checked: native kernels arrange their weights in the first.
 
         Raises:
             ArtifactError: a file is missing or damaged, or onnxruntime cannot load the model.
@@ -94,7 +99,9 @@ class Session:
         self.kernels = found if self.graph in found.graphs else None
         path = artifact.verify(graph.file)
         others = [file for file in artifact.variant(choice.precision).files if file != graph.file]
-        self._session: Any = load_checked(artifact, path, others, lambda: self._load(path, cuda_graphs=cuda_graphs))
+        self._session: Any = load_checked(
+            artifact, path, others, lambda: self._load(path, first, cuda_graphs=cuda_graphs)
+        )
         check_inputs(self._session, contract, path)
         answer, *presents = self._session.get_outputs()
         self._answer = answer.name
@@ -108,8 +115,8 @@ class Session:
             self._cuda_graphs = CudaGraphs(self._session, choice.provider, contract)
             self._options = run_options()
 
-    def _load(self, path: Path, *, cuda_graphs: bool) -> Any:
-        """Open the onnxruntime session of a graph."""
+    def _load(self, path: Path, first: Inputs | None, *, cuda_graphs: bool) -> Any:
+        """Open the onnxruntime session of a graph, and make the first run if native kernels run it."""
         on_cuda = self.choice.provider == "cuda"
         if on_cuda:
             prepare(onnxruntime())
@@ -118,7 +125,9 @@ class Session:
                 path,
                 provider=self.choice.provider,
                 threads=self.threads,
-                config=(NO_CPU_FALLBACK if on_cuda else {}) | ({} if self.spinning else NO_SPINNING),
+                config=(NO_CPU_FALLBACK if on_cuda else {})
+                | ({} if self.spinning else NO_SPINNING)
+                | (NARROW if self.graph == "saturating" else {}),
                 kernels=None if self.kernels is None else self.kernels.library,
                 provider_options=(CUDA_OPTIONS if on_cuda else {}) | (CAPTURE_OPTIONS if cuda_graphs else {}),
             )
@@ -130,6 +139,8 @@ class Session:
                 "`nvidia-smi`, or use provider='cpu'"
             ) from error
         never_free_in_forks(session)
+        if self.kernels is not None and first is not None:
+            session.run([session.get_outputs()[0].name], first)
         return session
 
     def close(self) -> None:
@@ -153,15 +164,32 @@ class Session:
             raise InputError("the model was closed, and its memory is free; load it again")
         return session
 
-    def run(self, inputs: Inputs) -> Answers:
-        """Return the answers to a batch's rows, [R, *answer_shape] float32. Several threads may call this."""
+    def run(self, inputs: Inputs, cancellation: Cancellation | None = None) -> Answers:
+        """Return the answers to a batch's rows, [R, *answer_shape] float32. Several threads may call this.
+
+        Args:
+            inputs: the inputs of the graph.
+            cancellation: switch that ends this run, and no other. Runs of a session with captured runs do not end
+                early: they take milliseconds.
+
+        Raises:
+            RunCancelledError: `cancellation` ended the run.
+        """
         session, cuda_graphs = self._open(), self._cuda_graphs
+        options = self._options
+        if cancellation is not None and cuda_graphs is None:
+            options = cancellation.options
         with self._turn:
             captured = None if cuda_graphs is None else cuda_graphs.run(inputs)
             if captured is not None:
                 return captured
-            answers: Answers = session.run([self._answer], inputs, self._options)[0]
-        return answers
+            try:
+                answers: Answers = session.run([self._answer], inputs, options)[0]
+            except Exception as error:
+                if cancellation is not None and cancellation.cancelled:
+                    raise RunCancelledError("the run was cancelled") from error
+                raise
+            return answers
 
     def run_presents(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
         """Return the keys and values of a prefix, by the names in `presents`. Several threads may call this."""

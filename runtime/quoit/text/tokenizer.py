@@ -7,7 +7,7 @@ written in a text are plain text. This module does not know about prompts or bat
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self, SupportsIndex
 
@@ -148,6 +148,23 @@ class TextTokenizer:
         """Return the ids that texts after a prompt begin with. The tokenizer may join the last one to a text."""
         row = self.encode([prompt]).ids[0]
         return row[: len(row) - len(self.after)]
+
+    def shorten(self, rows: TokenRows, max_tokens: int) -> TokenRows:
+        """Return rows of at most `max_tokens` ids; the end of each text's own ids is cut, and counted."""
+        room = max_tokens - len(self.after)
+        kept, lost = [], []
+        for row in rows.ids:
+            over = len(row) - max_tokens
+            kept.append(row if over <= 0 else np.concatenate([row[:room], self.after]))
+            if over > 0:
+                lost.append(over)
+        more = Truncation(len(lost), sum(lost), max(lost, default=0))
+        return TokenRows(kept, rows.truncation if not lost else replace(more, partly_read=rows.truncation.partly_read))
+
+    def cut(self, text: str, max_tokens: int) -> str:
+        """Return the beginning of a text that has at most `max_tokens` ids of its own."""
+        encoding = self.tokenizer.encode(text[: self.max_characters], add_special_tokens=False)
+        return text if len(encoding.ids) <= max_tokens else text[: encoding.offsets[max_tokens - 1][1]]
 
     def _encodings(self, texts: Sequence[str]) -> Iterator[Encoding]:
         read = (text[: self.max_characters] for text in texts)

@@ -1,0 +1,156 @@
+"""Answer texts on an event loop: tokenize in threads, wait for the scheduler, finish in threads."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from quoit.engine.pipeline import Pipeline
+from quoit.engine.scheduler import Lane, Scheduler, Terms
+from quoit.errors import DeadlineError
+from quoit.ort.session import Answers
+from quoit.text.prompts import Prompt
+from quoit.text.tokenizer import TokenRows, Truncation
+
+TOKENIZER_THREADS = 2
+QUERY_TOKENS = {"embedding": 256, "rerank": 2000}
+"""Maximum number of tokens of a request that counts as a query though its caller did not say so, by task."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """How a call waits its turn.
+
+    Attributes:
+        lane: `query` for what somebody waits for, `bulk` for what counts by throughput; by default, a call with few
+            tokens is a query.
+        timeout: seconds after which the answer is of no use; None for none. A call that would take longer is refused.
+        priority: lower goes first within a lane.
+        owner: on whose account it is; owners share the bulk lane by tokens.
+        sharing: calls with the same value may share a batch and the computation of equal texts.
+    """
+
+    lane: Lane | None = None
+    timeout: float | None = None
+    priority: int = 0
+    owner: str = ""
+    sharing: str = ""
+
+    def terms(self, rows: TokenRows, task: str, started: float) -> Terms:
+        """Return the terms for a request of some rows."""
+        tokens = sum(map(len, rows.ids))
+        lane: Lane = ("query" if tokens <= QUERY_TOKENS[task] else "bulk") if self.lane is None else self.lane
+        deadline = math.inf if self.timeout is None else started + self.timeout
+        return Terms(lane, deadline, self.priority, self.owner, self.sharing)
+
+
+WAITING = Waiting()
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Answers to texts, in their order, with counts and times.
+
+    Attributes:
+        answers: [n, hidden] states or [n] scores, float32.
+        tokens: number of tokens of the texts, including those around them, before sharing of prefixes.
+        truncation: counts of the texts that were cut and of the tokens that they lost.
+        lane: the lane that they waited in.
+        tokenize_seconds: seconds of tokenization.
+        queue_seconds: seconds until the first of them began to run.
+        compute_seconds: seconds of the batches that answered them.
+    """
+
+    answers: Answers
+    tokens: int
+    truncation: Truncation
+    lane: Lane
+    tokenize_seconds: float
+    queue_seconds: float
+    compute_seconds: float
+
+
+class ScheduledModel:
+    """A loaded model on an event loop.
+
+    Attributes:
+        pipeline: tokenizer, session and batching.
+        scheduler: the scheduler that runs the model; it may run others too.
+    """
+
+    def __init__(self, pipeline: Pipeline, scheduler: Scheduler) -> None:
+        self.pipeline = pipeline
+        self.scheduler = scheduler
+        self._pool = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix="quoit-texts")
+
+    async def apart(self, function: Callable[..., T], *arguments: object) -> T:
+        """Return the result of a function that runs in a thread of this model."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+
+    async def answer(self, texts: Sequence[str], prompt: Prompt, waiting: Waiting = WAITING) -> Answered:
+        """Return the answers to checked texts that follow a prompt.
+
+        A call that is cancelled gives up its place: texts that nobody else waits for are not computed.
+
+        Raises:
+            OverloadedError: the answers would come after the timeout, or too many tokens are queued.
+            DeadlineError: they did not come before the timeout.
+            InputError: the tokenizer cannot encode a text, or the model was closed.
+            ComputeError: the model cannot run a text.
+        """
+        return await self.answer_rows(await self.tokenize(texts, prompt), prompt, waiting)
+
+    async def tokenize(self, texts: Sequence[str], prompt: Prompt) -> "Tokenized":
+        """Return the token ids of checked texts that follow a prompt."""
+        started = time.monotonic()
+        rows = await self.apart(self.pipeline.tokenizer.encode, list(prompt.render(texts)))
+        return Tokenized(rows, started, time.monotonic() - started)
+
+    async def answer_rows(self, tokenized: "Tokenized", prompt: Prompt, waiting: Waiting = WAITING) -> Answered:
+        """Return the answers to rows of token ids; see `answer`."""
+        rows = tokenized.rows
+        terms = waiting.terms(rows, self.pipeline.artifact.manifest.task, tokenized.started)
+        request = self.scheduler.submit(self.pipeline, rows.ids, terms, prompt.text)
+        left = None if terms.deadline == math.inf else max(terms.deadline - time.monotonic(), 0)
+        try:
+            async with asyncio.timeout(left):
+                answers = await asyncio.wrap_future(request.future)
+        except TimeoutError as error:
+            if isinstance(error, DeadlineError):
+                raise
+            raise DeadlineError(
+                f"{len(rows.ids):,} texts were not done within {waiting.timeout:g} s; try again later, send fewer, or "
+                "wait longer"
+            ) from error
+        return Answered(
+            answers,
+            sum(map(len, rows.ids)),
+            rows.truncation,
+            terms.lane,
+            tokenized.seconds,
+            request.queue_seconds,
+            request.compute_seconds,
+        )
+
+    def close(self) -> None:
+        """End the threads of this model; the scheduler and the model stay."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """Token ids of texts, the time when tokenization began (`time.monotonic`), and the seconds that it took."""
+
+    rows: TokenRows
+    started: float
+    seconds: float
+
+    @classmethod
+    def at_once(cls, rows: TokenRows) -> "Tokenized":
+        """Return rows that needed no tokenization."""
+        return cls(rows, time.monotonic(), 0.0)

@@ -1,0 +1,116 @@
+"""Decide the order of queued rows within a lane.
+
+Both lanes are heaps from which rows that are no longer wanted, or that moved to the other lane, are left out when they
+come up. These classes do not lock; the scheduler does.
+"""
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+from typing import Protocol
+
+from quoit.engine.scheduler.requests import Cell, Group, Terms
+
+Entry = tuple[int, float, int, Cell]
+"""Priority, deadline, number of arrival, row."""
+Budget = Callable[[Group], int]
+"""Function that returns about how many tokens of a group to take."""
+
+
+class Queue(Protocol):
+    """The waiting rows of a lane."""
+
+    def push(self, cell: Cell, terms: Terms) -> None:
+        """Add a row."""
+
+    def take(self, budget: Budget) -> list[Cell]:
+        """Remove and return the next rows: those of one group that fit in a budget; at least one row if any waits."""
+
+
+class QueryQueue:
+    """Rows by priority, then by deadline, then by arrival."""
+
+    def __init__(self) -> None:
+        self._heap: list[Entry] = []
+        self._arrivals = count()
+
+    def push(self, cell: Cell, terms: Terms) -> None:
+        """Add a row."""
+        heapq.heappush(self._heap, (terms.priority, terms.deadline, next(self._arrivals), cell))
+
+    def take(self, budget: Budget) -> list[Cell]:
+        """Remove and return the next rows; see `Queue`. Rows of other groups keep their places."""
+        taken: list[Cell] = []
+        others: list[Entry] = []
+        tokens = 1
+        while self._heap and tokens > 0:
+            entry = heapq.heappop(self._heap)
+            cell = entry[-1]
+            if cell.running or cell.lane != "query":
+                continue
+            if not taken:
+                tokens = budget(cell.group)
+            elif cell.group != taken[0].group:
+                others.append(entry)
+                continue
+            taken.append(cell)
+            tokens -= cell.tokens
+        for entry in others:
+            heapq.heappush(self._heap, entry)
+        return taken
+
+
+class BulkQueue:
+    """Rows of several owners, of whom the one that was served the fewest tokens is next.
+
+    Within an owner, rows go by priority, then by arrival. An owner who comes back starts with the least share among
+    those who wait, so nobody saves up turns.
+    """
+
+    def __init__(self) -> None:
+        self._heaps: dict[str, list[Entry]] = {}
+        self._served: dict[str, float] = {}
+        self._arrivals = count()
+
+    @property
+    def owners(self) -> frozenset[str]:
+        """Return the owners who have rows here."""
+        return frozenset(self._heaps)
+
+    def push(self, cell: Cell, terms: Terms) -> None:
+        """Add a row."""
+        if terms.owner not in self._heaps:
+            self._heaps[terms.owner] = []
+            self._served[terms.owner] = min(self._served.values(), default=0.0)
+        heapq.heappush(self._heaps[terms.owner], (terms.priority, 0.0, next(self._arrivals), cell))
+
+    def take(self, budget: Budget) -> list[Cell]:
+        """Remove and return the next rows; see `Queue`. An owner whose next row is of another group is passed over."""
+        taken: list[Cell] = []
+        passed: set[str] = set()
+        tokens = 1
+        while tokens > 0 and (owner := self._next_owner(passed)) is not None:
+            cell = self._heaps[owner][0][-1]
+            if not taken:
+                tokens = budget(cell.group)
+            elif cell.group != taken[0].group:
+                passed.add(owner)
+                continue
+            heapq.heappop(self._heaps[owner])
+            taken.append(cell)
+            tokens -= cell.tokens
+            self._served[owner] += cell.tokens
+        return taken
+
+    def _next_owner(self, passed: set[str]) -> str | None:
+        """Return the owner to serve; owners without rows are forgotten."""
+        for owner in sorted(self._heaps, key=self._served.__getitem__):
+            if owner in passed:
+                continue
+            heap = self._heaps[owner]
+            while heap and (heap[0][-1].running or heap[0][-1].lane != "bulk"):
+                heapq.heappop(heap)
+            if heap:
+                return owner
+            del self._heaps[owner], self._served[owner]
+        return None

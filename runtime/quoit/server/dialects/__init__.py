@@ -1,0 +1,1 @@
+"""The JSON of other servers and services, one module each."""

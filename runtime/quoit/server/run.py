@@ -1,0 +1,287 @@
+"""Listen, load, warm up, serve, and end: the life of a server process."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Thread
+
+import uvicorn
+
+from quoit.aio import AsyncEmbedder, AsyncReranker
+from quoit.embedder import Embedder
+from quoit.engine.options import Options
+from quoit.engine.scheduler import Scheduler
+from quoit.errors import InputError, QuoitError
+from quoit.reranker import Reranker
+from quoit.server import log
+from quoit.server.app import State, make_app
+from quoit.server.metrics import Metrics
+from quoit.server.service import Models, Service
+from quoit.server.settings import Settings
+
+NOT_LOADABLE = 3
+"""Exit code of a server whose model cannot be loaded."""
+KEEP_ALIVE_SECONDS = 75
+"""Seconds that an idle connection stays open: longer than load balancers keep theirs (AWS: 60 s)."""
+MAX_HEADER_BYTES = 64 << 10
+LAST_BATCH_SECONDS = 10.0
+"""Seconds that the last batch may take after `max_wait` when the server ends."""
+FIRST_SOCKET = 3
+"""Number of the first socket that systemd passes (sd_listen_fds(3))."""
+SOCKET_MODE = 0o660
+WARM_UP = "a text that warms the model up"
+
+logger = logging.getLogger("quoit.server")
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a server serves.
+
+    Attributes:
+        embedder: folder of the embedding artifact; None for none.
+        reranker: folder of the rerank artifact; None for none.
+        options: the options that both run with.
+        names: names that they are served under; by default those of the folders.
+    """
+
+    embedder: str | None
+    reranker: str | None
+    options: Options = field(default_factory=Options)
+    names: tuple[str | None, str | None] = (None, None)
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server whose signals are answered here: it drains before it ends."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to `run`."""
+        yield
+
+
+def serve(served: Served, settings: Settings, announce: Callable[[str], None]) -> int:
+    """Serve until a signal ends the process, and return the exit code.
+
+    Args:
+        served: what to serve.
+        settings: how.
+        announce: function that prints a line for the user.
+
+    Raises:
+        InputError: the address cannot be used.
+        QuoitError: the model cannot be loaded.
+    """
+    log.set_up(settings.log_format)
+    return asyncio.run(_Life(served, settings, announce).run())
+
+
+class _Life:
+    """One run of a server."""
+
+    def __init__(self, served: Served, settings: Settings, announce: Callable[[str], None]) -> None:
+        self.served, self.settings, self.announce = served, settings, announce
+        self.state, self.metrics = State(), Metrics()
+        self.error: QuoitError | None = None
+        self.ending: asyncio.Event = asyncio.Event()
+        self.models: Models | None = None
+        self.scheduler: Scheduler | None = None
+        self.signals = 0
+
+    async def run(self) -> int:
+        """Run the server's life."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signal)
+        sock, address = bind(self.settings)
+        server = Server(self._config())
+        serving = asyncio.ensure_future(server.serve(sockets=[sock]))
+        self.announce(f"listening on {address}, loading")
+        loading = Thread(target=self._load, args=(loop,), name="quoit-loading", daemon=True)
+        loading.start()
+        await self.ending.wait()
+        await self._drain(server)
+        await serving
+        await self._close()
+        if self.error is not None:
+            raise self.error
+        return 0
+
+    def _config(self) -> uvicorn.Config:
+        settings = self.settings
+        return uvicorn.Config(
+            make_app(self.state, settings, self.metrics),
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=2048,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=round(settings.max_wait + LAST_BATCH_SECONDS),
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        )
+
+    def _signal(self) -> None:
+        """Begin to end at the first signal, and end at once at the second."""
+        self.signals += 1
+        if self.signals > 1:
+            self.announce("ended at once by the second signal")
+            sys.stderr.flush()
+            os._exit(128 + signal.SIGTERM)
+        self.state.draining = True
+        self.metrics.ready(False)
+        notify("STOPPING=1")
+        self.ending.set()
+
+    async def _drain(self, server: Server) -> None:
+        """Say that the server is ending, let balancers notice, and stop listening."""
+        self.state.draining = True
+        if self.state.service is not None:
+            self.announce(f"ending: new requests are refused, {self.settings.drain_delay:g} s until listening stops")
+            await asyncio.sleep(self.settings.drain_delay)
+        server.should_exit = True
+
+    def _load(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Load the models and warm them up; a thread of its own does, so that the loop answers meanwhile."""
+        start = time.monotonic()
+        try:
+            self.scheduler = Scheduler(
+                bulk_share=self.settings.bulk_share,
+                max_queued_tokens=self.settings.max_queue_tokens,
+                on_batch=self.metrics.batch,
+            )
+            models = load_models(self.served, self.scheduler)
+            described = warm_up(models, self.metrics)
+        except (QuoitError, OSError) as error:
+            self.error = error if isinstance(error, QuoitError) else InputError(str(error))
+            loop.call_soon_threadsafe(self.ending.set)
+            return
+        self.models = models
+        caches = [one.scheduled.pipeline.prefix_cache for one in (models.embedder, models.reranker) if one is not None]
+        self.metrics.watch(self.scheduler, caches)
+        seconds = time.monotonic() - start
+        loop.call_soon_threadsafe(self._ready, Service(models, self.settings, self.metrics), described, seconds)
+
+    def _ready(self, service: Service, described: str, seconds: float) -> None:
+        if self.state.draining:
+            return
+        self.state.service = service
+        self.metrics.ready(True)
+        notify("READY=1")
+        self.announce(f"ready after {seconds:.1f} s: {described}")
+
+    async def _close(self) -> None:
+        if self.scheduler is not None:
+            await asyncio.to_thread(self.scheduler.close)
+        if self.models is not None:
+            for model in (self.models.embedder, self.models.reranker):
+                if model is not None:
+                    await model.aclose()
+
+
+def bind(settings: Settings) -> tuple[socket.socket, str]:
+    """Return a socket to listen on, and its address in words.
+
+    Raises:
+        InputError: the address cannot be used.
+    """
+    if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
+        sock = socket.socket(fileno=FIRST_SOCKET)
+        return sock, f"the socket that the system passed ({sock.getsockname()})"
+    if settings.uds is not None:
+        return _bind_unix(settings.uds), settings.uds
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[
+            0
+        ]
+        sock = socket.socket(family, kind, protocol)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError as error:
+        raise InputError(
+            f"cannot listen on {settings.host} port {settings.port} ({error.strerror or error}); choose another with "
+            "--host or --port"
+        ) from error
+    host, port = sock.getsockname()[:2]
+    return sock, f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _bind_unix(path: str) -> socket.socket:
+    """Return a Unix socket that only the user and the group may use; a socket that nobody listens on is replaced."""
+    place = Path(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if place.is_socket():
+            with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
+                if probe.connect_ex(path) == 0:
+                    raise InputError(f"another server listens on {path}; choose another --uds, or end it")
+            place.unlink()
+        before = os.umask(0o777 ^ SOCKET_MODE)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(before)
+    except OSError as error:
+        raise InputError(f"cannot listen on {path} ({error.strerror or error}); choose another --uds") from error
+    return sock
+
+
+def load_models(served: Served, scheduler: Scheduler) -> Models:
+    """Load what is served.
+
+    Raises:
+        QuoitError: a model cannot be loaded.
+    """
+    options = served.options.arguments()
+    embedder = reranker = None
+    if served.embedder is not None:
+        embedder = AsyncEmbedder(Embedder(served.embedder, **options), scheduler=scheduler)
+    if served.reranker is not None:
+        reranker = AsyncReranker(Reranker(served.reranker, **options), scheduler=scheduler)
+    names = [
+        given or ("" if folder is None else Path(folder).resolve().name)
+        for given, folder in zip(served.names, (served.embedder, served.reranker), strict=True)
+    ]
+    return Models(embedder, reranker, *names)
+
+
+def warm_up(models: Models, metrics: Metrics) -> str:
+    """Run a query and a batch on each model, and return what is served, in words."""
+    from quoit import __version__
+
+    words = []
+    if models.embedder is not None:
+        for _ in range(2):  # the second one keeps the keys and values of the query's prompt
+            models.embedder.embedder.encode_query(WARM_UP)
+        models.embedder.embedder.encode_document([f"{number} {WARM_UP}" for number in range(16)])
+    if models.reranker is not None:
+        for _ in range(2):
+            models.reranker.reranker.rank(WARM_UP, [f"{number} {WARM_UP}" for number in range(4)])
+    for name, model in ((models.embedder_name, models.embedder), (models.reranker_name, models.reranker)):
+        if model is not None:
+            choice = model.scheduled.pipeline.session.choice
+            metrics.built(__version__, name, choice.precision, choice.provider)
+            words.append(f"{name} ({choice.precision} on {choice.provider})")
+    return " and ".join(words)
+
+
+def notify(message: str) -> None:
+    """Tell systemd about the server's state, if it asked to be told (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    with contextlib.suppress(OSError), contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as sock:
+        sock.sendto(message.encode(), address)
