@@ -39,7 +39,7 @@ def test_every_method_gives_the_bits_of_the_reranker(reranker: Reranker) -> None
     async def work() -> None:
         async with AsyncReranker(reranker) as model:
             for options in ({}, {"top_k": 2, "return_documents": True}, {"activation": "logit", "separator": "\n\n"}):
-                assert await model.rank("q", TEXTS, **options) == reranker.rank("q", TEXTS, **options)  # type: ignore
+                assert await model.rank("q", TEXTS, **options) == reranker.rank("q", TEXTS, **options)
             pairs = [("q", text) for text in TEXTS]
             assert (await model.predict(pairs) == reranker.predict(pairs)).all()
             assert await model.predict(("q", "water")) == reranker.predict(("q", "water"))
