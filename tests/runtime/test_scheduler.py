@@ -224,8 +224,8 @@ def test_the_queue_is_bounded_in_tokens_and_a_request_is_admitted_whole(gated: P
 
 def test_a_row_that_cannot_be_computed_fails_alone(gated: Pipeline, gate: Gate, scheduler: Scheduler) -> None:
     rows = rows_of(gated, ["fire", *(f"{number} water" for number in range(9))])
-    ids = [set(map(int, row)) for row in rows]
-    gate.poison = next(iter(ids[0] - set.union(*ids[1:])))
+    ids = [{int(number) for number in row} for row in rows]
+    (gate.poison, *_) = ids[0].difference(*ids[1:])
     gate.open.set()
     blocker = scheduler.submit(gated, rows_of(gated, ["earth"]), Terms())
     requests = [scheduler.submit(gated, [row], Terms(owner=str(number))) for number, row in enumerate(rows)]

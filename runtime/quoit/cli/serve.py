@@ -80,8 +80,10 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
 def run_serve(options: argparse.Namespace) -> int:
     """Serve until a signal ends the process."""
-    from quoit.server.run import NOT_LOADABLE, serve
-
+    try:
+        from quoit.server.run import NOT_LOADABLE, serve
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error.name} is not installed; `pip install 'quoit[server]'`") from error
     settings = settings_of(options)
     if options.artifact is None and options.reranker is None:
         raise InputError(f"no artifact was named; use `quoit serve FOLDER`, or set {MODEL_VARIABLE}")
