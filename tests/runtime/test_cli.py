@@ -26,7 +26,6 @@ from quoit.artifact import MANIFEST, Artifact, EmbeddingContract, Parity, Rerank
 from quoit.cli.main import main
 from quoit.cli.options import MODEL_VARIABLE
 from quoit.cli.process import is_interrupt
-from quoit.ort.probe import int8_is_exact
 from quoit_export.cli import main as export_main
 from support import Embedders
 
@@ -146,9 +145,8 @@ def test_the_environment_names_the_model(
     out = texts_file.with_name("vectors.npy")
     code, _, report = quoit("embed", texts_file, "-o", out, "--provider", "cpu")
     assert code == 0
-    precision = "int8" if int8_is_exact() else "fp32"
-    assert f"{precision} on cpu" in report
-    np.testing.assert_array_equal(np.load(out), embedders(precision).encode_document(TEXTS))  # type: ignore[arg-type]
+    assert "int8 on cpu" in report
+    np.testing.assert_array_equal(np.load(out), embedders("int8").encode_document(TEXTS))
 
 
 def test_the_option_comes_before_the_environment(
@@ -286,7 +284,6 @@ def test_info_marks_a_rejected_variant_and_names_the_floors_it_missed(quoit: Quo
     assert sum("missed" in line for line in lines) == 2
 
 
-@pytest.mark.skipif(not int8_is_exact(), reason="this CPU saturates int8 sums, and the doctor says so")
 def test_doctor_finds_a_healthy_artifact_healthy(quoit: Quoit, artifact: Artifact) -> None:
     code, printed, report = quoit("doctor", artifact.folder, "--provider", "cpu")
     assert (code, report) == (0, "")
@@ -295,7 +292,6 @@ def test_doctor_finds_a_healthy_artifact_healthy(quoit: Quoit, artifact: Artifac
     assert all(re.match(r"ok    [\w ]+: \S", line) for line in lines)
 
 
-@pytest.mark.skipif(not int8_is_exact(), reason="this CPU saturates int8 sums, and the doctor says so")
 def test_doctor_finds_a_healthy_reranker_healthy(quoit: Quoit, rerank_artifact: Artifact) -> None:
     code, printed, report = quoit("doctor", rerank_artifact.folder, "--provider", "cpu")
     assert (code, report) == (0, "")

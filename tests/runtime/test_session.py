@@ -57,7 +57,6 @@ def test_what_is_asked_for_is_chosen_because_it_was_asked_for(artifact: Artifact
         assert (choice.precision, choice.precision_reason) == (precision, "asked for")
 
 
-@exact_int8
 def test_int8_is_the_default_on_a_cpu(artifact: Artifact) -> None:
     choice = choose(artifact, "cpu", None)
     assert choice.precision == "int8"
