@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
 from architectures import architecture_of
 from quoit.artifact import Artifact
+from quoit.ort.sessions import open_session
 from quoit_export.checkpoint.checkpoint import Checkpoint
 from quoit_export.graph.model import IR_VERSION, OPSET
 from quoit_export.precisions.encoding import MICROSOFT, Author, Encoding, ReadTensor, Rows
@@ -34,6 +34,7 @@ from quoit_export.quantize.quant_error import (
     round_twice,
     round_uneven_twice,
 )
+from quoit_export.verify.layerwise import separate_products
 from quoit_export.verify.parity import load_variant
 
 NAME = "layers.1.mlp.gate_proj"
@@ -64,9 +65,9 @@ def run_linears(encoding: Encoding, read: ReadTensor, rows: Values) -> list[Valu
     graph = ir.Graph(
         [x, tokens], outputs, nodes=tape.nodes, initializers=tape.initializers, opset_imports=opsets, name="linears"
     )
+    separate_products(graph)
     model = ir.to_proto(ir.Model(graph, ir_version=IR_VERSION)).SerializeToString()
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    found: list[Values] = session.run(None, {"x": rows, "tokens": np.zeros(len(rows), np.int64)})
+    found: list[Values] = open_session(model).run(None, {"x": rows, "tokens": np.zeros(len(rows), np.int64)})
     return found
 
 

@@ -87,7 +87,7 @@ CASES = [
         lambda world: getattr(quoit, "Embeder"),  # noqa: B009
         AttributeError,
         "'Embeder'",
-        "it has ArtifactError, ComputeError, Embedder, ",
+        "it has ArtifactError, AsyncEmbedder, AsyncReranker, ComputeError, ",
     ),
     Case("no candidates", Command("quoit", rank_arguments("--candidates", "0")), InputError, "--candidates 0", "use"),
     Case(

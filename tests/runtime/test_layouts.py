@@ -154,3 +154,19 @@ def test_other_batches_get_no_fixed_shape() -> None:
     (two,) = plan_batches([[1, 2], [3]], Limits(10, 10))
     assert padded.fixed_shape(long, LENGTHS) is None
     assert padded.fixed_shape(padded.make_inputs(two), LENGTHS) is None
+
+
+def test_a_lone_token_and_a_lone_row_are_repeated() -> None:
+    """The rest of the inputs stay, and so does what has company."""
+    lone, alone, many = (packed.make_inputs(plan) for plan in (batch_of([7]), batch_of([7, 8]), _two_rows()))
+    for inputs, repeated in ((lone, {"input_ids", "stream_slot", "last_row"}), (alone, {"last_row"}), (many, set())):
+        found = packed.no_lone_row(inputs)
+        assert found.keys() == inputs.keys()
+        for name, array in inputs.items():
+            expected = np.repeat(array, 2) if name in repeated else array
+            np.testing.assert_array_equal(found[name], expected)
+
+
+def _two_rows() -> Batch:
+    (batch,) = plan_batches([[1, 2], [3, 4, 5]], Limits(8, 8))
+    return batch

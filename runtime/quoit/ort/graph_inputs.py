@@ -48,11 +48,14 @@ class InputContract:
         prefix: inputs for a cached prefix; () by default, for a graph that takes none.
         fixed_shape: function that pads a single short row to the first of some lengths that holds it, so that few
             shapes occur; it returns None for other inputs. CUDA graphs need it.
+        no_lone_row: function that repeats a token or a row that no other one of its batch accompanies; its answer comes
+            twice. Four-bit products need it.
     """
 
     required: tuple[GraphInput, ...]
     prefix: tuple[GraphInput, ...] = ()
     fixed_shape: Callable[[Inputs, Sequence[int]], Inputs | None] | None = None
+    no_lone_row: Callable[[Inputs], Inputs] | None = None
 
     def in_cpu_memory(self) -> frozenset[str]:
         """Return the names of inputs that stay in the CPU's memory."""

@@ -107,6 +107,7 @@ class Session:
         self._answer = answer.name
         self.answer_shape: tuple[int, ...] = tuple(answer.shape[1:])
         self.presents: tuple[str, ...] = tuple(output.name for output in presents)
+        self._no_lone_row = contract.no_lone_row if (choice.provider, choice.precision) == ("cpu", "int4") else None
         self._turn: AbstractContextManager[object] = nullcontext()
         self._cuda_graphs, self._options = None, None
         if cuda_graphs:
@@ -167,6 +168,8 @@ class Session:
     def run(self, inputs: Inputs, cancellation: Cancellation | None = None) -> Answers:
         """Return the answers to a batch's rows, [R, *answer_shape] float32. Several threads may call this.
 
+        A batch of one row may have its answer twice (`InputContract.no_lone_row`).
+
         Args:
             inputs: the inputs of the graph.
             cancellation: switch that ends this run, and no other. Runs of a session with captured runs do not end
@@ -176,6 +179,7 @@ class Session:
             RunCancelledError: `cancellation` ended the run.
         """
         session, cuda_graphs = self._open(), self._cuda_graphs
+        inputs = inputs if self._no_lone_row is None else self._no_lone_row(inputs)
         options = self._options
         if cancellation is not None and cuda_graphs is None:
             options = cancellation.options
@@ -194,6 +198,7 @@ class Session:
     def run_presents(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
         """Return the keys and values of a prefix, by the names in `presents`. Several threads may call this."""
         session = self._open()
+        inputs = inputs if self._no_lone_row is None else self._no_lone_row(inputs)
         with self._turn:
             return dict(zip(self.presents, session.run(self.presents, inputs, self._options), strict=True))
 

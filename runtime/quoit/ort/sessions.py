@@ -18,6 +18,9 @@ ONNX_NAMES: dict[ProviderName, str] = {"cpu": "CPUExecutionProvider", "cuda": "C
 EXACT_INT8 = "session.x64quantprecision"
 """Session configuration entry: 1 makes CPUs whose sums of int8 products would saturate (x86 without VNNI) multiply
 unsigned weights, more slowly and exactly. It changes nothing on others (`avx2_weight_s8_to_u8.h` in onnxruntime)."""
+FAULTY_OPTIMIZERS = ["QDQS8ToU8Transformer"]
+"""Optimizers that EXACT_INT8 switches on too, and that fail: this one gives a DequantizeLinear with an axis a scalar as
+zero point, which its kernel refuses (onnxruntime 1.32)."""
 ERRORS_ONLY = 3
 """Lowest severity that onnxruntime logs: errors."""
 
@@ -66,7 +69,7 @@ def open_session(
         options.register_custom_ops_library(str(kernels))
     source = model if isinstance(model, bytes) else str(model)
     providers = [(ONNX_NAMES[provider], dict(provider_options or {}))]
-    session = module.InferenceSession(source, options, providers=providers)
+    session = module.InferenceSession(source, options, providers=providers, disabled_optimizers=FAULTY_OPTIMIZERS)
     session.disable_fallback()
     return session
 
