@@ -7,6 +7,8 @@ export function snippets(here) {
   const { origin, model, reranker, hasKey } = here;
   const base = `${origin}/v1`;
   const pythonKey = hasKey ? `os.environ["${KEY}"]` : '"none"';
+  const liteKey = hasKey ? `os.environ/${KEY}` : "none";
+  const words = hasKey ? "the key" : "none";
   const os = hasKey ? "import os\n\n" : "";
   const header = hasKey ? `  -H "Authorization: Bearer $${KEY}" \\\n` : "";
   const post = (path, body) => `curl ${origin}${path} \\\n${header}  -H "Content-Type: application/json" \\\n  -d '${JSON.stringify(body)}'`;
@@ -33,34 +35,28 @@ model_list:
     litellm_params:
       model: openai/${model}
       api_base: ${base}
-      api_key: ${hasKey ? `os.environ/${KEY}` : "none"}${
-        reranker
-          ? `
-  - model_name: ${reranker}
-    litellm_params:
-      model: hosted_vllm/${reranker}
-      api_base: ${origin}
-      api_key: ${hasKey ? `os.environ/${KEY}` : "none"}`
-          : ""
-      }`,
+      api_key: ${liteKey}`,
     "Open WebUI": `# Admin Panel > Settings > Documents, or as environment variables
 RAG_EMBEDDING_ENGINE=openai
 RAG_OPENAI_API_BASE_URL=${base}
-RAG_OPENAI_API_KEY=${hasKey ? "the key" : "none"}
-RAG_EMBEDDING_MODEL=${model}${
-      reranker
-        ? `
-ENABLE_RAG_HYBRID_SEARCH=true
-RAG_RERANKING_ENGINE=external
-RAG_EXTERNAL_RERANKER_URL=${base}/rerank
-RAG_EXTERNAL_RERANKER_API_KEY=${hasKey ? "the key" : "none"}
-RAG_RERANKING_MODEL=${reranker}`
-        : ""
-    }`,
+RAG_OPENAI_API_KEY=${words}
+RAG_EMBEDDING_MODEL=${model}`,
   };
   if (reranker) {
     const body = { model: reranker, query: "how tall is Mount Everest", documents: ["It is 8,849 m high.", "It is cold."] };
     found.curl += `\n\n${post("/rerank", body)}`;
+    found.LiteLLM += `
+  - model_name: ${reranker}
+    litellm_params:
+      model: hosted_vllm/${reranker}
+      api_base: ${origin}
+      api_key: ${liteKey}`;
+    found["Open WebUI"] += `
+ENABLE_RAG_HYBRID_SEARCH=true
+RAG_RERANKING_ENGINE=external
+RAG_EXTERNAL_RERANKER_URL=${base}/rerank
+RAG_EXTERNAL_RERANKER_API_KEY=${words}
+RAG_RERANKING_MODEL=${reranker}`;
   }
   return found;
 }
