@@ -128,13 +128,12 @@ class Browser:
             raise RuntimeError(f"{code}: {found['exceptionDetails']}")
         return found["result"].get("value")
 
-    def wait(self, code: str, seconds: float = SECONDS) -> Any:
-        """Return the value of an expression once it is true."""
+    def wait(self, code: str, seconds: float = SECONDS) -> None:
+        """Wait until an expression is true."""
         ends = time.monotonic() + seconds
-        while not (value := self.evaluate(code)):
+        while not self.evaluate(f"Boolean({code})"):
             assert time.monotonic() < ends, f"not within {seconds:g} s: {code}; {self.problems}"
             time.sleep(0.05)
-        return value
 
     def text(self, selector: str) -> str:
         """Return the visible text of an element."""

@@ -60,7 +60,7 @@ export async function send(path, { body, lane, signal } = {}) {
 /** Return an error; one that is about the key is also told to the page. */
 function refused(status, message) {
 	const error = new ServerError(status, message);
-	if (response.status === 401) dispatchEvent(new CustomEvent("quoit-key", { detail: error }));
+	if (status === 401) dispatchEvent(new CustomEvent("quoit-key", { detail: error }));
 	return error;
 }
 

@@ -27,7 +27,8 @@ export function setUpCompare() {
 export function startCompare(info) {
 	const slider = $("compare-dimensions");
 	slider.min = info.min_dimension;
-	slider.max = slider.value = info.dimension;
+	slider.max = info.dimension;
+	slider.value = info.dimension;
 	vectors.query.clear();
 	vectors.document.clear();
 	run();
@@ -42,7 +43,7 @@ function numberLines(area) {
 
 const linesOf = (name) => $(`compare-${name}`).value.split("\n").map((line) => line.trim()).filter(Boolean);
 
-/** Embed the lines that are new, and draw all of them. */
+/** Embed new lines, and draw all of them. */
 async function run() {
 	const lines = [linesOf("queries"), linesOf("documents")];
 	const [queries, documents] = lines.map((each) => each.slice(0, MOST_LINES));
@@ -67,7 +68,7 @@ async function embedNew(texts, role, signal) {
 	missing.forEach((text, index) => vectors[role].set(text, found.vectors[index]));
 }
 
-/** Draw both maps and the changes of rank; nothing is asked of the server. */
+/** Draw both maps and the changes of rank, without a request. */
 function draw() {
 	const slider = $("compare-dimensions");
 	const [dimensions, most, form] = [Number(slider.value), Number(slider.max), chosen("compare-form")];
@@ -117,7 +118,7 @@ function drawMap(id, words, rows, [least, most]) {
 	$(id).replaceChildren(el("figcaption", {}, words, lead), scroll);
 }
 
-/** List each query's documents in order, and how far each has moved from the order at full precision. */
+/** List each query's documents in order, and how far each has moved. */
 function drawRanks(before, after, isReference) {
 	let [moved, others] = [0, 0];
 	const rows = after.map((row, number) => {

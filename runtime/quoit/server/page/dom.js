@@ -115,16 +115,19 @@ export function setUpTabs(list, opened) {
 			each.tabIndex = each === tab ? 0 : -1;
 			$(nameOf(each)).hidden = each !== tab;
 		}
-		history.replaceState(null, "", `#${nameOf(tab)}`);
 		opened(nameOf(tab));
 	};
+	const choose = (tab) => {
+		open(tab);
+		history.replaceState(null, "", `#${nameOf(tab)}`);
+	};
 	for (const [index, tab] of tabs.entries()) {
-		tab.addEventListener("click", () => open(tab));
+		tab.addEventListener("click", () => choose(tab));
 		tab.addEventListener("keydown", (event) => {
 			const to = { ArrowRight: (index + 1) % tabs.length, ArrowLeft: index - 1, Home: 0, End: -1 }[event.key];
 			if (to === undefined) return;
 			event.preventDefault();
-			open(tabs.at(to));
+			choose(tabs.at(to));
 			tabs.at(to).focus();
 		});
 	}

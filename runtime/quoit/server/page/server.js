@@ -100,7 +100,8 @@ function drawTimes() {
 
 function drawSnippet() {
 	if (!served) return;
-	const { model_id: model, reranker } = served;
+	const { model_id, dimension, reranker } = served;
+	const model = dimension && model_id;
 	const found = snippets({ origin: location.origin, model, reranker, hasKey: hasKey() });
 	$("server-snippet").textContent = found[chosen("snippet")];
 	say("server-copied", "");

@@ -2,7 +2,7 @@
 
 const KEY = "QUOIT_API_KEY";
 
-/** Return the examples by the name of the program. `here` has origin, model, reranker (or null) and hasKey. */
+/** Return the examples by the name of the program. `here` has origin, model and reranker (or null), and hasKey. */
 export function snippets(here) {
   const { origin, model, reranker, hasKey } = here;
   const base = `${origin}/v1`;
@@ -42,6 +42,7 @@ RAG_OPENAI_API_BASE_URL=${base}
 RAG_OPENAI_API_KEY=${words}
 RAG_EMBEDDING_MODEL=${model}`,
   };
+  if (!model) for (const name of Object.keys(found)) found[name] = "# This server has no embedding model.";
   if (reranker) {
     const body = { model: reranker, query: "how tall is Mount Everest", documents: ["It is 8,849 m high.", "It is cold."] };
     found.curl += `\n\n${post("/rerank", body)}`;

@@ -82,6 +82,7 @@ function draw() {
 
 /** Make a token: spaces and ends of lines get a sign; the second and later tokens of one character have a dot. */
 function chip(token, kind, isRest = false) {
-	const text = isRest ? "\u00b7" : token.text.replace(/ /g, "\u2423").replace(/\t/g, "\u21e5").replace(/\r?\n/g, "\u23ce");
+	const plain = token.special ? token.text.replace(/\u0120/g, " ").replace(/\u010a/g, "\n") : token.text;
+	const text = isRest ? "\u00b7" : plain.replace(/ /g, "\u2423").replace(/\t/g, "\u21e5").replace(/\r?\n/g, "\u23ce");
 	return el("li", { class: kind, title: JSON.stringify(token.text) }, el("span", { class: "text" }, text), el("span", { class: "id" }, token.id));
 }
