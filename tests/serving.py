@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http.client import HTTPConnection, HTTPResponse
 from threading import Thread
-from typing import Any
 
 import uvicorn
 
@@ -66,10 +65,9 @@ class Serving:
 
     def requests(self) -> float:
         """Return the number of requests that a model had to answer."""
-        found: Any = self.metrics.registry.collect()
         return sum(
             sample.value
-            for family in found
+            for family in self.metrics.registry.collect()
             for sample in family.samples
             if sample.name == "quoit_requests_total"
             and sample.labels["route"] in ("/v1/embeddings", "/rerank", "/tokenize")

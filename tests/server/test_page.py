@@ -168,7 +168,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Served:
     folder = tmp_path_factory.mktemp("models")
     for name in NAMES:
         publish(open_checkpoint(str(ROOT / "models" / name)), Request(folder / name, ("fp32",), verify=False))
-    return Served(*(str(folder / name) for name in NAMES))
+    embedding, reranker = (str(folder / name) for name in NAMES)
+    return Served(embedding, reranker)
 
 
 @pytest.fixture(scope="module")
@@ -386,7 +387,8 @@ class TestInABrowser:
 
     def test_tokens_show_the_prompt_and_the_cut(self, opened: Browser) -> None:
         opened.click("#tab-tokens")
-        counts = "Object.fromEntries([...document.querySelectorAll('#tokens-counts div')].map(each => each.innerText.split('\\n')))"
+        rows = "[...document.querySelectorAll('#tokens-counts div')]"
+        counts = f"Object.fromEntries({rows}.map(each => each.innerText.split('\\n')))"
         opened.write("#tokens-text", "one two three four five six")
         opened.wait(f"{counts}.text === '6'")
         found = opened.evaluate(counts)

@@ -3,8 +3,9 @@
 import { ask } from "./api.js";
 import { $, chosen, count, counted, debounced, describe, el, makeTurns, onChosen, showError } from "./dom.js";
 
-const MOST_KEPT = 2000;
-const MOST_LOST = 500;
+const MOST_SHOWN = 2000;
+const MOST_BESIDE_CUT = 240;
+const LAST_SHOWN = 60;
 const EXAMPLE = "How do I get my money back?\nI paid 49.90 \u20ac for a na\u00efve caf\u00e9 order. \ud83d\ude00";
 const nextTurn = makeTurns();
 let around = null;
@@ -67,16 +68,20 @@ function draw() {
 		const kind = `${index >= room ? "lost" : ""} ${token.start < promptEnd ? "prompt" : ""}`;
 		return () => chip(token, kind, index > 0 && tokens[index - 1].stop === token.stop);
 	});
-	const first = (some, most) => [
-		...some.slice(0, most).map((make) => make()),
-		some.length > most ? el("li", { class: "hint" }, `\u2026 ${count(some.length - most)} more`) : "",
-	];
+	const most = lost ? MOST_BESIDE_CUT : MOST_SHOWN;
+	const shown = (some) => {
+		if (some.length <= most) return some.map((make) => make());
+		const gap = el("li", { class: "hint" }, `\u2026 ${count(some.length - most)} more \u2026`);
+		const ends = [some.slice(0, most - LAST_SHOWN), some.slice(-LAST_SHOWN)];
+		const [start, end] = ends.map((part) => part.map((make) => make()));
+		return [...start, gap, ...end];
+	};
 	$("tokens-list").replaceChildren(
 		...before.map((token) => chip(token, "around")),
-		...first(chips.slice(0, room), MOST_KEPT),
+		...shown(chips.slice(0, room)),
 		...after.map((token) => chip(token, "around")),
 		lost ? el("li", { class: "cut" }, `cut here: ${counted(lost, "token")} lost`) : "",
-		...first(chips.slice(room), MOST_LOST),
+		...shown(chips.slice(room)),
 	);
 }
 
