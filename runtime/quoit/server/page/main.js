@@ -24,7 +24,7 @@ async function connect() {
 		timer = setTimeout(connect, READY_PERIOD);
 	} catch (error) {
 		if (error.status === 401) return;
-		const isLoading = error.status === 503;
+		const isLoading = error.status === 503 && error.message.includes("loading");
 		showState(isLoading ? "loading" : "not connected");
 		say("notice", `${isLoading ? "" : error.title} ${error.message}. This page tries again by itself.`);
 		timer = setTimeout(connect, UNREADY_PERIOD);
