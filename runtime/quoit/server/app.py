@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from quoit.server import page
 from quoit.server.call import Call, Dialect
 from quoit.server.dialects import cohere, ollama, openai, ranking, shapes, tei
 from quoit.server.endpoint import JSON, Endpoint, refuse, reply, respond
@@ -77,6 +78,7 @@ def make_app(state: State, settings: Settings, metrics: Metrics) -> Any:
     ]
     routes += [Route(path, partial(_health, path)) for path in ("/health", "/ready", "/ping")]
     routes += [Route("/live", _live), Route("/metrics", _metrics)]
+    routes += page.routes(ui=settings.ui)
     app = Starlette(routes=routes, exception_handlers={404: _unknown, 405: _unknown})
     app.state.server, app.state.metrics = state, metrics
     dialects = {path: endpoint.dialect for endpoint in ENDPOINTS for path in endpoint.paths}
