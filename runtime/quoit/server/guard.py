@@ -28,6 +28,8 @@ OPEN_PATHS = frozenset({"/health", "/live", "/ready", "/ping"})
 """Paths that need no key: balancers ask them."""
 PAGE_PATHS = ("/", "/static/")
 """Paths of the page, which asks for the key by itself: the first one exactly, the second with what follows."""
+MAX_HEADER_BYTES = 64 << 10
+"""Maximum size of a request's header; h11 alone lets one pass that arrives in one piece."""
 BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 UNREADY_CALL = "unknown"
 
@@ -113,6 +115,10 @@ class Guard:
             RequestError: the request may not come in.
         """
         path, method = scope["path"], scope["method"]
+        if size_of(scope) > MAX_HEADER_BYTES:
+            raise RequestError(
+                431, f"the header has more than {MAX_HEADER_BYTES:,} bytes; send less", "header_too_large"
+            )
         self._check_host(headers.get("host", ""))
         if path in OPEN_PATHS or (method == "GET" and (path == PAGE_PATHS[0] or path.startswith(PAGE_PATHS[1]))):
             return
@@ -165,6 +171,12 @@ class Guard:
         digest = hashlib.sha256(given.encode("latin-1")).digest()
         found = [name for name, key in self._keys.items() if hmac.compare_digest(key, digest)]
         return found[0] if found else None
+
+
+def size_of(scope: Scope) -> int:
+    """Return the number of bytes of a request's header, about."""
+    lines = sum(len(name) + len(value) for name, value in scope["headers"])
+    return lines + len(scope["raw_path"]) + len(scope["query_string"])
 
 
 class _Sender:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ def bind(settings: Settings) -> tuple[socket.socket, Settings]:
         bound = replace(settings, uds=name if isinstance(name, str) else name.decode(), passed=passed)
     else:
         bound = replace(settings, host=name[0], port=name[1], uds=None, passed=passed)
-    bound.check()
+    with _closed_on_error(sock):
+        bound.check()
     return sock, bound
 
 
@@ -61,10 +63,10 @@ def _bind_address(settings: Settings) -> socket.socket:
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
         family, kind, protocol, _, address = found[0]
-        sock = socket.socket(family, kind, protocol)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-        sock.listen(BACKLOG)
+        with _closed_on_error(socket.socket(family, kind, protocol)) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+            sock.listen(BACKLOG)
     except OSError as error:
         raise InputError(
             f"cannot listen on {settings.host} port {settings.port} ({error.strerror or error}); choose another with "
@@ -76,22 +78,31 @@ def _bind_address(settings: Settings) -> socket.socket:
 def _bind_unix(path: str) -> socket.socket:
     """Return a Unix socket that only the user and the group may use; a socket that nobody listens on is replaced."""
     place = Path(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if place.is_socket():
-            with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
-                if probe.connect_ex(path) == 0:
-                    raise InputError(f"another server listens on {path}; choose another --uds, or end it")
-            place.unlink()
-        before = os.umask(0o777 ^ SOCKET_MODE)
-        try:
-            sock.bind(path)
-        finally:
-            os.umask(before)
-        sock.listen(BACKLOG)
+        with _closed_on_error(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as sock:
+            if place.is_socket():
+                with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
+                    if probe.connect_ex(path) == 0:
+                        raise InputError(f"another server listens on {path}; choose another --uds, or end it")
+                place.unlink()
+            before = os.umask(0o777 ^ SOCKET_MODE)
+            try:
+                sock.bind(path)
+            finally:
+                os.umask(before)
+            sock.listen(BACKLOG)
     except OSError as error:
         raise InputError(f"cannot listen on {path} ({error.strerror or error}); choose another --uds") from error
     return sock
+
+
+@contextlib.contextmanager
+def _closed_on_error(sock: socket.socket) -> Iterator[socket.socket]:
+    try:
+        yield sock
+    except BaseException:
+        sock.close()
+        raise
 
 
 class BoundedProtocol(H11Protocol):

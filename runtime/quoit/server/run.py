@@ -24,6 +24,7 @@ from quoit.errors import ArtifactError, QuoitError, brief
 from quoit.reranker import Reranker
 from quoit.server import log
 from quoit.server.app import State, make_app
+from quoit.server.guard import MAX_HEADER_BYTES
 from quoit.server.listening import BACKLOG, bind, make_protocol
 from quoit.server.metrics import Metrics
 from quoit.server.service import Models, Service
@@ -33,7 +34,6 @@ NOT_LOADABLE = 3
 """Exit code of a server whose model cannot be loaded."""
 KEEP_ALIVE_SECONDS = 75
 """Seconds that an idle connection stays open: longer than load balancers keep theirs (AWS: 60 s)."""
-MAX_HEADER_BYTES = 64 << 10
 LAST_BATCH_SECONDS = 10.0
 """Seconds that the last batch may take after `max_wait` when the server ends."""
 WARM_UP = "a text that warms the model up"
