@@ -355,6 +355,13 @@ def test_a_request_without_a_plain_id_gets_one(guarded: Running, given: str) -> 
     assert guarded.ask("GET", "/nowhere", headers={"x-request-id": "mine"})[1]["x-request-id"] == "mine"
 
 
+def test_a_client_that_goes_away_in_its_body_is_no_error_of_the_server(guarded: Running) -> None:
+    head = f"POST {TEXTS} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {FILE_KEY}\r\nx-request-id: left\r\n"
+    head += "content-type: application/json\r\ncontent-length: 99\r\n\r\n{"
+    send_raw(guarded.port, head.encode(), 0.2)
+    assert json.loads(guarded.until('"id":"left"'))["status"] == 499
+
+
 def test_a_client_that_goes_away_frees_its_texts(guarded: Running) -> None:
     def dropped() -> float:
         return metric(guarded.ask("GET", "/metrics", headers=BEARER)[2], "quoit_rows_dropped_total", reason="gone")
