@@ -10,6 +10,8 @@ from quoit.server.refusals import RequestError
 from quoit.server.settings import Settings
 
 Message = dict[str, Any]
+CLIENT_CLOSED = 499
+"""Status in the log of a request whose client went away."""
 DISCARDED_BYTES, DISCARDING_SECONDS = 64 << 20, 2.0
 """Limits of what is still read of a body that was refused: to close at once would lose the answer on its way."""
 
@@ -49,7 +51,7 @@ class Body:
         """Return the next message.
 
         Raises:
-            RequestError: the body is too large or too slow.
+            RequestError: the body is too large or too slow, or the client went away; nobody sees that answer.
         """
         if self.complete:
             message: Message = await self._receive()
@@ -64,6 +66,9 @@ class Body:
                 "body_timeout",
                 headers={"connection": "close"},
             ) from error
+        if message["type"] == "http.disconnect":
+            self.complete = True
+            raise RequestError(CLIENT_CLOSED, "the client went away before its body was complete", "client_closed")
         self._size += len(message.get("body", b""))
         if self._size > self._settings.max_body_bytes:
             raise self._too_large()
