@@ -17,9 +17,21 @@ if TYPE_CHECKING:
     from quoit.server.run import Served
     from quoit.server.settings import Settings
 
-KEY_VARIABLE = "QUOIT_API_KEY"
+KEY_VARIABLE = "QUOIT_API_KEY"  # as in quoit.server.settings, which this command imports when it runs
 HEALTH_SECONDS = 2.0
 UNHEALTHY = 1
+MANY = 1 << 31
+BOUNDS = {
+    "port": (0, 65535),
+    "max_wait": (0.001, 86400),
+    "max_queue_tokens": (1, MANY),
+    "bulk_share": (0, 1),
+    "max_texts": (1, MANY),
+    "max_documents": (1, MANY),
+    "max_body": (1, MANY),
+    "drain_delay": (0, 86400),
+}
+"""Least and greatest values of the options that are numbers."""
 
 
 def add_to(commands: "Commands") -> None:
@@ -119,20 +131,16 @@ def settings_of(options: argparse.Namespace) -> "Settings":
     from quoit.engine.scheduler import BULK_SHARE, MAX_QUEUED_TOKENS
     from quoit.server.settings import Settings
 
-    for name, least in (
-        ("max_wait", 0.001),
-        ("max_texts", 1),
-        ("max_documents", 1),
-        ("max_body", 1),
-        ("drain_delay", 0),
-    ):
-        if getattr(options, name) < least:
-            raise InputError(f"--{name.replace('_', '-')} {getattr(options, name)} is too small; use {least} or more")
+    for name, (least, most) in BOUNDS.items():
+        value = getattr(options, name)
+        if value is not None and not least <= value <= most:
+            raise InputError(f"--{name.replace('_', '-')} {value} is out of bounds; use {least:,} to {most:,}")
     settings = Settings(
         host=options.host,
         port=options.port,
         uds=options.uds,
         keys=read_keys(options.api_key_file),
+        no_auth=options.no_auth,
         allowed_hosts=tuple(options.allowed_host),
         cors_origins=tuple(options.cors_origin),
         max_wait=options.max_wait,
@@ -149,11 +157,7 @@ def settings_of(options: argparse.Namespace) -> "Settings":
         ui=not options.no_ui,
         log_format=options.log_format,
     )
-    if not (settings.is_local or settings.keys or options.no_auth):
-        raise InputError(
-            f"--host {options.host} lets other machines in, and there is no API key; name a file with --api-key-file, "
-            f"set {KEY_VARIABLE}, or say --no-auth"
-        )
+    settings.check()
     if "*" in settings.cors_origins and settings.keys:
         raise InputError("--cors-origin * lets every site use a key; name the sites")
     return settings

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from quoit.server import page
+from quoit.server import openapi, page
 from quoit.server.call import Call, Dialect
 from quoit.server.dialects import cohere, ollama, openai, ranking, shapes, tei
 from quoit.server.endpoint import JSON, Endpoint, refuse, reply, respond
@@ -32,7 +32,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 )
 LOADING_SECONDS = 2.0
 """What a caller is told to wait while models load."""
-WHAT_IS_HERE = "this server embeds texts and ranks documents: /v1/embeddings, /rerank, /embed, /docs in the README"
+WHAT_IS_HERE = (
+    "this server embeds texts and ranks documents: /v1/embeddings, /rerank, /embed; /openapi.json has all paths"
+)
 
 
 @dataclass
@@ -41,11 +43,13 @@ class State:
 
     Attributes:
         service: what answers; None until models are loaded.
-        draining: True from the signal to end on.
+        draining: True from the signal to end on; balancers are told so.
+        refusing: True when new requests are refused, since the server ends.
     """
 
     service: Service | None = None
     draining: bool = False
+    refusing: bool = False
 
     @property
     def ready(self) -> bool:
@@ -77,18 +81,19 @@ def make_app(state: State, settings: Settings, metrics: Metrics) -> Any:
         }.items()
     ]
     routes += [Route(path, partial(_health, path)) for path in ("/health", "/ready", "/ping")]
-    routes += [Route("/live", _live), Route("/metrics", _metrics)]
+    routes += [Route("/live", _live), Route("/metrics", _metrics), openapi.route(ENDPOINTS)]
     routes += page.routes(ui=settings.ui)
     app = Starlette(routes=routes, exception_handlers={404: _unknown, 405: _unknown})
     app.state.server, app.state.metrics = state, metrics
     dialects = {path: endpoint.dialect for endpoint in ENDPOINTS for path in endpoint.paths}
-    guarded: Any = Guard(app, settings, metrics, partial(_dialect_of, dialects), lambda: state.draining)
+    guarded: Any = Guard(app, settings, metrics, partial(_dialect_of, dialects), state)
     if settings.cors_origins:
         guarded = CORSMiddleware(
             guarded,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "x-quoit-prompt", "x-quoit-lane", "x-request-id"],
+            allow_headers=["*"],  # those that the page asks for, by name; OpenAI's client in a browser has many
+            expose_headers=["x-request-id", "retry-after", "retry-after-ms"],
         )
     return guarded
 

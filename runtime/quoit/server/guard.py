@@ -3,18 +3,18 @@
 ASGI middleware. It also gives each request its id, and writes its log line and its metrics when it is answered.
 """
 
-import asyncio
 import hashlib
 import hmac
 import ipaddress
 import re
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import msgspec
 
+from quoit.server.body import Body, check_form
 from quoit.server.call import Call, Dialect, patience
 from quoit.server.log import log_request
 from quoit.server.metrics import Metrics
@@ -28,8 +28,17 @@ OPEN_PATHS = frozenset({"/health", "/live", "/ready", "/ping"})
 """Paths that need no key: balancers ask them."""
 PAGE_PATHS = ("/", "/static/")
 """Paths of the page, which asks for the key by itself: the first one exactly, the second with what follows."""
+MAX_HEADER_BYTES = 64 << 10
+"""Maximum size of a request's header; h11 alone lets one pass that arrives in one piece."""
 BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 UNREADY_CALL = "unknown"
+
+
+class Life(Protocol):
+    """What the guard asks of the server's state."""
+
+    draining: bool
+    refusing: bool
 
 
 class Guard:
@@ -41,7 +50,7 @@ class Guard:
         settings: Settings,
         metrics: Metrics,
         dialect_of: Callable[[str], Dialect],
-        draining: Callable[[], bool],
+        life: Life,
     ) -> None:
         """Wrap an application.
 
@@ -50,13 +59,13 @@ class Guard:
             settings: whom it lets in, and what it bears.
             metrics: the metrics to count in.
             dialect_of: function that returns the dialect of a path's errors.
-            draining: function that returns whether the server is ending.
+            life: whether the server is ending.
         """
         self._app = app
         self._settings = settings
         self._metrics = metrics
         self._dialect_of = dialect_of
-        self._draining = draining
+        self._life = life
         self._keys = {name: hashlib.sha256(key.encode()).digest() for name, key in settings.keys.items()}
         self._hosts = frozenset(name.lower() for name in settings.allowed_hosts)
         self._running = 0
@@ -70,27 +79,20 @@ class Guard:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         call = self._call(scope, headers)
         scope.setdefault("state", {})["call"] = call
-        status = 0
-
-        async def sending(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message.setdefault("headers", []).append((b"x-request-id", call.id.encode("latin-1")))
-            await send(message)
-
+        body = Body(receive, headers, self._settings)
+        sender = _Sender(send, call, body, self._life)
         self._running += 1
         try:
-            self._check(scope, headers)
-            await self._app(scope, self._limited(receive, headers), sending)
+            self._check(scope, headers, body)
+            await self._app(scope, body.receive, sender)
         except RequestError as refusal:
             self._metrics.rejected(refusal.code or str(refusal.status))
-            await _refuse(refusal, call, sending)
+            await _refuse(refusal, call, sender)
         finally:
             self._running -= 1
             seconds = time.monotonic() - started
-            self._metrics.request(call, status, seconds)
-            log_request(call, scope["method"], status, seconds)
+            self._metrics.request(call, sender.status, seconds)
+            log_request(call, scope["method"], sender.status, seconds)
 
     def _call(self, scope: Scope, headers: Mapping[str, str]) -> Call:
         given = headers.get("x-request-id", "")
@@ -106,13 +108,17 @@ class Guard:
             dialect=self._dialect_of(scope["path"]),
         )
 
-    def _check(self, scope: Scope, headers: Mapping[str, str]) -> None:
+    def _check(self, scope: Scope, headers: Mapping[str, str], body: Body) -> None:
         """Refuse what may not come in.
 
         Raises:
             RequestError: the request may not come in.
         """
         path, method = scope["path"], scope["method"]
+        if size_of(scope) > MAX_HEADER_BYTES:
+            raise RequestError(
+                431, f"the header has more than {MAX_HEADER_BYTES:,} bytes; send less", "header_too_large"
+            )
         self._check_host(headers.get("host", ""))
         if path in OPEN_PATHS or (method == "GET" and (path == PAGE_PATHS[0] or path.startswith(PAGE_PATHS[1]))):
             return
@@ -123,7 +129,7 @@ class Guard:
                 "invalid_api_key",
                 headers={"www-authenticate": "Bearer"},
             )
-        if self._draining():
+        if self._life.refusing:
             raise RequestError(
                 503,
                 "the server is ending; try another one",
@@ -136,7 +142,7 @@ class Guard:
             )
         if method in BODY_METHODS:
             check_form(headers)
-            self._check_length(headers)
+            body.check_length()
 
     def _check_host(self, given: str) -> None:
         """Refuse a page of another site that reaches this machine by a name of its own (DNS rebinding)."""
@@ -166,62 +172,37 @@ class Guard:
         found = [name for name, key in self._keys.items() if hmac.compare_digest(key, digest)]
         return found[0] if found else None
 
-    def _check_length(self, headers: Mapping[str, str]) -> None:
-        length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self._settings.max_body_bytes:
-            raise self._too_large()
 
-    def _too_large(self) -> RequestError:
-        return RequestError(
-            413,
-            f"the body has more than {self._settings.max_body_bytes:,} bytes; send fewer texts in one request",
-            "body_too_large",
-            headers={"connection": "close"},
-        )
-
-    def _limited(self, receive: Any, headers: Mapping[str, str]) -> Any:
-        """Return a `receive` that reads a body of limited size in limited time."""
-        size, complete = 0, "content-length" not in headers and "transfer-encoding" not in headers
-        ends = time.monotonic() + self._settings.body_seconds
-
-        async def limited() -> Message:
-            nonlocal size, complete
-            if complete:
-                message: Message = await receive()
-                return message
-            try:
-                async with asyncio.timeout(max(ends - time.monotonic(), 0.001)):
-                    message = await receive()
-            except TimeoutError as error:
-                raise RequestError(
-                    408,
-                    f"the body did not arrive within {self._settings.body_seconds:g} s; send it faster",
-                    "body_timeout",
-                    headers={"connection": "close"},
-                ) from error
-            if message["type"] != "http.request":
-                complete = True
-                return message
-            size += len(message.get("body", b""))
-            if size > self._settings.max_body_bytes:
-                raise self._too_large()
-            complete = not message.get("more_body", False)
-            return message
-
-        return limited
+def size_of(scope: Scope) -> int:
+    """Return the number of bytes of a request's header, about."""
+    lines = sum(len(name) + len(value) for name, value in scope["headers"])
+    return lines + len(scope["raw_path"]) + len(scope["query_string"])
 
 
-def check_form(headers: Mapping[str, str]) -> None:
-    """Refuse bodies that are not plain JSON: a form of another site could send those without the browser asking.
+class _Sender:
+    """Sends an answer with the headers that all have. Its end comes when the body was read, or most of it.
 
-    Raises:
-        RequestError: the media type is another one, or the body is compressed.
+    Attributes:
+        status: status of the answer; 0 before it began.
     """
-    media = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media != "application/json" and not (media.startswith("application/") and media.endswith("+json")):
-        raise RequestError(415, f"content-type {media[:80]!r} is not JSON; use application/json", "media_type")
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        raise RequestError(415, "compressed bodies are refused; send the JSON as it is", "content_encoding")
+
+    def __init__(self, send: Any, call: Call, body: Body, life: Life) -> None:
+        self.status = 0
+        self._send, self._call, self._body, self._life = send, call, body, life
+
+    async def __call__(self, message: Message) -> None:
+        """Send a message of ASGI."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = message.setdefault("headers", [])
+            headers.append((b"x-request-id", self._call.id.encode("latin-1")))
+            if self._life.draining and not any(name == b"connection" for name, _ in headers):
+                headers.append((b"connection", b"close"))
+        elif not (message.get("more_body", False) or self._body.complete):
+            await self._send(message | {"more_body": True})
+            await self._body.discard()
+            message = {"type": "http.response.body", "body": b""}
+        await self._send(message)
 
 
 async def _refuse(refusal: RequestError, call: Call, send: Any) -> None:

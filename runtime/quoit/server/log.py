@@ -32,12 +32,13 @@ class JsonLines(logging.Formatter):
 
 
 def set_up(form: LogFormat) -> None:
-    """Send the server's log to standard error, in one form."""
+    """Send the server's log to standard error, in one form; warnings of the HTTP library and of asyncio too."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else logging.Formatter("quoit: %(message)s"))
-    logger = logging.getLogger("quoit")
-    logger.handlers, logger.propagate = [handler], False
-    logger.setLevel(logging.INFO)
+    for name, level in (("quoit", logging.INFO), ("uvicorn", logging.WARNING), ("asyncio", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)
 
 
 def log_request(call: Call, method: str, status: int, seconds: float) -> None:

@@ -1,6 +1,7 @@
 """Count what the server does, for Prometheus. No label holds what a caller wrote."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -17,12 +18,33 @@ BATCH_TOKENS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 1
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+@dataclass(frozen=True)
+class Totals:
+    """What a server has done.
+
+    Attributes:
+        requests: number of requests that had texts.
+        texts: number of their texts.
+        given_tokens: number of the tokens of batches.
+        computed_tokens: number of those that were computed, and not shared.
+        seconds: seconds of batches; those that ran side by side count twice.
+    """
+
+    requests: int
+    texts: int
+    given_tokens: int
+    computed_tokens: int
+    seconds: float
+
+
 class Metrics:
     """The metrics of one server, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter("quoit_requests", "Requests", ["route", "status"], registry=self.registry)
+        self._texts = Counter("quoit_texts", "Texts of requests, by status", ["status"], registry=self.registry)
+        self._with_texts = 0
         self._rejected = Counter(
             "quoit_rejected", "Requests that were refused before any work", ["reason"], registry=self.registry
         )
@@ -86,15 +108,34 @@ class Metrics:
     def request(self, call: Call, status: int, seconds: float) -> None:
         """Count a request that was answered."""
         self._requests.labels(call.route, str(status)).inc()
+        if call.texts:
+            self._with_texts += 1
+            self._texts.labels(str(status)).inc(call.texts)
         lane = call.answered[0].lane if call.answered else "none"
         self._request_seconds.labels(call.route, lane).observe(seconds)
         for answered in call.answered:
             self._queue_seconds.labels(answered.lane).observe(answered.queue_seconds)
             self._tokenize_seconds.observe(answered.tokenize_seconds)
 
+    def totals(self) -> Totals:
+        """Return what was done so far."""
+        return Totals(
+            self._with_texts,
+            int(_sum(self._texts, "_total")),
+            int(_sum(self._tokens, "_total", kind="given")),
+            int(_sum(self._tokens, "_total", kind="computed")),
+            _sum(self._compute_seconds, "_sum"),
+        )
+
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text form."""
         return generate_latest(self.registry)
+
+
+def _sum(metric: Counter | Histogram, suffix: str, **labels: str) -> float:
+    """Return the sum of a metric's samples with a suffix and some labels."""
+    samples = [sample for family in metric.collect() for sample in family.samples]
+    return sum(each.value for each in samples if each.name.endswith(suffix) and labels.items() <= each.labels.items())
 
 
 class _Queues(Collector):

@@ -1,4 +1,4 @@
-"""Listen, load, warm up, serve, and end: the life of a server process."""
+"""Load, warm up, serve, and end: the life of a server process."""
 
 import asyncio
 import contextlib
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import uvicorn
 
@@ -19,10 +20,12 @@ from quoit.aio import AsyncEmbedder, AsyncReranker
 from quoit.embedder import Embedder
 from quoit.engine.options import Options
 from quoit.engine.scheduler import Scheduler
-from quoit.errors import InputError, QuoitError
+from quoit.errors import ArtifactError, QuoitError, brief
 from quoit.reranker import Reranker
 from quoit.server import log
 from quoit.server.app import State, make_app
+from quoit.server.guard import MAX_HEADER_BYTES
+from quoit.server.listening import BACKLOG, bind, make_protocol
 from quoit.server.metrics import Metrics
 from quoit.server.service import Models, Service
 from quoit.server.settings import Settings
@@ -31,12 +34,8 @@ NOT_LOADABLE = 3
 """Exit code of a server whose model cannot be loaded."""
 KEEP_ALIVE_SECONDS = 75
 """Seconds that an idle connection stays open: longer than load balancers keep theirs (AWS: 60 s)."""
-MAX_HEADER_BYTES = 64 << 10
 LAST_BATCH_SECONDS = 10.0
 """Seconds that the last batch may take after `max_wait` when the server ends."""
-FIRST_SOCKET = 3
-"""Number of the first socket that systemd passes (sd_listen_fds(3))."""
-SOCKET_MODE = 0o660
 WARM_UP = "a text that warms the model up"
 
 logger = logging.getLogger("quoit.server")
@@ -81,6 +80,8 @@ def serve(served: Served, settings: Settings, announce: Callable[[str], None]) -
         QuoitError: the model cannot be loaded.
     """
     log.set_up(settings.log_format)
+    if settings.log_format == "json":
+        announce = logger.info
     return asyncio.run(_Life(served, settings, announce).run())
 
 
@@ -95,16 +96,18 @@ class _Life:
         self.models: Models | None = None
         self.scheduler: Scheduler | None = None
         self.signals = 0
+        self.delay = settings.drain_delay
+        self.began = time.monotonic()
 
     async def run(self) -> int:
         """Run the server's life."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signal)
-        sock, address = bind(self.settings)
-        server = Server(self._config())
+            loop.add_signal_handler(number, self._signal, number)
+        sock, self.settings = bind(self.settings)
+        server = Server(configure(make_app(self.state, self.settings, self.metrics), self.settings))
         serving = asyncio.ensure_future(server.serve(sockets=[sock]))
-        self.announce(f"listening on {address}, loading")
+        self.announce(f"listening on {self.settings.address}, loading")
         loading = Thread(target=self._load, args=(loop,), name="quoit-loading", daemon=True)
         loading.start()
         await self.ending.wait()
@@ -113,44 +116,42 @@ class _Life:
         await self._close()
         if self.error is not None:
             raise self.error
+        self.announce(self._summary())
         return 0
 
-    def _config(self) -> uvicorn.Config:
-        settings = self.settings
-        return uvicorn.Config(
-            make_app(self.state, settings, self.metrics),
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            backlog=2048,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=round(settings.max_wait + LAST_BATCH_SECONDS),
-            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-        )
-
-    def _signal(self) -> None:
-        """Begin to end at the first signal, and end at once at the second."""
+    def _signal(self, number: int) -> None:
+        """Begin to end at the first signal, and end at once at the second. No balancer sends Ctrl-C: nobody waits."""
         self.signals += 1
         if self.signals > 1:
             self.announce("ended at once by the second signal")
             sys.stderr.flush()
-            os._exit(128 + signal.SIGTERM)
+            os._exit(128 + number)
+        if number == signal.SIGINT:
+            self.delay = 0
         self.state.draining = True
         self.metrics.ready(False)
         notify("STOPPING=1")
         self.ending.set()
 
     async def _drain(self, server: Server) -> None:
-        """Say that the server is ending, let balancers notice, and stop listening."""
+        """Say that the server is ending, let balancers notice, and stop listening; what was admitted is finished."""
         self.state.draining = True
-        if self.state.service is not None:
-            self.announce(f"ending: new requests are refused, {self.settings.drain_delay:g} s until listening stops")
-            await asyncio.sleep(self.settings.drain_delay)
+        if self.state.service is not None and self.delay:
+            self.announce(f"ending: not ready any more; new requests are answered for {self.delay:g} s")
+            await asyncio.sleep(self.delay)
+        self.state.refusing = True
         server.should_exit = True
+
+    def _summary(self) -> str:
+        """Return what the server did, in words."""
+        done, seconds = self.metrics.totals(), time.monotonic() - self.began
+        words = f"ended after {seconds:,.1f} s: {done.requests:,} requests, {done.texts:,} texts"
+        if not done.seconds:
+            return words
+        return (
+            f"{words}, {done.given_tokens:,} tokens, {done.computed_tokens:,} of them computed "
+            f"({done.given_tokens / done.seconds:,.0f} tokens/s while batches ran)"
+        )
 
     def _load(self, loop: asyncio.AbstractEventLoop) -> None:
         """Load the models and warm them up; a thread of its own does, so that the loop answers meanwhile."""
@@ -163,8 +164,8 @@ class _Life:
             )
             models = load_models(self.served, self.scheduler)
             described = warm_up(models, self.metrics)
-        except (QuoitError, OSError) as error:
-            self.error = error if isinstance(error, QuoitError) else InputError(str(error))
+        except Exception as error:  # whatever it is, a server that stays in "loading" is worse
+            self.error = error if isinstance(error, QuoitError) else not_loadable(error)
             loop.call_soon_threadsafe(self.ending.set)
             return
         self.models = models
@@ -188,53 +189,32 @@ class _Life:
             for model in (self.models.embedder, self.models.reranker):
                 if model is not None:
                     await model.aclose()
+        if self.settings.uds is not None and not self.settings.passed:
+            Path(self.settings.uds).unlink(missing_ok=True)
 
 
-def bind(settings: Settings) -> tuple[socket.socket, str]:
-    """Return a socket to listen on, and its address in words.
-
-    Raises:
-        InputError: the address cannot be used.
-    """
-    if os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS") == "1":
-        sock = socket.socket(fileno=FIRST_SOCKET)
-        return sock, f"the socket that the system passed ({sock.getsockname()})"
-    if settings.uds is not None:
-        return _bind_unix(settings.uds), settings.uds
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[
-            0
-        ]
-        sock = socket.socket(family, kind, protocol)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-    except OSError as error:
-        raise InputError(
-            f"cannot listen on {settings.host} port {settings.port} ({error.strerror or error}); choose another with "
-            "--host or --port"
-        ) from error
-    host, port = sock.getsockname()[:2]
-    return sock, f"http://{f'[{host}]' if ':' in host else host}:{port}"
+def configure(app: Any, settings: Settings) -> uvicorn.Config:
+    """Return how uvicorn runs an application."""
+    return uvicorn.Config(
+        app,
+        http=make_protocol(settings),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=round(settings.max_wait + LAST_BATCH_SECONDS),
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+    )
 
 
-def _bind_unix(path: str) -> socket.socket:
-    """Return a Unix socket that only the user and the group may use; a socket that nobody listens on is replaced."""
-    place = Path(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if place.is_socket():
-            with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
-                if probe.connect_ex(path) == 0:
-                    raise InputError(f"another server listens on {path}; choose another --uds, or end it")
-            place.unlink()
-        before = os.umask(0o777 ^ SOCKET_MODE)
-        try:
-            sock.bind(path)
-        finally:
-            os.umask(before)
-    except OSError as error:
-        raise InputError(f"cannot listen on {path} ({error.strerror or error}); choose another --uds") from error
-    return sock
+def not_loadable(error: Exception) -> ArtifactError:
+    """Return the error of a model that fails to load for a reason that was not foreseen; the log has the details."""
+    logger.error("the model cannot be loaded", exc_info=error)
+    return ArtifactError(f"the model cannot be loaded ({type(error).__name__}: {brief(error)}); try `quoit doctor`")
 
 
 def load_models(served: Served, scheduler: Scheduler) -> Models:

@@ -224,7 +224,9 @@ class Service:
                 raise RequestError(
                     404, f"model {given[:80]!r} is not served here; use {name!r}", "model_not_found", "model"
                 )
-            call.reply_headers["x-quoit-model"] = name
+            call.reply_headers["x-quoit-model"] = name.encode(
+                "ascii", "backslashreplace"
+            ).decode()  # headers are Latin-1
             if not self._warned:
                 self._warned = True
                 logger.warning("a request names model %r, and %r answers; --strict-model refuses it", given[:80], name)

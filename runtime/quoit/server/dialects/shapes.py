@@ -61,7 +61,8 @@ async def predict(service: Service, body: VertexBody, call: Call) -> Any:
             f"instances has {len(body.instances):,} items; send {service.settings.max_texts:,} at most", "instances"
         )
     contents = [bytes(instance) for instance in body.instances]
-    answers = await asyncio.gather(*(choose(service, content).answer(service, content, call) for content in contents))
+    chosen = [(choose(service, content), content) for content in contents]  # all, before the first one begins
+    answers = await asyncio.gather(*(endpoint.answer(service, content, call) for endpoint, content in chosen))
     return {"predictions": [each.make() if isinstance(each, Large) else each for each in answers]}
 
 
