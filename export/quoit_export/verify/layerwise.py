@@ -207,7 +207,9 @@ def _separate_products(graph: ir.Graph) -> None:
         assert weight is not None
         name = str(weight.name)
         if name in seen and name in graph.initializers:
-            twin = ir.Value(name=f"{name}.{len(seen)}", shape=weight.shape, type=weight.type, const_value=weight.const_value)
+            twin = ir.Value(
+                name=f"{name}.{len(seen)}", shape=weight.shape, type=weight.type, const_value=weight.const_value
+            )
             graph.register_initializer(twin)
             node.replace_input_with(1, twin)
             name = str(twin.name)
