@@ -28,7 +28,7 @@ def test_the_first_version_embeds(first: cohere.Client, answers: Answers) -> Non
     assert same(first.embed(texts=many, model="m", input_type="search_document").embeddings, answers.document(many))
     assert same(first.embed(texts=TEXTS, model="m", input_type="search_query").embeddings, answers.query(TEXTS))
     response = first.embed(texts=TEXTS, model="m", input_type="search_document", embedding_types=["float", "int8"])
-    assert same(response.embeddings.float_, answers.document(TEXTS))  # type: ignore[union-attr]
+    assert same(response.embeddings.float_, answers.document(TEXTS))
     assert response.meta is not None
     assert response.meta.billed_units is not None
 

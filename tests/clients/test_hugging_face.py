@@ -16,7 +16,7 @@ def test_features_are_the_vectors_of_embedder(server: Server, answers: Answers, 
     found = client.feature_extraction(QUERY)
     assert found.shape == answers.document([QUERY]).shape
     assert same(found, answers.document([QUERY]))
-    assert same(client.feature_extraction(TEXTS), answers.document(TEXTS))  # type: ignore[arg-type]
+    assert same(client.feature_extraction(TEXTS), answers.document(TEXTS))
 
 
 @pytest.mark.parametrize("path", PATHS)

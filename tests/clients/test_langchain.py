@@ -15,7 +15,7 @@ DOCUMENTS = [text for text in TEXTS if text]
 
 
 def openai_embeddings(server: Server, **options: Any) -> OpenAIEmbeddings:
-    return OpenAIEmbeddings(model="emb", base_url=server.openai, api_key="any", **options)  # type: ignore[arg-type]
+    return OpenAIEmbeddings(model="emb", base_url=server.openai, api_key="any", **options)
 
 
 def test_its_default_sends_token_ids_of_another_model_and_is_told_what_to_set(server: Server) -> None:
@@ -58,13 +58,13 @@ def test_a_query_is_asked_for(server: Server, answers: Answers, options: dict[st
 
 
 def test_cohere_embeddings(server: Server, answers: Answers) -> None:
-    embeddings = CohereEmbeddings(model="emb", base_url=server.url, cohere_api_key="any")  # type: ignore[call-arg]
+    embeddings = CohereEmbeddings(model="emb", base_url=server.url, cohere_api_key="any")
     assert same(embeddings.embed_documents(TEXTS), answers.document(TEXTS))
     assert same(embeddings.embed_query(QUERY), answers.query([QUERY])[0])
 
 
 def test_cohere_rerank(server: Server, answers: Answers) -> None:
-    reranker = CohereRerank(model="rer", base_url=server.url, cohere_api_key="any", top_n=3)  # type: ignore[call-arg]
+    reranker = CohereRerank(model="rer", base_url=server.url, cohere_api_key="any", top_n=3)
     expected = answers.rank(QUERY, DOCUMENTS)[:3]
     found = reranker.rerank(DOCUMENTS, QUERY)
     assert [(entry["index"], entry["relevance_score"]) for entry in found] == expected

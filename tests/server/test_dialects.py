@@ -14,7 +14,7 @@ import pytest
 from quoit import Embedder, Reranker
 from quoit.engine.scheduler import Scheduler
 from quoit.server.service import Models
-from server.conftest import MAX_TOKENS, Client, Clients
+from server.calls import MAX_TOKENS, Client, Clients
 from support import Embedders, Rerankers
 
 TEXTS = ["The capital of China is Beijing.", "Gravity pulls.", "北京 😀\nline", ""]
@@ -239,7 +239,16 @@ def test_openai_errors_name_the_field(client: Client, more: dict[str, Any], para
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b'{"input": NaN}', b"[" * 100_000, b'{"input":"\xff"}', b'{"input":"\\ud800"}']
+    "content",
+    [
+        b"",
+        b"{",
+        b'{"input": NaN}',
+        b"[" * 100_000,
+        b'{"a":' + b"[" * 100_000,
+        b'{"input":"\xff"}',
+        b'{"input":"\\ud800"}',
+    ],
 )
 def test_what_is_no_json_is_refused(client: Client, content: bytes) -> None:
     for path, key in (
@@ -249,7 +258,7 @@ def test_what_is_no_json_is_refused(client: Client, content: bytes) -> None:
         ("/api/embed", "error"),
     ):
         answer = client.post(path, content)
-        assert answer.status == 400
+        assert answer.status == 400 or (path == "/embed" and answer.status == 422)
         assert key in answer.json
 
 
