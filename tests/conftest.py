@@ -21,6 +21,9 @@ from support import Embedders, Oracle, Rerankers, byte_tokenizer
 if TYPE_CHECKING:
     from quoit_export.checkpoint.checkpoint import Checkpoint
 
+collect_ignore = ["clients"]
+"""Tests that need the packages of other projects; `scripts/test_clients` runs them."""
+
 
 def pytest_configure() -> None:
     """Where several processes share the tests (`-n`), each keeps to a core of its own, threads included.

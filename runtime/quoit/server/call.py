@@ -10,6 +10,8 @@ from quoit.server.refusals import RequestError, wrong
 
 LANES: dict[str, Lane] = {"query": "query", "bulk": "bulk"}
 MAX_PRIORITY = 1 << 31
+PATIENCE = {"x-stainless-read-timeout": 1.0, "x-stainless-timeout": 1.0, "x-quoit-deadline-ms": 0.001}
+"""Headers that say how long a client waits, and the seconds of their unit."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,11 @@ class Call:
 def patience(headers: Mapping[str, str], max_wait: float) -> float:
     """Return how many seconds a request waits: what its client bears, and the server's limit at most.
 
-    OpenAI's clients say how long they wait for an answer (`x-stainless-read-timeout`, in seconds).
+    OpenAI's clients say how long they wait for an answer, in seconds: the one of Python in `x-stainless-read-timeout`,
+    the one of JavaScript in `x-stainless-timeout`.
     """
     found = max_wait
-    for name, unit in (("x-stainless-read-timeout", 1.0), ("x-quoit-deadline-ms", 0.001)):
+    for name, unit in PATIENCE.items():
         try:
             seconds = float(headers.get(name, "")) * unit
         except ValueError:

@@ -28,20 +28,22 @@ NO_RETRY = {"x-should-retry": "false"}
 """Header that tells OpenAI's clients that the same request would fail again."""
 
 
+INVALID = "invalid_value"
+"""Code of a value that the caller can change, where none says more."""
 INTERNAL = "internal_error"
 """Code of errors that are neither the caller's nor foreseen."""
 SERVER_ERROR = 500
 STATUSES: tuple[tuple[type[Exception], int, str | None], ...] = (
     (DeadlineError, 504, "deadline_exceeded"),
-    (InputError, 400, None),
-    (TypeError, 400, None),
+    (InputError, 400, INVALID),
+    (TypeError, 400, INVALID),
     (ComputeError, 500, "compute_error"),
     (QuoitError, 500, INTERNAL),
 )
 """Statuses and codes of the engine's errors, the first kind that fits."""
 
 
-def wrong(message: str, param: str | None = None, code: str | None = None) -> RequestError:
+def wrong(message: str, param: str | None = None, code: str = INVALID) -> RequestError:
     """Return the refusal of a value that the caller can change."""
     return RequestError(400, message, code, param)
 

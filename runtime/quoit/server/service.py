@@ -36,7 +36,7 @@ class Embed:
 
     Attributes:
         texts: the texts; empty if there are token ids.
-        ids: rows of the model's own token ids, without end token.
+        ids: rows of the model's own token ids, with or without the end token.
         fields: what says which prompt the texts follow.
         model: the name of the model, as the caller wrote it.
         dimensions: number of values that are kept; None for all.
@@ -141,9 +141,10 @@ class Service:
         model, prompts = self.embedder(), self.prompts
         assert prompts is not None
         name, alias = self._named(ask.model or call.path_model, self.models.embedder_name, call)
-        output = Output(ask.dimensions, ask.normalize).check(
-            min_dim=model.embedder.contract.min_dim, hidden_size=model.embedder.dim
-        )
+        least, most = min(model.embedder.contract.min_dim, model.embedder.dim), model.embedder.dim
+        if ask.dimensions is not None and not least <= ask.dimensions <= most:
+            raise wrong(f"dimensions {ask.dimensions} is out of bounds; use {least} to {most}", "dimensions")
+        output = Output(ask.dimensions, ask.normalize).check(min_dim=least, hidden_size=most)
         prompt = prompts.choose(ask.fields, call.headers.get("x-quoit-prompt"), alias)
         waiting = call.waiting(ask.priority)
         self._check_count(len(ask.texts) + len(ask.ids), self.settings.max_texts, ask.param, call)
@@ -258,8 +259,9 @@ class Service:
         room = tokenizer.max_tokens - len(before) - len(tokenizer.after)
         if room < 1:
             raise wrong("the prompt leaves no room for a text; use a shorter one", "instruction")
-        rows = [np.concatenate([before, np.array(row[:room], np.uint32), tokenizer.after]) for row in ask.ids]
-        lost = [len(row) - room for row in ask.ids if len(row) > room]
+        given = [without_end(row, tokenizer.after.tolist()) for row in ask.ids]
+        rows = [np.concatenate([before, np.array(row[:room], np.uint32), tokenizer.after]) for row in given]
+        lost = [len(row) - room for row in given if len(row) > room]
         return Tokenized.at_once(TokenRows(rows, Truncation(len(lost), sum(lost), max(lost, default=0))))
 
     def _cut(
@@ -308,6 +310,11 @@ def split_alias(name: str) -> tuple[str, Role | None]:
     if base and suffix == "document":
         return base, "document"
     return name, None
+
+
+def without_end(row: Sequence[int], end: Sequence[int]) -> Sequence[int]:
+    """Return token ids without the model's end tokens, which many callers' tokenizers append by themselves."""
+    return row[: -len(end)] if end and list(row[-len(end) :]) == list(end) else row
 
 
 def cut_documents(pairs: Sequence[tuple[str, str]], scheduled: ScheduledModel, most: int) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from quoit.server.call import Call, Dialect
-from quoit.server.dialects.openai import STARTED, forms
+from quoit.server.dialects.openai import STARTED, forms, model_names
 from quoit.server.endpoint import Endpoint, Large
 from quoit.server.prompting import PromptFields
 from quoit.server.refusals import RequestError
@@ -23,6 +23,8 @@ def error(refusal: RequestError, _: Call) -> dict[str, Any]:
 
 
 OLLAMA = Dialect("ollama", error, {"model_kind": 400})
+TAG = ":latest"
+"""Tag that clients put behind a name without one."""
 
 
 class OllamaBody(msgspec.Struct, kw_only=True):
@@ -48,7 +50,7 @@ async def embed(service: Service, body: OllamaBody, call: Call) -> Any:
     ask = Embed(
         texts=texts,
         fields=PromptFields(instruction=body.instruction, input_type=body.input_type),
-        model=body.model,
+        model=untagged(body.model),
         dimensions=body.dimensions,
         truncate=body.truncate is not False,
     )
@@ -61,7 +63,7 @@ async def embed(service: Service, body: OllamaBody, call: Call) -> Any:
 
     def make() -> dict[str, Any]:
         return {
-            "model": embedded.model,
+            "model": name,
             "embeddings": forms(embedded.vectors, "float"),
             "total_duration": time.monotonic_ns() - start,
             "load_duration": 0,
@@ -71,10 +73,15 @@ async def embed(service: Service, body: OllamaBody, call: Call) -> Any:
     return Large(make) if embedded.vectors.size > INLINE_VALUES else make()
 
 
+def untagged(name: str | None) -> str | None:
+    """Return a model's name without the tag that clients put behind it."""
+    return None if name is None else name.removesuffix(TAG)
+
+
 class OldBody(msgspec.Struct, kw_only=True):
     """The body of `POST /api/embeddings`."""
 
-    prompt: str = ""
+    prompt: str | None = None
     model: str | None = None
     keep_alive: Any = None
     options: dict[str, Any] | None = None
@@ -82,7 +89,7 @@ class OldBody(msgspec.Struct, kw_only=True):
 
 async def embed_one(service: Service, body: OldBody, call: Call) -> Any:
     """Answer `POST /api/embeddings`: one vector, not of unit length."""
-    ask = Embed(texts=[body.prompt], model=body.model, normalize=False, param="prompt")
+    ask = Embed(texts=[body.prompt or ""], model=untagged(body.model), normalize=False, param="prompt")
     embedded = await service.embed(ask, call)
     return {"embedding": embedded.vectors[0].tolist()}
 
@@ -96,13 +103,12 @@ class ShowBody(msgspec.Struct, kw_only=True):
 
 async def show(service: Service, body: ShowBody, _: Call) -> Any:
     """Answer `POST /api/show`."""
-    asked = body.model or body.name
+    asked = untagged(body.model or body.name)
     tags = list_tags(service)["models"]
-    found = [each for each in tags if asked in (each["name"], each["name"].removesuffix(":latest"))]
+    found = [each for each in tags if asked == each["name"]]
     if not found:
         raise RequestError(404, f"model {str(asked)[:80]!r} not found", "model_not_found", "model")
-    is_embedder = service.models.embedder is not None and found[0]["name"] == service.models.embedder_name
-    capabilities = ["embedding" if is_embedder else "rerank"]
+    capabilities = ["rerank" if asked == service.models.reranker_name else "embedding"]
     return {"details": found[0]["details"], "model_info": {}, "capabilities": capabilities}
 
 
@@ -110,9 +116,9 @@ def list_tags(service: Service) -> dict[str, Any]:
     """Answer `GET /api/tags`."""
     models = service.models
     entries = []
-    for name, model in ((models.embedder_name, models.embedder), (models.reranker_name, models.reranker)):
-        if model is None:
-            continue
+    for name in model_names(service):
+        model = models.reranker if name == models.reranker_name else models.embedder
+        assert model is not None
         pipeline = model.scheduled.pipeline
         variant = pipeline.artifact.variant(pipeline.session.choice.precision)
         entries.append(

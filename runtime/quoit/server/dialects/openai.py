@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from quoit.engine.pooling import Dtype, Vectors, pack_bits
+from quoit.engine.pooling import Vectors, pack_bits
 from quoit.server.call import Call, Dialect
 from quoit.server.endpoint import Endpoint, Large
 from quoit.server.prompting import PromptFields
@@ -56,6 +56,7 @@ async def embeddings(service: Service, body: EmbeddingsBody, call: Call) -> Any:
     """Answer `POST /v1/embeddings`."""
     if body.late_chunking:
         raise wrong("late_chunking is not supported; leave it out", "late_chunking")
+    form, packed = encoding_of(body)
     texts, ids = split_input(body.input, "input")
     most = body.truncate_prompt_tokens
     ask = Embed(
@@ -70,46 +71,43 @@ async def embeddings(service: Service, body: EmbeddingsBody, call: Call) -> Any:
         priority=body.priority,
     )
     embedded = await service.embed(ask, call)
-    form = encoding_of(body)
-    make: Callable[[], Any] = lambda: answer(embedded, form)  # noqa: E731
+    make: Callable[[], Any] = lambda: answer(embedded, form, packed=packed)  # noqa: E731
     return Large(make) if embedded.vectors.size > INLINE_VALUES else make()
 
 
-def encoding_of(body: EmbeddingsBody) -> Encoding:
-    """Return the form of the vectors; the first of the fields that name it counts."""
-    kind = body.embedding_type
-    if isinstance(kind, list):
-        if len(kind) != 1:
-            raise wrong(f"embedding_type has {len(kind)} items; name one", "embedding_type")
-        kind = kind[0]
-    if kind is not None and body.encoding_format in (None, "float"):
-        return kind
-    dtype = body.output_dtype
-    if dtype is not None and dtype != "float" and body.encoding_format in (None, "float"):
-        return dtype
-    return body.encoding_format or "float"
+def encoding_of(body: EmbeddingsBody) -> tuple[Encoding, bool]:
+    """Return the type of the numbers, and whether their bytes become base64.
+
+    Raises:
+        RequestError: several types are named.
+    """
+    kinds = body.embedding_type if isinstance(body.embedding_type, list) else [body.embedding_type]
+    if len(kinds) != 1:
+        raise wrong(f"embedding_type has {len(kinds)} items; name one", "embedding_type")
+    names = (kinds[0], body.output_dtype, body.encoding_format)
+    kind = next((name for name in names if name not in (None, "float", "base64")), None)
+    return kind or "float", "base64" in names
 
 
-def answer(embedded: Embedded, form: Encoding) -> dict[str, Any]:
+def answer(embedded: Embedded, form: Encoding, *, packed: bool) -> dict[str, Any]:
     """Return the body of an answer."""
-    vectors = forms(embedded.vectors, form)
+    vectors = forms(embedded.vectors, form, packed=packed)
     data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)]
     usage = {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens}
     return {"object": "list", "data": data, "model": embedded.model, "usage": usage}
 
 
-def forms(vectors: Vectors, form: Encoding) -> Sequence[Any]:
-    """Return each vector as numbers, or as the bytes of float32 that become base64."""
-    if form == "base64":
-        return [memoryview(vector) for vector in vectors]
-    return list(numbers(vectors, "float32" if form == "float" else form).tolist())
+def forms(vectors: Vectors, form: Encoding, *, packed: bool = False) -> Sequence[Any]:
+    """Return each vector as numbers, or as the bytes that become base64."""
+    values = numbers(vectors, form)
+    return [memoryview(vector) for vector in values] if packed or form == "base64" else list(values.tolist())
 
 
-def numbers(vectors: Vectors, dtype: Dtype) -> Vectors:
+def numbers(vectors: Vectors, form: Encoding) -> Vectors:
     """Return vectors in another type of numbers; the binary ones have eight dimensions in a number."""
-    match dtype:
+    match form:
         case "int8" | "uint8":
-            return to_integers(vectors, dtype)
+            return to_integers(vectors, form)
         case "ubinary":
             return pack_bits(vectors)
         case "binary":
@@ -127,7 +125,7 @@ def split_input(given: str | Sequence[Item], param: str) -> tuple[list[str], lis
         return [given], []
     if not given:
         raise wrong(f"{param} is empty; send a text", param, "empty")
-    plain = [item["text"] if isinstance(item, dict) and "text" in item else item for item in given]
+    plain = [unwrapped(item) for item in given]
     texts = [item for item in plain if isinstance(item, str)]
     numbers = [item for item in plain if isinstance(item, int)]
     rows = [item for item in plain if isinstance(item, list)]
@@ -138,6 +136,12 @@ def split_input(given: str | Sequence[Item], param: str) -> tuple[list[str], lis
     if len(rows) == len(given) and all(isinstance(number, int) for row in rows for number in row):
         return [], rows
     raise wrong(f"{param} mixes kinds of items; send texts, or objects with a text", param)
+
+
+def unwrapped(item: Item) -> Item:
+    """Return the text of an object that has one, and other items as they are."""
+    text = item.get("text") if isinstance(item, dict) else None
+    return text if isinstance(text, str) else item
 
 
 def model_card(name: str) -> dict[str, Any]:

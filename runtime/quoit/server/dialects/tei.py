@@ -181,7 +181,7 @@ class TokenizeBody(msgspec.Struct, kw_only=True):
     """The body of `POST /tokenize`."""
 
     inputs: str | list[str]
-    add_special_tokens: bool = True
+    add_special_tokens: bool | None = None
     prompt_name: str | None = None
 
 
@@ -196,7 +196,7 @@ async def tokenize(service: Service, body: TokenizeBody, call: Call) -> Any:
         prompt = service.prompts.named(body.prompt_name, "prompt_name").text
     scheduled = (service.models.embedder or service.reranker()).scheduled
     checked = [prompt + check_text(text, f"inputs[{index}]") for index, text in enumerate(texts)]
-    return await scheduled.apart(_tokens, scheduled.pipeline.tokenizer, checked, body.add_special_tokens)
+    return await scheduled.apart(_tokens, scheduled.pipeline.tokenizer, checked, body.add_special_tokens is not False)
 
 
 def _tokens(tokenizer: Any, texts: list[str], specials: bool) -> list[list[dict[str, Any]]]:
@@ -227,7 +227,7 @@ class DecodeBody(msgspec.Struct, kw_only=True):
     """The body of `POST /decode`."""
 
     ids: list[int | list[int]]
-    skip_special_tokens: bool = True
+    skip_special_tokens: bool | None = None
 
 
 async def decode(service: Service, body: DecodeBody, call: Call) -> Any:
@@ -244,7 +244,8 @@ async def decode(service: Service, body: DecodeBody, call: Call) -> Any:
         raise wrong(f"ids has an id outside 0 to {limit - 1}; use those of this model's tokenizer", "ids")
     call.texts = len(rows)
     tokenizer = scheduled.pipeline.tokenizer.tokenizer
-    return await scheduled.apart(lambda: tokenizer.decode_batch(rows, skip_special_tokens=body.skip_special_tokens))
+    skip = body.skip_special_tokens is not False
+    return await scheduled.apart(lambda: tokenizer.decode_batch(rows, skip_special_tokens=skip))
 
 
 def info(service: Service) -> dict[str, Any]:
