@@ -20,6 +20,8 @@ bench/results/serving.json and prints its table. The last line is the JSON.
 import argparse
 import json
 import shutil
+import signal
+import sys
 
 from bench.record import RESULTS, ROOT, add_trial, begin
 from bench.studies.serving.scenarios import SCENARIOS
@@ -51,6 +53,7 @@ def main() -> None:
     )
     add_trial(parser)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that servers are ended too
     recording = begin(trial=options.trial)
     folder = folder_of(options.shape, ROOT)
     bulk = options.bulk_texts or (LARGE_BULK_TEXTS if options.shape == "0.6b" else BULK_TEXTS)

@@ -47,6 +47,7 @@ class Record:
         kind: the job's.
         texts: the job's.
         tokens: the job's.
+        patience: the job's.
         scheduled: time at which it was to be sent.
         sent: time at which it was; None if it never was.
         first_byte: time of the answer's first byte; None if there was none.
@@ -58,6 +59,7 @@ class Record:
     kind: str
     texts: int
     tokens: int
+    patience: float
     scheduled: float
     sent: float | None
     first_byte: float | None
@@ -89,7 +91,7 @@ async def perform(pool: Pool, job: Job, scheduled: float) -> Record:
     except RefusedError:
         outcome = "refused"
     times = (scheduled, timing.sent, timing.first_byte, loop.time())
-    return Record(job.kind, job.texts, job.tokens, *times, status, outcome)  # type: ignore[arg-type]
+    return Record(job.kind, job.texts, job.tokens, job.patience, *times, status, outcome)  # type: ignore[arg-type]
 
 
 async def open_loop(pool: Pool, jobs: Iterable[tuple[float, Job]]) -> list[Record]:
