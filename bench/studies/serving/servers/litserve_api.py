@@ -14,7 +14,7 @@ MOST_REQUESTS = 32
 WAIT_SECONDS = 0.005
 
 
-class EmbeddingApi(litserve.LitAPI):  # type: ignore[misc]
+class EmbeddingApi(litserve.LitAPI):
     """A request is a list of texts; the texts of a batch of requests are computed together."""
 
     def setup(self, device: str) -> None:  # noqa: ARG002 - LitServe gives it
