@@ -276,7 +276,7 @@ def test_a_scenario_on_the_server(files: Files) -> None:
 
 def test_the_soak_loses_nothing(files: Files, tokenizer: Tokenizer) -> None:
     found = run(files, seconds=2.0, load=0.3, threads=1, port=None, most_texts=256)
-    assert [words for words in found["failures"] if "memory" not in words] == []
+    assert found["failures"] == []
     assert found["ended"]["code"] == 0
     assert found["in_flight"]["outcomes"] == {"answered 200": 35}
     mix = Mix(Texts(tokenizer, 16))

@@ -39,6 +39,8 @@ WARM_UP_SHARE = 0.1
 """Share of the time after which memory is expected to stay."""
 MOST_GROWTH = 1.0
 """Most MB a minute that memory may grow after that."""
+LEAST_SECONDS = 300.0
+"""Least seconds of a soak whose slope of memory means something: caches and arenas fill at first."""
 FLIGHT_BULK, FLIGHT_SINGLES, FLIGHT_TEXTS = 3, 32, 300
 """Requests that are being answered when the signal comes, and the texts of each of the bulk ones."""
 SIGNAL_SECONDS = 0.3
@@ -137,10 +139,11 @@ async def soak(ground: Ground, seconds: float, load: float) -> Figures:
     async with ground.watched() as watch:
         records = await open_loop(ground.pool, mix.at_a_rate(rate, seconds))
         counters = await ground.counters()
+        before_the_end = len(ground.samples)
         flight, late, ended = await end_in_flight(ground, mix, rate)
     kinds = sorted({record.kind for record in records})
-    steady = [sample for sample in ground.samples if sample[0] > ground.samples[0][0] + seconds * WARM_UP_SHARE]
-    grown = memory([sample for sample in steady if sample[1] > 0])
+    begin = ground.samples[0][0] + seconds * WARM_UP_SHARE
+    grown = memory([sample for sample in ground.samples[:before_the_end] if sample[0] > begin])
     found: Figures = {
         "seconds": seconds,
         "requests_per_second": round(rate, 2),
@@ -186,7 +189,7 @@ def failures(records: list[Record], flight: list[Record], late: list[Record], fo
     if found["ended"]["code"] != 0:
         told.append(f"the server ended with {found['ended']['code']}")
     growth = found["memory_steady"].get("mb_per_minute", 0.0)
-    if growth > MOST_GROWTH:
+    if growth > MOST_GROWTH and found["seconds"] >= LEAST_SECONDS:
         told.append(f"memory grows by {growth:.2f} MB a minute")
     return told
 
