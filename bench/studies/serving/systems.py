@@ -160,7 +160,7 @@ def infinity_command(files: Files, port: int, _: int) -> list[str]:
     program = environment("infinity").with_name("infinity_emb")
     command = [str(program), "v2", "--model-id", str(files.checkpoint), "--served-model-name", MODEL]
     command += ["--host", "127.0.0.1", "--port", str(port), "--engine", "torch", "--device", "cpu"]
-    return [*command, "--dtype", "float32", "--no-model-warmup", "--url-prefix", "/v1"]
+    return [*command, "--dtype", "float32", "--no-model-warmup"]
 
 
 def llama_command(files: Files, port: int, threads: int) -> list[str]:
@@ -180,7 +180,7 @@ def llama_command(files: Files, port: int, threads: int) -> list[str]:
 OWN = System("quoit", quoit_command, health="/live", ready="/ready", own=True)
 SYSTEMS = (
     OWN,
-    System("infinity", infinity_command),
+    System("infinity", infinity_command, path="/embeddings"),
     System("FastAPI, lock", script("sentence-transformers", "fastapi_lock")),
     System("FastAPI, batcher", script("sentence-transformers", "fastapi_batcher")),
     System("LitServe", script("litserve", "litserve_api")),
