@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
+from bench.environments import UnavailableError, last_words
 from bench.record import KIB, ROOT
-from bench.side_by_side.environments import UnavailableError, environment, last_words
-from bench.side_by_side.systems import System
+from bench.side_by_side.systems import System, environment
 
 PATIENCE_SECONDS = 3600
 """Seconds after which a request counts as never answered."""

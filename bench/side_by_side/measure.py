@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.environments import UnavailableError
 from bench.side_by_side.client import Worker, stopping
-from bench.side_by_side.environments import UnavailableError
 from bench.side_by_side.store import Store
 from bench.side_by_side.systems import ANCHOR, System
 from bench.side_by_side.workloads import RERANK_QUERY, Workload

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 from tokenizers import Tokenizer
 
+from bench.environments import UnavailableError, installed_bytes
 from bench.record import ROOT, WORK, Recording, add_trial, begin
-from bench.side_by_side.environments import UnavailableError, installed_bytes
 from bench.side_by_side.measure import CHECKED_TEXTS, Plan, cold_starts, measure, say
 from bench.side_by_side.profile import profile
 from bench.side_by_side.store import Store

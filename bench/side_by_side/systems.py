@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.environments import make_environment, run
 from bench.record import WORK
-from bench.side_by_side.environments import environment, run
 from quoit.artifact import Precision, Task
 from quoit.text.prompts import DEFAULT_TASK, RERANK_PREFIX, RERANK_SUFFIX
 
+REQUIREMENTS = Path(__file__).parent / "requirements"
 ANCHOR = "quoit int8"
 """System that works in every round, so that both sides of a ratio come from the same minute."""
 REFERENCE = "sentence-transformers fp32"
@@ -62,6 +63,11 @@ class Files:
     def weight_bytes(self) -> int:
         """The size of the checkpoint's tensors."""
         return sum(file.stat().st_size for file in self.checkpoint.glob("*.safetensors"))
+
+
+def environment(name: str) -> Path:
+    """The Python of a system's environment; see `make_environment`."""
+    return make_environment(name, REQUIREMENTS / f"{name}.txt")
 
 
 Prepare = Callable[[Files], dict[str, Any]]

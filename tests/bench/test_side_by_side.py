@@ -10,11 +10,11 @@ import pytest
 from tokenizers import Tokenizer
 
 from bench.corpora.texts import cut, read_texts
-from bench.side_by_side import client, environments, report, systems
+from bench.environments import UnavailableError, last_words
+from bench.side_by_side import client, report, systems
 from bench.side_by_side import measure as measurement
 from bench.side_by_side.client import Worker
 from bench.side_by_side.compare import compare_results
-from bench.side_by_side.environments import UnavailableError, last_words
 from bench.side_by_side.limits import add_fractions, works
 from bench.side_by_side.measure import Plan, cold_starts, groups, measure, missing
 from bench.side_by_side.profile import behind, profile
@@ -260,13 +260,13 @@ def test_texts_are_real_and_cut_to_the_token(tokenizer: Tokenizer) -> None:
 
 def test_every_system_has_pinned_requirements_and_an_adapter() -> None:
     for system in SYSTEMS:
-        lines = (environments.REQUIREMENTS / f"{system.environment}.txt").read_text().splitlines()
+        lines = (systems.REQUIREMENTS / f"{system.environment}.txt").read_text().splitlines()
         packages = [line for line in lines if line and not line.startswith("#")]
         if system.adapter == "none":
             continue
         assert packages
         assert all("==" in package for package in packages)
-        assert (Path(environments.__file__).parent / "workers" / f"{system.adapter}.py").is_file()
+        assert (Path(systems.__file__).parent / "workers" / f"{system.adapter}.py").is_file()
 
 
 def test_the_reason_is_the_last_error() -> None:

@@ -1,4 +1,4 @@
-"""An environment of its own for each system, made from a pinned requirement file and kept.
+"""Environments for other systems, each made from a pinned requirement file and kept.
 
 Rivals' pins conflict with each other and with quoit's. This module does not know what is run in them.
 """
@@ -13,7 +13,6 @@ from pathlib import Path
 
 from bench.record import ROOT, WORK
 
-REQUIREMENTS = Path(__file__).parent / "requirements"
 FOLDER = WORK / "environments"
 INSTALLERS = ("pip", "setuptools", "pkg_resources", "_distutils_hack", "distutils-precedence.pth", "wheel")
 """Packages of a new, empty environment; they are no part of a system's size."""
@@ -28,13 +27,13 @@ class UnavailableError(Exception):
     """A system cannot run here; the message is the reason that the report gives."""
 
 
-def environment(name: str) -> Path:
-    """The Python of a system's environment, made when it is not there or its requirements have changed.
+def make_environment(name: str, requirements: Path) -> Path:
+    """The Python of an environment below FOLDER, made when it is not there or its requirements have changed.
 
     Raises:
         UnavailableError: the packages cannot be installed; with the end of what pip said.
     """
-    folder, requirements = FOLDER / name, REQUIREMENTS / f"{name}.txt"
+    folder = FOLDER / name
     python, seal = folder / "bin" / "python", folder / "requirements.sha256"
     wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
     if seal.is_file() and seal.read_text() == wanted:
