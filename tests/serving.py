@@ -12,8 +12,9 @@ import uvicorn
 
 from quoit.engine.scheduler import Scheduler
 from quoit.server.app import State, make_app
+from quoit.server.listening import bind
 from quoit.server.metrics import Metrics
-from quoit.server.run import Served, bind, load_models
+from quoit.server.run import Served, load_models
 from quoit.server.service import Models, Service
 from quoit.server.settings import Settings
 
@@ -28,7 +29,8 @@ class Serving:
         self.state, self.metrics = State(), Metrics()
         self.models: Models | None = None
         self._scheduler: Scheduler | None = None
-        sock, self.address = bind(self.settings)
+        sock, bound = bind(self.settings)
+        self.address = f"http://{bound.host}:{bound.port}"
         app = make_app(self.state, self.settings, self.metrics)
         config = uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None, access_log=False)
         self._server = uvicorn.Server(config)
