@@ -376,7 +376,7 @@ def test_a_path_that_is_not_here_says_what_is(client: Client) -> None:
 
 
 def test_token_ids_are_those_of_the_models_tokenizer(clients: Clients, embedder: Embedder) -> None:
-    """With the end token, as many tokenizers give it, or without. A query's prompt may end in another token before ids."""
+    """With the end token, as many tokenizers give it, or without. Before a query's ids its prompt may end otherwise."""
     client = clients(token_ids=True)
     for special in (True, False):
         given = client.post("/tokenize", {"inputs": TEXTS, "add_special_tokens": special}).json

@@ -193,7 +193,7 @@ def _extract(graph: ir.Graph, start: Boundary | None, end: Boundary | None) -> i
     return ir.convenience.extract(graph, [*graph.inputs, *(() if start is None else start.values)], outputs)
 
 
-def _separate_products(graph: ir.Graph) -> None:
+def separate_products(graph: ir.Graph) -> None:
     """Give every integer product a weight of its own name.
 
     Where sums of int8 products would saturate, onnxruntime replaces the weight of each product by unsigned numbers. It
@@ -221,7 +221,7 @@ def _open(model: ir.Model) -> Any:
     config: dict[str, str] = {}
     made: dict[str, NDArray[Any]] = {}
     if not int8_is_exact():
-        _separate_products(model.graph)
+        separate_products(model.graph)
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
         if isinstance(tensor, ir.ExternalTensor):
