@@ -23,7 +23,8 @@ HEALTH_SECONDS = 0.1
 SAMPLE_SECONDS = 0.25
 """Interval of the samples of memory."""
 REST_SECONDS = 0.5
-MOST_REST_SECONDS = 120.0
+"""Seconds in which a server that has nothing to do takes next to no processor time."""
+MOST_REST_SECONDS = 20.0
 CALIBRATION_CLIENTS = 32
 CALIBRATION_SHARE = 1 / 6
 """Share of a scenario's seconds that finding out what a server bears takes."""
@@ -89,14 +90,19 @@ class Ground:
         reply = await self.pool.send(request("/metrics"))
         return counters(reply.body.decode())
 
-    async def rest(self) -> None:
-        """Wait until the server has nothing left to do: its processes take no time any more."""
+    async def rest(self) -> bool:
+        """Wait until the server has nothing left to do, so that its processes take no time any more.
+
+        Returns:
+            False if they still do after MOST_REST_SECONDS.
+        """
         begin = time.monotonic()
         while time.monotonic() - begin < MOST_REST_SECONDS:
             before = self.server.processor_seconds()
             await asyncio.sleep(REST_SECONDS)
             if self.server.processor_seconds() - before < REST_SECONDS / 10:
-                return
+                return True
+        return False
 
     async def ask_library(self, texts: Iterable[Text], *, query: bool = False) -> list[float]:
         """Seconds of the library's calls: one for each query, or one for all documents."""

@@ -112,10 +112,10 @@ async def clients(ground: Ground) -> Figures:
 
 async def rerank(ground: Ground) -> Figures:
     """(d) A ranking of 100 documents every 5 s beside the bulk client and the queries."""
-    stop_after = max(ground.seconds, RERANK_SECONDS * 2)
-    jobs = every(RERANK_SECONDS, lambda: ground.ranking(RERANKED), stop_after)
+    interval = min(RERANK_SECONDS, ground.seconds / 2)
+    jobs = every(interval, lambda: ground.ranking(RERANKED), ground.seconds)
     async with beside(ground.pool, QUERY_SECONDS, ground.query) as asked:
-        sending = asyncio.create_task(closed_loop(ground.pool, until(ground.bulk, stop_after)))
+        sending = asyncio.create_task(closed_loop(ground.pool, until(ground.bulk, ground.seconds)))
         ranked = await open_loop(ground.pool, jobs)
         sent = await sending
     return {"rerank": summary(ranked), "query": summary(asked), "bulk": summary(sent)}
@@ -227,7 +227,7 @@ async def run(ground: Ground, names: list[str]) -> None:
         if name in OWN_SCENARIOS and not ground.requests.system.own:
             ground.found[name] = {"unavailable": "it cannot rank with this checkpoint"}
             continue
-        await ground.rest()
+        rested = await ground.rest()
         async with ground.watched() as watch:
             found = await SCENARIOS[name](ground)
-        ground.found[name] = found | watch
+        ground.found[name] = found | watch | {"rested_before": rested}
