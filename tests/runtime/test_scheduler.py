@@ -208,6 +208,24 @@ def test_what_would_come_too_late_is_refused_at_once(gated: Pipeline, gate: Gate
         request.future.result(SECONDS)
 
 
+def test_patience_is_for_the_wait_and_not_for_the_work(embedder: Embedder, scheduler: Scheduler) -> None:
+    """A large request may compute for longer than it waits."""
+    rows = rows_of(embedder.pipeline, [f"{number} water " * 300 for number in range(20)])
+    request = scheduler.submit(embedder.pipeline, rows, Terms(patience=0.001))
+    until(lambda: scheduler.predict_seconds(embedder.pipeline, "bulk") > 0.001)
+    with pytest.raises(OverloadedError, match=r"waits for 0\.0 s at most"):
+        scheduler.check(embedder.pipeline, 1, Terms(patience=0.001))
+    assert len(request.future.result(SECONDS)) == len(rows)
+
+
+def test_an_idle_scheduler_sleeps(embedder: Embedder, scheduler: Scheduler) -> None:
+    scheduler.submit(embedder.pipeline, rows_of(embedder.pipeline, ["water"]), Terms()).future.result(SECONDS)
+    time.sleep(0.2)  # onnxruntime's threads spin for a while
+    before = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - before < 0.1
+
+
 def test_the_queue_is_bounded_in_tokens_and_a_request_is_admitted_whole(gated: Pipeline, gate: Gate) -> None:
     scheduler = Scheduler(max_queued_tokens=100)
     running = scheduler.submit(gated, rows_of(gated, ["water " * 300]), Terms())  # an empty queue takes any request
@@ -330,3 +348,12 @@ def test_owners_share_the_bulk_lane_by_tokens() -> None:
     taken = queue.take(lambda _: 200)
     assert sum(cell.tokens for cell in taken if cell in small) == 100
     assert queue.owners == {"large", "small"}
+
+
+def test_a_lower_priority_goes_before_all_owners() -> None:
+    """As large rankings do."""
+    queue = BulkQueue()
+    cells = [cell_of("bulk", 10, number=number) for number in range(3)]
+    for cell, terms in zip(cells, (Terms(owner="a"), Terms(owner="b"), Terms(owner="b", priority=-1)), strict=True):
+        queue.push(cell, terms)
+    assert queue.take(lambda _: 30) == [cells[2], cells[0], cells[1]]

@@ -119,6 +119,8 @@ def served_of(options: argparse.Namespace) -> "Served":
     folders, names = (options.artifact, options.reranker), (options.name, options.reranker_name)
     if options.reranker is None and open_artifact(options.artifact).manifest.task == "rerank":
         folders, names = (None, options.artifact), (None, options.reranker_name or options.name)
+    if names[0] is not None and names[0] == names[1]:
+        raise InputError(f"--name and --reranker-name are both {names[0]!r}; choose two names")
     return Served(*folders, run_options(options), names)
 
 

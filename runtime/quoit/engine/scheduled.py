@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from quoit.artifact import Task
 from quoit.engine.pipeline import Pipeline
 from quoit.engine.scheduler import Lane, Scheduler, Terms
 from quoit.errors import DeadlineError
@@ -16,8 +17,15 @@ from quoit.text.prompts import Prompt
 from quoit.text.tokenizer import TokenRows, Truncation
 
 TOKENIZER_THREADS = 2
-QUERY_TOKENS = {"embedding": 256, "rerank": 2000}
+QUERY_TOKENS: dict[Task, int] = {"embedding": 256, "rerank": 2000}
 """Maximum number of tokens of a request that counts as a query though its caller did not say so, by task."""
+
+RERANK_PRIORITY = -1
+"""Default priority of large rankings: somebody waits for them, unlike for other bulk work."""
+INLINE_CHARACTERS = 4096
+"""Maximum number of characters that the event loop tokenizes by itself, which takes less time than a thread's turn."""
+TOKEN_CHARACTERS = 4
+"""About how many characters a token has; what is refused before tokenization is judged by it."""
 
 T = TypeVar("T")
 
@@ -29,7 +37,9 @@ class Waiting:
     Attributes:
         lane: `query` for what somebody waits for, `bulk` for what counts by throughput; by default, a call with few
             tokens is a query.
-        timeout: seconds after which the answer is of no use; None for none. A call that would take longer is refused.
+        timeout: seconds after which the answer is of no use; None for none.
+        patience: seconds until the call should begin to run; None for as many as `timeout`. A call for which a longer
+            wait is foreseen is refused at once.
         priority: lower goes first within a lane.
         owner: on whose account it is; owners share the bulk lane by tokens.
         sharing: calls with the same value may share a batch and the computation of equal texts.
@@ -37,16 +47,18 @@ class Waiting:
 
     lane: Lane | None = None
     timeout: float | None = None
+    patience: float | None = None
     priority: int = 0
     owner: str = ""
     sharing: str = ""
 
-    def terms(self, rows: TokenRows, task: str, started: float) -> Terms:
-        """Return the terms for a request of some rows."""
-        tokens = sum(map(len, rows.ids))
+    def terms(self, tokens: int, task: Task, started: float) -> Terms:
+        """Return the terms for a request of so many tokens."""
         lane: Lane = ("query" if tokens <= QUERY_TOKENS[task] else "bulk") if self.lane is None else self.lane
         deadline = math.inf if self.timeout is None else started + self.timeout
-        return Terms(lane, deadline, self.priority, self.owner, self.sharing)
+        patience = math.inf if self.patience is None else self.patience
+        priority = RERANK_PRIORITY if not self.priority and (task, lane) == ("rerank", "bulk") else self.priority
+        return Terms(lane, deadline, patience, priority, self.owner, self.sharing)
 
 
 WAITING = Waiting()
@@ -103,18 +115,29 @@ class ScheduledModel:
             InputError: the tokenizer cannot encode a text, or the model was closed.
             ComputeError: the model cannot run a text.
         """
-        return await self.answer_rows(await self.tokenize(texts, prompt), prompt, waiting)
+        return await self.answer_rows(await self.tokenize(texts, prompt, waiting), prompt, waiting)
 
-    async def tokenize(self, texts: Sequence[str], prompt: Prompt) -> "Tokenized":
-        """Return the token ids of checked texts that follow a prompt."""
+    async def tokenize(self, texts: Sequence[str], prompt: Prompt, waiting: Waiting = WAITING) -> "Tokenized":
+        """Return the token ids of checked texts that follow a prompt.
+
+        Raises:
+            OverloadedError: the answers would come too late; this is foreseen from the number of characters.
+            InputError: the tokenizer cannot encode a text.
+        """
         started = time.monotonic()
-        rows = await self.apart(self.pipeline.tokenizer.encode, list(prompt.render(texts)))
+        rendered = list(prompt.render(texts))
+        characters = sum(map(len, rendered))
+        terms = waiting.terms(characters // TOKEN_CHARACTERS, self.pipeline.artifact.manifest.task, started)
+        self.scheduler.check(self.pipeline, characters // TOKEN_CHARACTERS, terms)
+        encode = self.pipeline.tokenizer.encode
+        rows = encode(rendered) if characters <= INLINE_CHARACTERS else await self.apart(encode, rendered)
         return Tokenized(rows, started, time.monotonic() - started)
 
     async def answer_rows(self, tokenized: "Tokenized", prompt: Prompt, waiting: Waiting = WAITING) -> Answered:
         """Return the answers to rows of token ids; see `answer`."""
         rows = tokenized.rows
-        terms = waiting.terms(rows, self.pipeline.artifact.manifest.task, tokenized.started)
+        tokens = sum(map(len, rows.ids))
+        terms = waiting.terms(tokens, self.pipeline.artifact.manifest.task, tokenized.started)
         request = self.scheduler.submit(self.pipeline, rows.ids, terms, prompt.text)
         left = None if terms.deadline == math.inf else max(terms.deadline - time.monotonic(), 0)
         try:
@@ -129,7 +152,7 @@ class ScheduledModel:
             ) from error
         return Answered(
             answers,
-            sum(map(len, rows.ids)),
+            tokens,
             rows.truncation,
             terms.lane,
             tokenized.seconds,

@@ -1,5 +1,7 @@
 """Define what is known of a request besides its body, and what its log line says at the end."""
 
+import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,7 +46,8 @@ class Call:
         headers: the request's headers, lower case.
         owner: on whose account it is: the name of its key, or its connection.
         sharing: what it shares computations with; see `quoit.engine.scheduled.Waiting`.
-        patience: seconds that it waits at most.
+        timeout: seconds that its client waits for the answer; None if it does not say.
+        max_wait: seconds that it waits at most until it begins to run.
         dialect: the dialect of its errors.
         path_model: name of the model in the path, if it has one.
         answered: what the engine did for it, one for each batch of texts that was submitted.
@@ -57,12 +60,14 @@ class Call:
     headers: Mapping[str, str]
     owner: str
     sharing: str
-    patience: float
+    timeout: float | None
+    max_wait: float
     dialect: Dialect
     path_model: str | None = None
     answered: list[Answered] = field(default_factory=list)
     texts: int = 0
     reply_headers: dict[str, str] = field(default_factory=dict)
+    arrived: float = field(default_factory=time.monotonic)
 
     def waiting(self, priority: int | None) -> Waiting:
         """Return how the request waits its turn.
@@ -78,21 +83,29 @@ class Call:
         lane = None if name is None else LANES[name]
         if lane is None and priority:
             lane = "query" if priority < 0 else "bulk"
-        return Waiting(lane=lane, timeout=self.patience, priority=priority or 0, owner=self.owner, sharing=self.sharing)
+        left = None if self.timeout is None else self.timeout - (time.monotonic() - self.arrived)
+        return Waiting(
+            lane=lane,
+            timeout=left,
+            patience=self.max_wait,
+            priority=priority or 0,
+            owner=self.owner,
+            sharing=self.sharing,
+        )
 
 
-def patience(headers: Mapping[str, str], max_wait: float) -> float:
-    """Return how many seconds a request waits: what its client bears, and the server's limit at most.
+def timeout(headers: Mapping[str, str]) -> float | None:
+    """Return how many seconds a client waits for an answer; None if it does not say.
 
-    OpenAI's clients say how long they wait for an answer, in seconds: the one of Python in `x-stainless-read-timeout`,
-    the one of JavaScript in `x-stainless-timeout`.
+    OpenAI's clients say it in seconds: the one of Python in `x-stainless-read-timeout`, the one of JavaScript in
+    `x-stainless-timeout`.
     """
-    found = max_wait
+    found = []
     for name, unit in PATIENCE.items():
         try:
             seconds = float(headers.get(name, "")) * unit
         except ValueError:
             continue
-        if seconds > 0:
-            found = min(found, seconds)
-    return found
+        if 0 < seconds < math.inf:
+            found.append(seconds)
+    return min(found, default=None)

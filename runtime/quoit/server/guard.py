@@ -15,7 +15,7 @@ from uuid import uuid4
 import msgspec
 
 from quoit.server.body import Body, check_form
-from quoit.server.call import Call, Dialect, patience
+from quoit.server.call import Call, Dialect, timeout
 from quoit.server.log import log_request
 from quoit.server.metrics import Metrics
 from quoit.server.refusals import RequestError, retry_after
@@ -104,7 +104,8 @@ class Guard:
             headers=headers,
             owner=owner,
             sharing=owner if self._settings.isolate else "",
-            patience=patience(headers, self._settings.max_wait),
+            timeout=timeout(headers),
+            max_wait=self._settings.max_wait,
             dialect=self._dialect_of(scope["path"]),
         )
 

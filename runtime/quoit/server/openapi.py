@@ -103,7 +103,7 @@ def schemas_of(endpoints: Sequence[Endpoint]) -> tuple[dict[type, Tree], dict[st
 
 def error_schema(dialect: Dialect) -> Tree:
     """Return the schema of a dialect's errors: that of an example, whose empty fields may have words."""
-    call = Call("id", "route", {}, "owner", "", 1.0, dialect)
+    call = Call("id", "route", {}, "owner", "", timeout=None, max_wait=1.0, dialect=dialect)
     return _like(dialect.error(RequestError(400, "what is wrong"), call))
 
 

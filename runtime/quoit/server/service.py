@@ -6,6 +6,7 @@ Dialects make an `Embed` or a `Rerank`, and turn an `Embedded` or a `Scored` int
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -150,11 +151,11 @@ class Service:
         self._check_count(len(ask.texts) + len(ask.ids), self.settings.max_texts, ask.param, call)
         scheduled = model.scheduled
         if ask.ids:
-            tokenized = self._given_ids(ask, prompt, scheduled)
+            tokenized = await self._given_ids(ask, prompt, scheduled)
         else:
             texts = list(check_texts(ask.texts))
             self.metrics.prompted_twice(prompted_twice(prompt, texts))
-            tokenized = await scheduled.tokenize(texts, prompt)
+            tokenized = await scheduled.tokenize(texts, prompt, waiting)
         tokenized = self._cut(tokenized, scheduled, ask.max_tokens, truncate=ask.truncate, param=ask.param)
         answered = await scheduled.answer_rows(tokenized, prompt, waiting)
         self._note(answered, call)
@@ -183,7 +184,7 @@ class Service:
         pairs = ask.pairs
         if ask.max_document_tokens is not None:
             pairs = await scheduled.apart(cut_documents, pairs, scheduled, ask.max_document_tokens)
-        tokenized = await scheduled.tokenize(list(join_pairs(pairs, scoring.separator)), prompt)
+        tokenized = await scheduled.tokenize(list(join_pairs(pairs, scoring.separator)), prompt, waiting)
         tokenized = self._cut(tokenized, scheduled, None, truncate=ask.truncate, param=ask.param)
         answered = await scheduled.answer_rows(tokenized, prompt, waiting)
         self._note(answered, call)
@@ -238,8 +239,8 @@ class Service:
         if count > most:
             raise wrong(f"{param} has {count:,} items; send {most:,} at most", param, "too_many_items")
 
-    def _given_ids(self, ask: Embed, prompt: Prompt, scheduled: ScheduledModel) -> Tokenized:
-        """Return rows of the caller's own token ids, behind the tokens of the prompt and before the end token."""
+    async def _given_ids(self, ask: Embed, prompt: Prompt, scheduled: ScheduledModel) -> Tokenized:
+        """Return rows of the caller's own token ids; behind a prompt, of the texts that these ids are."""
         if not self.settings.token_ids:
             raise wrong(
                 "token ids are refused, since those of another tokenizer would give vectors of other texts; send texts "
@@ -255,12 +256,13 @@ class Service:
                     f"{ask.param} has a token id outside 0 to {limit - 1}; use this model's tokenizer", ask.param
                 )
         tokenizer = pipeline.tokenizer
-        before = tokenizer.beginning(prompt.text)
-        room = tokenizer.max_tokens - len(before) - len(tokenizer.after)
-        if room < 1:
-            raise wrong("the prompt leaves no room for a text; use a shorter one", "instruction")
         given = [without_end(row, tokenizer.after.tolist()) for row in ask.ids]
-        rows = [np.concatenate([before, np.array(row[:room], np.uint32), tokenizer.after]) for row in given]
+        if prompt.text:
+            # The tokenizer may join the prompt's last character to a text's first one, so the texts are needed.
+            decode = partial(tokenizer.tokenizer.decode_batch, skip_special_tokens=False)
+            return await scheduled.tokenize(await scheduled.apart(decode, given), prompt)
+        room = tokenizer.max_tokens - len(tokenizer.after)
+        rows = [np.concatenate([np.array(row[:room], np.uint32), tokenizer.after]) for row in given]
         lost = [len(row) - room for row in given if len(row) > room]
         return Tokenized.at_once(TokenRows(rows, Truncation(len(lost), sum(lost), max(lost, default=0))))
 

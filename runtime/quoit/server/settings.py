@@ -28,7 +28,7 @@ class Settings:
         no_auth: other machines may use the server without a key.
         allowed_hosts: names that a request's Host may have besides those of this machine; `*` for any.
         cors_origins: origins whose pages may use the server.
-        max_wait: seconds that a request waits for its answer at most; a longer wait that is foreseen is refused.
+        max_wait: seconds that a request waits at most until it begins to run; one that would wait longer is refused.
         max_queue_tokens: number of tokens that wait at most.
         bulk_share: share of the computing time that bulk work keeps while queries never stop.
         max_texts: number of texts of one request.

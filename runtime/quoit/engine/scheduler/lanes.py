@@ -61,9 +61,9 @@ class QueryQueue:
 
 
 class BulkQueue:
-    """Rows of several owners, of whom the one that was served the fewest tokens is next.
+    """Rows by priority; among equals, of the owner who was served the fewest tokens; then by arrival.
 
-    Within an owner, rows go by priority, then by arrival. An owner who comes back starts with the least share among
+    An owner who comes back starts with the least share among
     those who wait, so nobody saves up turns.
     """
 
@@ -104,13 +104,11 @@ class BulkQueue:
 
     def _next_owner(self, passed: set[str]) -> str | None:
         """Return the owner to serve; owners without rows are forgotten."""
-        for owner in sorted(self._heaps, key=self._served.__getitem__):
-            if owner in passed:
-                continue
+        for owner in list(self._heaps):
             heap = self._heaps[owner]
             while heap and (heap[0][-1].running or heap[0][-1].lane != "bulk"):
                 heapq.heappop(heap)
-            if heap:
-                return owner
-            del self._heaps[owner], self._served[owner]
-        return None
+            if not heap:
+                del self._heaps[owner], self._served[owner]
+        waiting = self._heaps.keys() - passed
+        return min(waiting, key=lambda owner: (self._heaps[owner][0][0], self._served[owner], owner), default=None)

@@ -23,6 +23,7 @@ class Terms:
     Attributes:
         lane: the lane of its rows.
         deadline: time until which answers are of use, in seconds of `time.monotonic`; rows are dropped after it.
+        patience: seconds until the rows should begin to run; rows for which more is foreseen are refused.
         priority: lower goes first within a lane.
         owner: the caller on whose account a bulk request is; owners share the bulk lane by tokens.
         sharing: requests with the same value may share a batch, and the computation of equal rows.
@@ -30,6 +31,7 @@ class Terms:
 
     lane: Lane = "bulk"
     deadline: float = math.inf
+    patience: float = math.inf
     priority: int = 0
     owner: str = ""
     sharing: str = ""

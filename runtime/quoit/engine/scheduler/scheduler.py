@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from threading import Condition, Thread
+from threading import Condition, RLock, Thread
 from typing import Literal
 
 import numpy as np
@@ -117,7 +117,9 @@ class Scheduler:
         self._bulk_share = bulk_share
         self._max_queued_tokens = max_queued_tokens
         self._on_batch = on_batch
-        self._changed = Condition()
+        self._lock = RLock()
+        self._woken: dict[Lane, Condition] = {lane: Condition(self._lock) for lane in LANES}
+        self._empty = Condition(self._lock)
         self._query, self._bulk = QueryQueue(), BulkQueue()
         self._queues: dict[Lane, Queue] = {"query": self._query, "bulk": self._bulk}
         self._cells: dict[Key, Cell] = {}
@@ -158,27 +160,31 @@ class Scheduler:
         request = Request(len(rows), pipeline.session.answer_shape, terms)
         if not rows:
             return request
-        with self._changed:
-            if not self._accepting:
-                raise InputError("the scheduler was closed; make another one")
+        group = Group(pipeline, prompt, terms.sharing, id(pipeline))
+        keys = [(group, np.asarray(row, np.uint32).tobytes()) for row in rows]
+        with self._lock:
             self._admit(sum(map(len, rows)), terms, pipeline)
-            group = Group(pipeline, prompt, terms.sharing, id(pipeline))
             if terms.lane == "query":
                 self._last_query = time.monotonic()
-            for position, row in enumerate(rows):
-                self._add(group, row, request, position)
-            self._changed.notify_all()
+            for position, (key, row) in enumerate(zip(keys, rows, strict=True)):
+                self._add(key, row, request, position)
+            self._woken[terms.lane].notify()
         request.future.add_done_callback(lambda _: self._released())
         return request
 
+    def check(self, pipeline: Pipeline, tokens: int, terms: Terms) -> None:
+        """Refuse rows of about so many tokens as `submit` would; callers ask before they tokenize."""
+        with self._lock:
+            self._admit(tokens, terms, pipeline)
+
     def predict_seconds(self, pipeline: Pipeline, lane: Lane) -> float:
         """Return the seconds until rows that are submitted now begin to run; 0 before the model's rate is known."""
-        with self._changed:
+        with self._lock:
             return self._predict(pipeline, lane)
 
     def counts(self) -> Counts:
         """Return what waits and what happened."""
-        with self._changed:
+        with self._lock:
             return Counts(dict(self._rows), dict(self._tokens), dict(self._dropped), self._shared_rows)
 
     def drain(self, seconds: float) -> bool:
@@ -187,20 +193,21 @@ class Scheduler:
         Returns:
             True if all were answered within the time.
         """
-        with self._changed:
+        with self._lock:
             self._accepting = False
-            return self._changed.wait_for(lambda: not self._cells, seconds)
+            return self._empty.wait_for(lambda: not self._cells, seconds)
 
     def close(self) -> None:
         """End the threads; rows that are still queued or running get an error."""
-        with self._changed:
+        with self._lock:
             self._accepting = self._alive = False
             cells = list(self._cells.values())
             self._cells.clear()
             for running in self._running.values():
                 if running is not None:
                     running[1].cancel()
-            self._changed.notify_all()
+            for woken in self._woken.values():
+                woken.notify()
         for cell in cells:
             _fail(cell, InputError("the scheduler was closed before this text had its turn"))
         for thread in self._threads:
@@ -209,7 +216,9 @@ class Scheduler:
     # -------------------------------------------------------------------------------------------------- admission
 
     def _admit(self, tokens: int, terms: Terms, pipeline: Pipeline) -> None:
-        """Refuse rows that cannot be answered in time."""
+        """Refuse rows that cannot be answered in time. The caller holds the lock."""
+        if not self._accepting:
+            raise InputError("the scheduler was closed; make another one")
         queued = sum(self._tokens.values())
         seconds = self._predict(pipeline, terms.lane)
         if queued and queued + tokens > self._max_queued_tokens:
@@ -218,7 +227,7 @@ class Scheduler:
                 "again later",
                 max(seconds, SHORT_RETRY_SECONDS),
             )
-        patience = terms.deadline - time.monotonic()
+        patience = min(terms.deadline - time.monotonic(), terms.patience)
         if seconds > patience:
             raise OverloadedError(
                 f"{queued:,} tokens are queued, which take {seconds:.1f} s, and this request waits for "
@@ -231,10 +240,9 @@ class Scheduler:
         rates = {each: self._rates.get((id(pipeline), each)) for each in lanes}
         return sum(self._tokens[each] / rate for each, rate in rates.items() if rate is not None)
 
-    def _add(self, group: Group, row: Row, request: Request, position: int) -> None:
+    def _add(self, key: Key, row: Row, request: Request, position: int) -> None:
         """Queue a row, or let it wait for the same row of another request."""
         terms = request.terms
-        key = (group, np.asarray(row, np.uint32).tobytes())
         cell = self._cells.get(key)
         if cell is None:
             cell = self._cells[key] = Cell(key, row, terms.lane)
@@ -255,7 +263,7 @@ class Scheduler:
 
     def _released(self) -> None:
         """End a running bulk batch that nobody waits for any more."""
-        with self._changed:
+        with self._lock:
             running = self._running["bulk"]
             if running is not None and not any(cell.wanted for cell in running[0]):
                 running[1].cancel()
@@ -272,19 +280,17 @@ class Scheduler:
 
     def _take(self, lane: Lane) -> list[Cell] | None:
         """Wait for rows of a lane, and take the next ones; None when the scheduler is closed."""
-        with self._changed:
+        with self._lock:
             while self._alive:
-                if self._may_begin(lane):
-                    cells = self._queues[lane].take(partial(self._window, lane))
-                    for cell in cells:
-                        cell.running = True
-                        self._count(cell, -1)
-                    wanted = self._still_wanted(cells)
-                    if wanted:
-                        return wanted
-                    if cells:
-                        continue
-                self._changed.wait(self._pause(lane))
+                cells = self._queues[lane].take(partial(self._window, lane)) if self._may_begin(lane) else []
+                for cell in cells:
+                    cell.running = True
+                    self._count(cell, -1)
+                wanted = self._still_wanted(cells)
+                if wanted:
+                    return wanted
+                if not cells:
+                    self._woken[lane].wait(self._pause(lane))
             return None
 
     def _window(self, lane: Lane, group: Group) -> int:
@@ -319,10 +325,14 @@ class Scheduler:
                 wanted.append(cell)
             else:
                 self._dropped["deadline" if late else "gone"] += 1
-                self._cells.pop(cell.key, None)
-        if not self._cells:
-            self._changed.notify_all()
+                self._forget(cell)
         return wanted
+
+    def _forget(self, cell: Cell) -> None:
+        """Forget a row that is answered, failed or not wanted any more."""
+        self._cells.pop(cell.key, None)
+        if not self._cells:
+            self._empty.notify_all()
 
     # ---------------------------------------------------------------------------------------------------- computing
 
@@ -337,7 +347,7 @@ class Scheduler:
             if lane == "bulk" and not self._go_on(owners):
                 self._put_back([*part, *(cell for rest, _ in planned for cell in rest)])
                 return
-            with self._changed:
+            with self._lock:
                 wanted = self._still_wanted(part)
             if len(wanted) == len(part):
                 self._run(lane, part, batch, inputs, prefix)
@@ -359,17 +369,17 @@ class Scheduler:
         return with_budget(pipeline.limits, min(tokens, pipeline.limits.stream_tokens))
 
     def _owners(self) -> frozenset[str]:
-        with self._changed:
+        with self._lock:
             return self._bulk.owners
 
     def _go_on(self, owners: frozenset[str]) -> bool:
         """Return whether the bulk lane may go on with what it planned: no query is ahead, no other owner has come."""
-        with self._changed:
+        with self._lock:
             return self._may_begin("bulk") and self._bulk.owners <= owners and self._alive
 
     def _put_back(self, cells: list[Cell]) -> None:
         """Queue rows again that were taken and have not run."""
-        with self._changed:
+        with self._lock:
             for cell in cells:
                 cell.running, cell.lane = False, "bulk"
                 self._count(cell, 1)
@@ -380,7 +390,7 @@ class Scheduler:
         pipeline = cells[0].group.pipeline
         cancellation = Cancellation()
         start = time.monotonic()
-        with self._changed:
+        with self._lock:
             self._running[lane] = (cells, cancellation)
             for cell in cells:
                 for request, _ in cell.waiters:
@@ -388,7 +398,7 @@ class Scheduler:
         try:
             answers = pipeline.session.run(inputs, cancellation)
         except RunCancelledError:
-            with self._changed:
+            with self._lock:
                 again = self._still_wanted(cells) if self._alive else []
             self._run_all(lane, again, prefix)  # somebody came for them since
             return
@@ -416,7 +426,7 @@ class Scheduler:
         """Count a batch that ran."""
         pipeline, tokens = cells[0].group.pipeline, sum(cell.tokens for cell in cells)
         other: Lane = "bulk" if lane == "query" else "query"
-        with self._changed:
+        with self._lock:
             now = time.monotonic()
             shared = self._running[other] is not None
             self._running[lane] = None
@@ -429,16 +439,15 @@ class Scheduler:
             self._rates[id(pipeline), lane] = rate if known is None else known + RATE_WEIGHT * (rate - known)
             for request in {id(request): request for cell in cells for request, _ in cell.waiters}.values():
                 request.compute_seconds += seconds
-            self._changed.notify_all()
+            if lane == "query":
+                self._woken["bulk"].notify()
         if self._on_batch is not None:
             self._on_batch(BatchRun(lane, tokens, batch.stream_tokens, seconds))
 
     def _finished(self, cell: Cell) -> list[tuple[Request, int]]:
         """Forget a row that is answered or failed, and return who waits for it."""
-        with self._changed:
-            self._cells.pop(cell.key, None)
-            if not self._cells:
-                self._changed.notify_all()
+        with self._lock:
+            self._forget(cell)
             return cell.waiters
 
     def _settle(self, cells: list[Cell], error: Exception) -> None:
