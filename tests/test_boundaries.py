@@ -16,12 +16,17 @@ TESTS = Path(__file__).parent
 COLUMNS = ("pandas", "polars", "pyarrow")
 PUBLIC = {
     "ArtifactError",
+    "AsyncEmbedder",
+    "AsyncReranker",
     "ComputeError",
+    "DeadlineError",
     "Embedder",
     "InputError",
+    "OverloadedError",
     "ProviderError",
     "QuoitError",
     "Reranker",
+    "Waiting",
     "__version__",
     "calibration_ranges",
 }

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from bench.pages import PAGES, REGIONS, filled, marked
 from bench.side_by_side.report import page
 from bench.side_by_side.result import SIDE_BY_SIDE
 from quoit.artifact import Artifact
+from quoit.cli.main import make_parser
+from quoit.cli.serve import run_serve
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,7 +29,7 @@ def code_blocks(language: str) -> list[str]:
 
 def test_the_first_commands_run(tmp_path: Path) -> None:
     """The README's main job, from after the installation on, and the searches after it."""
-    first, second, third = (block for block in code_blocks("sh") if "embedding-onnx" in block)
+    first, second, third, last = (block for block in code_blocks("sh") if "embedding-onnx" in block)
     steps = first.replace("\\\n", " ").split(" && ")
     assert steps[0] == "python3 -m venv .venv"
     assert steps[1].strip() == ".venv/bin/pip install -e '.[export,markdown]'"
@@ -46,6 +49,11 @@ def test_the_first_commands_run(tmp_path: Path) -> None:
     assert "are cut" in "".join(found[1:4])
     judged = run(third.replace("\\\n", " "))
     assert "are cut" in judged[judged.index("rank ") :]
+    install, serve = last.replace("\\\n", " ").strip().split(" && ")
+    assert install.strip() == ".venv/bin/pip install -e '.[cpu,server]'"
+    program, *arguments = shlex.split(serve)
+    assert program == ".venv/bin/quoit"
+    assert make_parser().parse_args(arguments).run is run_serve  # `tests/server` runs servers
 
 
 def test_the_python_examples_run(

@@ -376,7 +376,7 @@ def test_a_path_that_is_not_here_says_what_is(client: Client) -> None:
 
 
 def test_token_ids_are_those_of_the_models_tokenizer(clients: Clients, embedder: Embedder) -> None:
-    """With the end token, as many tokenizers give it, or without. Before a query's ids its prompt may end otherwise."""
+    """With the end token, as many tokenizers give it, or without; also behind a prompt, which may join the first."""
     client = clients(token_ids=True)
     for special in (True, False):
         given = client.post("/tokenize", {"inputs": TEXTS, "add_special_tokens": special}).json
@@ -384,6 +384,7 @@ def test_token_ids_are_those_of_the_models_tokenizer(clients: Clients, embedder:
         assert same(embedded(client, {"input": rows}), embedder.encode_document(TEXTS))
         assert same(client.post("/embed", {"inputs": rows}).json, embedder.encode_document(TEXTS))
         assert same(embedded(client, {"input": rows[0]}), embedder.encode_document(TEXTS[:1]))
+        assert same(embedded(client, {"input": rows, "input_type": "query"}), embedder.encode_query(TEXTS))
     wrong = client.post(EMBEDDINGS, {"input": [1 << 40]})
     assert (wrong.status, wrong.json["error"]["param"]) == (400, "input")
     long = client.post(EMBEDDINGS, {"input": [1] * (MAX_TOKENS + 1), "truncate": False})

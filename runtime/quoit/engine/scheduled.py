@@ -138,17 +138,17 @@ class ScheduledModel:
         rows = tokenized.rows
         tokens = sum(map(len, rows.ids))
         terms = waiting.terms(tokens, self.pipeline.artifact.manifest.task, tokenized.started)
-        request = self.scheduler.submit(self.pipeline, rows.ids, terms, prompt.text)
-        left = None if terms.deadline == math.inf else max(terms.deadline - time.monotonic(), 0)
+        left = None if terms.deadline == math.inf else terms.deadline - time.monotonic()
         try:
             async with asyncio.timeout(left):
+                await asyncio.sleep(0)  # a deadline that has passed ends the call before it is queued
+                request = self.scheduler.submit(self.pipeline, rows.ids, terms, prompt.text)
                 answers = await asyncio.wrap_future(request.future)
         except TimeoutError as error:
             if isinstance(error, DeadlineError):
                 raise
             raise DeadlineError(
-                f"{len(rows.ids):,} texts were not done within {waiting.timeout:g} s; try again later, send fewer, or "
-                "wait longer"
+                f"{len(rows.ids):,} texts were not done in time; try again later, send fewer, or wait longer"
             ) from error
         return Answered(
             answers,

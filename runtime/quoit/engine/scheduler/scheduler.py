@@ -227,12 +227,12 @@ class Scheduler:
                 "again later",
                 max(seconds, SHORT_RETRY_SECONDS),
             )
-        patience = min(terms.deadline - time.monotonic(), terms.patience)
+        patience = max(min(terms.deadline - time.monotonic(), terms.patience), 0.0)
         if seconds > patience:
             raise OverloadedError(
                 f"{queued:,} tokens are queued, which take {seconds:.1f} s, and this request waits for "
-                f"{max(patience, 0):.1f} s at most; try again later",
-                max(seconds - max(patience, 0), SHORT_RETRY_SECONDS),
+                f"{patience:.1f} s at most; try again later",
+                max(seconds - patience, SHORT_RETRY_SECONDS),
             )
 
     def _predict(self, pipeline: Pipeline, lane: Lane) -> float:
