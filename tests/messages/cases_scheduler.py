@@ -56,7 +56,7 @@ def options_with_a_loaded_model(world: World) -> object:
 def too_little_time(world: World) -> object:
     async def work() -> object:
         async with AsyncEmbedder(world.embedder()) as model:
-            return await model.encode(WORDS * 20, waiting=Waiting(timeout=0.2))
+            return await model.encode(WORDS, waiting=Waiting(timeout=0.01))
 
     return asyncio.run(work())
 
@@ -72,6 +72,6 @@ CASES = [
         "try again later",
     ),
     Case("no time", with_much_work(submit_in_a_hurry), OverloadedError, "waits for 0.0 s at most", "try again later"),
-    Case("a late answer", too_little_time, DeadlineError, "8,000 texts", "send fewer, or wait longer"),
+    Case("a late answer", too_little_time, DeadlineError, "400 texts", "send fewer, or wait longer"),
     Case("a loaded model's options", options_with_a_loaded_model, TypeError, "precision", "to Embedder"),
 ]

@@ -394,6 +394,14 @@ def test_token_ids_are_those_of_the_models_tokenizer(clients: Clients, embedder:
 # ----------------------------------------------------------------------------------------- Text Embeddings Inference
 
 
+def test_an_answer_says_what_it_took(client: Client) -> None:
+    """As Text Embeddings Inference does; its load test reads these headers."""
+    headers = client.post("/embed", {"inputs": QUERY}).headers
+    times = ["x-total-time", "x-tokenization-time", "x-queue-time", "x-inference-time"]
+    assert all(headers[name].isdigit() for name in times)
+    assert int(headers["x-compute-tokens"]) > 1
+
+
 @pytest.mark.parametrize("path", ["/embed", "/", "/invocations"])
 def test_embed_has_two_levels(client: Client, embedder: Embedder, path: str) -> None:
     """huggingface_hub, @huggingface/inference, LlamaIndex and RAGFlow."""

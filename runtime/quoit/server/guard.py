@@ -121,7 +121,9 @@ class Guard:
                 431, f"the header has more than {MAX_HEADER_BYTES:,} bytes; send less", "header_too_large"
             )
         self._check_host(headers.get("host", ""))
-        if path in OPEN_PATHS or (method == "GET" and (path == PAGE_PATHS[0] or path.startswith(PAGE_PATHS[1]))):
+        if path in OPEN_PATHS or (
+            method in ("GET", "HEAD") and (path == PAGE_PATHS[0] or path.startswith(PAGE_PATHS[1]))
+        ):
             return
         if self._keys and self._key_name(headers) is None:
             raise RequestError(
