@@ -357,3 +357,19 @@ def test_a_lower_priority_goes_before_all_owners() -> None:
     for cell, terms in zip(cells, (Terms(owner="a"), Terms(owner="b"), Terms(owner="b", priority=-1)), strict=True):
         queue.push(cell, terms)
     assert queue.take(lambda _: 30) == [cells[2], cells[0], cells[1]]
+
+
+def test_rows_that_are_put_back_keep_their_place_and_cost_their_owner_nothing() -> None:
+    queue = BulkQueue()
+    cells = [cell_of("bulk", 10, number=number) for number in range(4)]
+    for cell in cells[:3]:
+        queue.push(cell, Terms(owner="a"))
+    assert queue.take(lambda _: 20) == cells[:2]
+    queue.push(cells[3], Terms(owner="a"))
+    for cell in cells[:2]:
+        queue.put_back(cell, Terms(owner="a"))
+    other = cell_of("bulk", 10, number=9)
+    queue.push(other, Terms(owner="b"))
+    assert queue.take(lambda _: 10) == [cells[0]]
+    assert queue.take(lambda _: 10) == [other]
+    assert queue.take(lambda _: 30) == cells[1:]

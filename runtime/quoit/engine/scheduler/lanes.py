@@ -82,7 +82,14 @@ class BulkQueue:
         if terms.owner not in self._heaps:
             self._heaps[terms.owner] = []
             self._served[terms.owner] = min(self._served.values(), default=0.0)
-        heapq.heappush(self._heaps[terms.owner], (terms.priority, 0.0, next(self._arrivals), cell))
+        if cell.arrival is None:
+            cell.arrival = next(self._arrivals)
+        heapq.heappush(self._heaps[terms.owner], (terms.priority, 0.0, cell.arrival, cell))
+
+    def put_back(self, cell: Cell, terms: Terms) -> None:
+        """Return a row that was taken and did not run to its old place; its owner was not served by it."""
+        self.push(cell, terms)
+        self._served[terms.owner] -= cell.tokens
 
     def take(self, budget: Budget) -> list[Cell]:
         """Remove and return the next rows; see `Queue`. An owner whose next row is of another group is passed over."""

@@ -116,16 +116,18 @@ class Cell:
         ids: the token ids.
         lane: the lane that it waits in.
         running: True from the time when it was taken from its lane.
+        arrival: number of its arrival in the bulk lane, which it keeps when it is put back; None before that.
         waiters: requests, and the position of the row in each.
     """
 
-    __slots__ = ("ids", "key", "lane", "running", "waiters")
+    __slots__ = ("arrival", "ids", "key", "lane", "running", "waiters")
 
     def __init__(self, key: Key, ids: Row, lane: Lane) -> None:
         self.key = key
         self.ids = ids
         self.lane = lane
         self.running = False
+        self.arrival: int | None = None
         self.waiters: list[tuple[Request, int]] = []
 
     @property

@@ -383,7 +383,7 @@ class Scheduler:
             for cell in cells:
                 cell.running, cell.lane = False, "bulk"
                 self._count(cell, 1)
-                self._bulk.push(cell, cell.waiters[0][0].terms)
+                self._bulk.put_back(cell, cell.waiters[0][0].terms)
 
     def _run(self, lane: Lane, cells: list[Cell], batch: Batch, inputs: Inputs, prefix: CachedPrefix | None) -> None:
         """Run a batch and deliver its answers. If it fails, its halves run alone, down to the row that is at fault."""
