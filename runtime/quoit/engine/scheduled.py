@@ -140,9 +140,10 @@ class ScheduledModel:
         terms = waiting.terms(tokens, self.pipeline.artifact.manifest.task, tokenized.started)
         left = None if terms.deadline == math.inf else terms.deadline - time.monotonic()
         try:
+            if left is not None and left <= 0:
+                raise TimeoutError
+            request = self.scheduler.submit(self.pipeline, rows.ids, terms, prompt.text)
             async with asyncio.timeout(left):
-                await asyncio.sleep(0)  # a deadline that has passed ends the call before it is queued
-                request = self.scheduler.submit(self.pipeline, rows.ids, terms, prompt.text)
                 answers = await asyncio.wrap_future(request.future)
         except TimeoutError as error:
             if isinstance(error, DeadlineError):

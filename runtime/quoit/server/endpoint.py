@@ -4,7 +4,8 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,23 +83,43 @@ async def respond(endpoint: Endpoint, request: Request) -> Response:
         if service is None:
             raise request.app.state.server.absence()
         content = await request.body()
-        work = asyncio.ensure_future(endpoint.answer(service, content, call))
-        gone = asyncio.ensure_future(disconnected(request))
-        try:
-            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            gone.cancel()
-            if not work.done():
-                work.cancel()
-        if not work.done() or work.cancelled():
-            return Response(status_code=CLIENT_CLOSED)
-        return reply(await encoded(work.result()), call)
+        async with giving_up(request):
+            answer = await endpoint.answer(service, content, call)
+        return reply(await encoded(answer), call)
+    except ClientGoneError:
+        return Response(status_code=CLIENT_CLOSED)
     except Exception as error:
         return refuse(error, call)
 
 
+class ClientGoneError(Exception):
+    """The caller went away before the answer."""
+
+
+@asynccontextmanager
+async def giving_up(request: Request) -> AsyncIterator[None]:
+    """Cancel the work inside if the caller goes away; the body must have been read.
+
+    Raises:
+        ClientGoneError: the caller went away.
+    """
+    worker = asyncio.current_task()
+    assert worker is not None
+    gone = asyncio.ensure_future(disconnected(request))
+    gone.add_done_callback(lambda watch: watch.cancelled() or worker.cancel())
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if gone.done() and not gone.cancelled():
+            worker.uncancel()
+            raise ClientGoneError from error
+        raise
+    finally:
+        gone.cancel()
+
+
 async def disconnected(request: Request) -> None:
-    """Return when the caller has gone away; the body must have been read."""
+    """Return when the caller has gone away."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 

@@ -107,7 +107,7 @@ class Scheduler:
         Args:
             bulk_share: share of the computing time that bulk work keeps while queries never stop, 0 to 1.
             max_queued_tokens: maximum tokens that wait; more are refused, except by an empty queue.
-            on_batch: function that is called after each batch.
+            on_batch: function that is called after each batch that ran to its end.
 
         Raises:
             InputError: an argument is out of bounds.
@@ -411,18 +411,22 @@ class Scheduler:
             self._run_all(lane, cells[middle:], prefix)
             return
         finally:
-            self._ended(lane, cells, batch, time.monotonic() - start)
+            seconds = time.monotonic() - start
+            self._ended(lane, cells, seconds)
         for cell, row in zip(cells, batch.output_row, strict=True):
             for request, position in self._finished(cell):
                 if not request.gone:
                     request.answer(position, answers[row])
+        if self._on_batch is not None:
+            tokens = sum(cell.tokens for cell in cells)
+            self._on_batch(BatchRun(lane, tokens, batch.stream_tokens, seconds))
 
     def _run_all(self, lane: Lane, cells: list[Cell], prefix: CachedPrefix | None) -> None:
         """Run rows in as many batches as they need."""
         for part, (batch, inputs) in self._plan(lane, cells, prefix) if cells else ():
             self._run(lane, part, batch, inputs, prefix)
 
-    def _ended(self, lane: Lane, cells: list[Cell], batch: Batch, seconds: float) -> None:
+    def _ended(self, lane: Lane, cells: list[Cell], seconds: float) -> None:
         """Count a batch that ran."""
         pipeline, tokens = cells[0].group.pipeline, sum(cell.tokens for cell in cells)
         other: Lane = "bulk" if lane == "query" else "query"
@@ -441,8 +445,6 @@ class Scheduler:
                 request.compute_seconds += seconds
             if lane == "query":
                 self._woken["bulk"].notify()
-        if self._on_batch is not None:
-            self._on_batch(BatchRun(lane, tokens, batch.stream_tokens, seconds))
 
     def _finished(self, cell: Cell) -> list[tuple[Request, int]]:
         """Forget a row that is answered or failed, and return who waits for it."""
