@@ -169,7 +169,7 @@ def test_scores_are_those_of_transformers(judge: Rerankers, pairs: list[tuple[st
     with torch.inference_mode():
         logits = [model(input_ids=torch.tensor([row])).logits[0, -1] for row in pair_rows(pairs)]
     expected = [torch.sigmoid(row[yes] - row[no]).item() for row in logits]
-    np.testing.assert_allclose(judge("fp32").predict(pairs), expected, atol=1e-5)
+    np.testing.assert_allclose(judge("fp32").predict(pairs), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
