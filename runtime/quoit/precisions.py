@@ -20,12 +20,14 @@ class PrecisionSpec:
         ranks: rank of this precision for each provider, 1 for the preferred one. An absent provider does not run it.
         golden_tolerance: largest difference from the cosine scores of the model card that `quoit doctor` accepts. It
             is 0.01 even for fp32, since the card's scores come from reduced precision themselves.
+        no_lone_row: True if CPUs may round a single row differently; see `quoit.ort.graph_inputs.InputContract`.
     """
 
     weight_bytes: float
     integer_products: bool
     ranks: Mapping[ProviderName, int]
     golden_tolerance: float
+    no_lone_row: bool = False
 
 
 PRECISIONS: dict[Precision, PrecisionSpec] = {
@@ -34,7 +36,9 @@ PRECISIONS: dict[Precision, PrecisionSpec] = {
     "bf16": PrecisionSpec(2, integer_products=False, ranks={"cpu": 5, "cuda": 2}, golden_tolerance=0.02),
     "int8": PrecisionSpec(1, integer_products=True, ranks={"cpu": 1}, golden_tolerance=0.05),
     # A block of 32 weights, half a byte each, has one scale of four bytes.
-    "int4": PrecisionSpec(0.625, integer_products=True, ranks={"cpu": 2, "cuda": 3}, golden_tolerance=0.1),
+    "int4": PrecisionSpec(
+        0.625, integer_products=True, ranks={"cpu": 2, "cuda": 3}, golden_tolerance=0.1, no_lone_row=True
+    ),
 }
 
 

@@ -26,6 +26,7 @@ from quoit.ort.module import onnxruntime
 from quoit.ort.probe import choose_graph
 from quoit.ort.providers import Choice
 from quoit.ort.sessions import EXACT_INT8, ONNX_NAMES, open_session
+from quoit.precisions import PRECISIONS
 
 Answers = NDArray[np.float32]
 
@@ -107,7 +108,8 @@ class Session:
         self._answer = answer.name
         self.answer_shape: tuple[int, ...] = tuple(answer.shape[1:])
         self.presents: tuple[str, ...] = tuple(output.name for output in presents)
-        self._no_lone_row = contract.no_lone_row if (choice.provider, choice.precision) == ("cpu", "int4") else None
+        repeats = choice.provider == "cpu" and PRECISIONS[choice.precision].no_lone_row
+        self._no_lone_row = contract.no_lone_row if repeats else None
         self._turn: AbstractContextManager[object] = nullcontext()
         self._cuda_graphs, self._options = None, None
         if cuda_graphs:
