@@ -31,7 +31,6 @@ from quoit.text.prompts import (
     join_pairs,
     plain_prompt,
     query_prompt,
-    rerank_prompt,
 )
 
 __all__ = ["AsyncEmbedder", "AsyncReranker", "Waiting"]
@@ -181,17 +180,14 @@ class AsyncEmbedder(AsyncModel):
     ) -> AsyncIterator[Vectors]:
         """Yield the vectors of any number of texts, some thousands at a time, as `Embedder.encode_stream` does."""
         refuse_unknown(AsyncEmbedder, "encode_stream", unknown)
-        output = self._check(Output(dim, normalize, dtype, ranges))
+        output = self.embedder.check_output(Output(dim, normalize, dtype, ranges))
         before = Prompt(prompt)
         for window in take_windows(check_texts(each_text(texts))):
             answered = await self.scheduled.answer(window, before, waiting)
             yield await self.scheduled.apart(finish, answered.answers, output)
 
-    def _check(self, output: Output) -> Output:
-        return output.check(min_dim=self.embedder.contract.min_dim, hidden_size=self.embedder.dim)
-
     async def _encode(self, prompt: Prompt, texts: str | Iterable[str], output: Output, waiting: Waiting) -> Vectors:
-        output = self._check(output)
+        output = self.embedder.check_output(output)
         if isinstance(texts, str):
             one: Vectors = (await self._encode(prompt, [texts], output, waiting))[0]
             return one
@@ -254,8 +250,7 @@ class AsyncReranker(AsyncModel):
 
     async def _score(self, pairs: list[Pair], scoring: Scoring, waiting: Waiting) -> Scores:
         scoring.check()
-        instruction = self.reranker.contract.instruction if scoring.instruction is None else scoring.instruction
-        prompt = rerank_prompt(instruction, scoring.separator)
+        prompt = self.reranker.prompt(scoring.instruction, scoring.separator)
         logits = []
         for window in take_windows(join_pairs(pairs, scoring.separator)):
             answered = await self.scheduled.answer(window, prompt, waiting)

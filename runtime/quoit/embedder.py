@@ -255,8 +255,12 @@ class Embedder(LoadedModel):
         hashes = [file.sha256 for file in files]
         return digest(hashes, choice.provider, session.graph, instructions, prompt, max_tokens)
 
+    def check_output(self, output: Output) -> Output:
+        """Return the form of vectors after a check that this model's vectors can have it; see `Output.check`."""
+        return output.check(min_dim=self.contract.min_dim, hidden_size=self.dim)
+
     def _encode(self, prompt: Prompt, texts: str | Iterable[str], show_progress: bool, output: Output) -> Vectors:
-        output = output.check(min_dim=self.contract.min_dim, hidden_size=self.dim)
+        output = self.check_output(output)
         shows = flag("show_progress", show_progress)
         if isinstance(texts, str):
             one: Vectors = self._encode(prompt, [texts], shows, output)[0]
@@ -273,7 +277,7 @@ class Embedder(LoadedModel):
         self, prompt: Prompt, texts: Iterable[str], output: Output, advance: Advance = ignore
     ) -> Iterator[Encoded]:
         """Return the windows of a stream; the options and the container are checked before the first item is read."""
-        output = output.check(min_dim=self.contract.min_dim, hidden_size=self.dim)
+        output = self.check_output(output)
         return self._run(prompt, check_texts(each_text(texts)), output, advance)
 
     def _run(self, prompt: Prompt, texts: Iterable[str], output: Output, advance: Advance) -> Iterator[Encoded]:

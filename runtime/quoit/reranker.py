@@ -281,9 +281,11 @@ class Reranker(LoadedModel):
             **unknown: Refused; the error names the matching option.
         """
         refuse_unknown(Reranker, "score_windows", unknown)
-        instruction = self.contract.instruction if instruction is None else instruction
-        prompt = rerank_prompt(instruction, separator)
-        return self._run(join_pairs(each_pair(pairs), separator), prompt, advance)
+        return self._run(join_pairs(each_pair(pairs), separator), self.prompt(instruction, separator), advance)
+
+    def prompt(self, instruction: str | None = None, separator: Separator = "\n") -> Prompt:
+        """Return the prompt of pairs, which ends just before the query; see `Scoring` for the options."""
+        return rerank_prompt(self.contract.instruction if instruction is None else instruction, separator)
 
     def _run(self, texts: Iterable[str], prompt: Prompt, advance: Advance) -> Iterator[Scored]:
         for window in self.pipeline.windows(texts, prompt, advance):

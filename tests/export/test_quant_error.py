@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from architectures import architecture_of
 from quoit.artifact import Artifact
-from quoit.ort.sessions import open_session
+from quoit.ort.sessions import EXACT_INT8, open_session
 from quoit_export.checkpoint.checkpoint import Checkpoint
 from quoit_export.graph.model import IR_VERSION, OPSET
 from quoit_export.precisions.encoding import MICROSOFT, Author, Encoding, ReadTensor, Rows
@@ -67,7 +67,9 @@ def run_linears(encoding: Encoding, read: ReadTensor, rows: Values) -> list[Valu
     )
     separate_products(graph)
     model = ir.to_proto(ir.Model(graph, ir_version=IR_VERSION)).SerializeToString()
-    found: list[Values] = open_session(model).run(None, {"x": rows, "tokens": np.zeros(len(rows), np.int64)})
+    found: list[Values] = open_session(model, config=EXACT_INT8).run(
+        None, {"x": rows, "tokens": np.zeros(len(rows), np.int64)}
+    )
     return found
 
 

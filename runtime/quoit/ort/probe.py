@@ -20,11 +20,10 @@ INT8_PROBE = base64.b64decode(
 
 @cache
 def int8_is_exact() -> bool:
-    """Return whether this CPU sums products of uint8 and int8 without saturation, at full speed.
+    """Return whether this CPU sums products of uint8 and int8 without saturation.
 
     x86 without VNNI adds pairs of products in 16 bits, where the largest pair, 2 * 255 * 127, saturates. The test
-    multiplies the largest values, so it needs no list of processors. Its weights are no constant, which
-    `quoit.ort.sessions.EXACT_INT8` would change.
+    multiplies the largest values, so it needs no list of processors.
     """
     session = open_session(INT8_PROBE)
     rows, inner, columns = 16, 64, 16

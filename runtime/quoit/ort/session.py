@@ -25,7 +25,7 @@ from quoit.ort.kernels import Kernels, find_kernels
 from quoit.ort.module import onnxruntime
 from quoit.ort.probe import choose_graph
 from quoit.ort.providers import Choice
-from quoit.ort.sessions import EXACT_INT8, ONNX_NAMES, open_session
+from quoit.ort.sessions import ONNX_NAMES, open_session
 from quoit.precisions import PRECISIONS
 
 Answers = NDArray[np.float32]
@@ -45,8 +45,6 @@ NO_CPU_FALLBACK = {"session.disable_cpu_ep_fallback": "1"}
 
 NO_SPINNING = {"session.intra_op.allow_spinning": "0"}
 """Session configuration with which threads sleep while they wait."""
-NARROW = {EXACT_INT8: "0"}
-"""Session configuration of a graph with 7-bit activations, whose sums never saturate."""
 
 
 class Session:
@@ -109,7 +107,7 @@ class Session:
         self.answer_shape: tuple[int, ...] = tuple(answer.shape[1:])
         self.presents: tuple[str, ...] = tuple(output.name for output in presents)
         repeats = choice.provider == "cpu" and PRECISIONS[choice.precision].no_lone_row
-        self._no_lone_row = contract.no_lone_row if repeats else None
+        self._accompany: Callable[[Inputs], Inputs] | None = contract.no_lone_row if repeats else None
         self._turn: AbstractContextManager[object] = nullcontext()
         self._cuda_graphs, self._options = None, None
         if cuda_graphs:
@@ -128,9 +126,7 @@ class Session:
                 path,
                 provider=self.choice.provider,
                 threads=self.threads,
-                config=(NO_CPU_FALLBACK if on_cuda else {})
-                | ({} if self.spinning else NO_SPINNING)
-                | (NARROW if self.graph == "saturating" else {}),
+                config=(NO_CPU_FALLBACK if on_cuda else {}) | ({} if self.spinning else NO_SPINNING),
                 kernels=None if self.kernels is None else self.kernels.library,
                 provider_options=(CUDA_OPTIONS if on_cuda else {}) | (CAPTURE_OPTIONS if cuda_graphs else {}),
             )
@@ -181,7 +177,7 @@ class Session:
             RunCancelledError: `cancellation` ended the run.
         """
         session, cuda_graphs = self._open(), self._cuda_graphs
-        inputs = inputs if self._no_lone_row is None else self._no_lone_row(inputs)
+        inputs = self._accompanied(inputs)
         options = self._options
         if cancellation is not None and cuda_graphs is None:
             options = cancellation.options
@@ -197,10 +193,14 @@ class Session:
                 raise
             return answers
 
+    def _accompanied(self, inputs: Inputs) -> Inputs:
+        """Return the inputs of a run, without a lone row where it would have other bits."""
+        return inputs if self._accompany is None else self._accompany(inputs)
+
     def run_presents(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
         """Return the keys and values of a prefix, by the names in `presents`. Several threads may call this."""
         session = self._open()
-        inputs = inputs if self._no_lone_row is None else self._no_lone_row(inputs)
+        inputs = self._accompanied(inputs)
         with self._turn:
             return dict(zip(self.presents, session.run(self.presents, inputs, self._options), strict=True))
 

@@ -15,9 +15,9 @@ from quoit.ort.module import onnxruntime
 
 ONNX_NAMES: dict[ProviderName, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 """Names that onnxruntime gives to the providers."""
-EXACT_INT8 = "session.x64quantprecision"
-"""Session configuration entry: 1 makes CPUs whose sums of int8 products would saturate (x86 without VNNI) multiply
-unsigned weights, more slowly and exactly. It changes nothing on others (`avx2_weight_s8_to_u8.h` in onnxruntime)."""
+EXACT_INT8 = {"session.x64quantprecision": "1"}
+"""Session configuration with which CPUs whose sums of int8 products would saturate (x86 without VNNI) multiply unsigned
+weights, more slowly and exactly. It changes nothing on others (`avx2_weight_s8_to_u8.h` in onnxruntime)."""
 FAULTY_OPTIMIZERS = ["QDQS8ToU8Transformer"]
 """Optimizers that EXACT_INT8 switches on too, and that fail: this one gives a DequantizeLinear with an axis a scalar as
 zero point, which its kernel refuses (onnxruntime 1.32)."""
@@ -38,13 +38,11 @@ def open_session(
 ) -> Any:
     """Open an `InferenceSession` that runs on one provider and never changes it.
 
-    Products of constant int8 weights are exact on every CPU, unless `config` says otherwise.
-
     Args:
         model: a serialized model, or the path of its file.
         provider: the provider that runs the model.
         threads: number of intra-op threads; None for onnxruntime's default.
-        config: session configuration entries.
+        config: session configuration entries; with EXACT_INT8, each integer product needs a weight of its own.
         provider_options: options of the provider.
         initializers: tensors that the model declares as external, by name.
         profile_prefix: beginning of the name of a profile file to write; None for no profile.
@@ -58,7 +56,8 @@ def open_session(
     options.log_severity_level = ERRORS_ONLY
     if threads is not None:
         options.intra_op_num_threads = threads
-    for key, value in ({EXACT_INT8: "1"} | dict(config or {})).items():
+    entries = dict(config or {})
+    for key, value in entries.items():
         options.add_session_config_entry(key, value)
     if profile_prefix is not None:
         options.enable_profiling = True
@@ -69,7 +68,8 @@ def open_session(
         options.register_custom_ops_library(str(kernels))
     source = model if isinstance(model, bytes) else str(model)
     providers = [(ONNX_NAMES[provider], dict(provider_options or {}))]
-    session = module.InferenceSession(source, options, providers=providers, disabled_optimizers=FAULTY_OPTIMIZERS)
+    disabled = FAULTY_OPTIMIZERS if entries.items() >= EXACT_INT8.items() else None
+    session = module.InferenceSession(source, options, providers=providers, disabled_optimizers=disabled)
     session.disable_fallback()
     return session
 

@@ -20,7 +20,7 @@ from quoit.server.metrics import Metrics
 from quoit.server.prompting import PromptFields, Prompts, Role, prompted_twice
 from quoit.server.refusals import RequestError, wrong
 from quoit.server.settings import Settings
-from quoit.text.prompts import Prompt, check_text, check_texts, join_pairs, rerank_prompt
+from quoit.text.prompts import Prompt, check_text, check_texts, join_pairs
 from quoit.text.tokenizer import TokenRows, Truncation
 
 SIGNED_LEVELS = 127
@@ -178,8 +178,7 @@ class Service:
         self._check_count(len(ask.pairs), self.settings.max_documents, ask.param, call)
         scoring = Scoring(ask.instruction, activation=ask.activation)
         scoring.check()
-        instruction = model.reranker.contract.instruction if ask.instruction is None else ask.instruction
-        prompt = rerank_prompt(instruction, scoring.separator)
+        prompt = model.reranker.prompt(ask.instruction, scoring.separator)
         scheduled = model.scheduled
         pairs = ask.pairs
         if ask.max_document_tokens is not None:
