@@ -117,6 +117,24 @@ def test_truncation_keeps_the_end_token_and_counts(
     assert len(lost) == 12 - max_tokens
 
 
+@pytest.mark.parametrize("most", [2, 8, 9, 10, 16])
+def test_a_call_may_cut_shorter_than_the_tokenizer_and_counts_from_the_whole_text(
+    tokenizer_file: Path, most: int
+) -> None:
+    """The longest text is beyond the tokenizer's own limit of 16 too."""
+    texts = ["", "one two three four five six seven eight", "one two three four five six seven eight nine", "a " * 99]
+    tokenizer, shorter = load(tokenizer_file, max_tokens=16), load(tokenizer_file, max_tokens=most)
+    found, expected = tokenizer.encode(texts, most), shorter.encode(texts)
+    assert [row.tolist() for row in found.ids] == [row.tolist() for row in expected.ids]
+    assert (found.truncation.texts, found.truncation.tokens) == (expected.truncation.texts, expected.truncation.tokens)
+    assert [len(row) for row in tokenizer.encode(texts[1:3]).ids] == [9, 10]
+
+
+def test_a_text_is_cut_to_its_first_tokens(text_tokenizer: TextTokenizer) -> None:
+    text = "one two three"
+    assert [text_tokenizer.cut(text, most) for most in (1, 2, 3, 4)] == ["one", "one two", text, text]
+
+
 def test_what_was_cut_is_said_in_words() -> None:
     both = Truncation(1, 10, 10) + Truncation(2, 1500, 1200)
     assert both == Truncation(3, 1510, 1200)

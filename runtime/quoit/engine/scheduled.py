@@ -117,8 +117,10 @@ class ScheduledModel:
         """
         return await self.answer_rows(await self.tokenize(texts, prompt, waiting), prompt, waiting)
 
-    async def tokenize(self, texts: Sequence[str], prompt: Prompt, waiting: Waiting = WAITING) -> "Tokenized":
-        """Return the token ids of checked texts that follow a prompt.
+    async def tokenize(
+        self, texts: Sequence[str], prompt: Prompt, waiting: Waiting = WAITING, max_tokens: int | None = None
+    ) -> "Tokenized":
+        """Return the token ids of checked texts that follow a prompt, at most `max_tokens`; see `TextTokenizer.encode`.
 
         Raises:
             OverloadedError: the answers would come too late; this is foreseen from the number of characters.
@@ -130,7 +132,8 @@ class ScheduledModel:
         terms = waiting.terms(characters // TOKEN_CHARACTERS, self.pipeline.artifact.manifest.task, started)
         self.scheduler.check(self.pipeline, characters // TOKEN_CHARACTERS, terms)
         encode = self.pipeline.tokenizer.encode
-        rows = encode(rendered) if characters <= INLINE_CHARACTERS else await self.apart(encode, rendered)
+        inline = characters <= INLINE_CHARACTERS
+        rows = encode(rendered, max_tokens) if inline else await self.apart(encode, rendered, max_tokens)
         return Tokenized(rows, started, time.monotonic() - started)
 
     async def answer_rows(self, tokenized: "Tokenized", prompt: Prompt, waiting: Waiting = WAITING) -> Answered:

@@ -13,9 +13,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from quoit.engine.pooling import Vectors
 from quoit.server.call import Call, Dialect
 from quoit.server.refusals import RequestError, refusal_of, wrong
-from quoit.server.service import Service
+from quoit.server.service import INLINE_VALUES, Service
 
 JSON = "application/json"
 CLIENT_CLOSED = 499
@@ -138,6 +139,11 @@ class Large:
     """An answer whose JSON takes long to make; `make` returns what becomes JSON."""
 
     make: Callable[[], Any]
+
+
+def made(vectors: Vectors, make: Callable[[], Any]) -> Any:
+    """Return what `make` makes of vectors, or a `Large` where there are many values."""
+    return Large(make) if vectors.size > INLINE_VALUES else make()
 
 
 def reply(content: bytes, call: Call, status: int = 200) -> Response:

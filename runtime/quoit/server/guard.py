@@ -75,29 +75,29 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.monotonic()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        call = self._call(scope, headers)
+        key = self._key_name(headers)
+        call = self._call(scope, headers, key)
         scope.setdefault("state", {})["call"] = call
         body = Body(receive, headers, self._settings)
         sender = _Sender(send, call, body, self._life)
         self._running += 1
         try:
-            self._check(scope, headers, body)
+            self._check(scope, headers, body, known=key is not None)
             await self._app(scope, body.receive, sender)
         except RequestError as refusal:
             self._metrics.rejected(refusal.code or str(refusal.status))
             await _refuse(refusal, call, sender)
         finally:
             self._running -= 1
-            seconds = time.monotonic() - started
+            seconds = time.monotonic() - call.arrived
             self._metrics.request(call, sender.status, seconds)
             log_request(call, scope["method"], sender.status, seconds)
 
-    def _call(self, scope: Scope, headers: Mapping[str, str]) -> Call:
+    def _call(self, scope: Scope, headers: Mapping[str, str], key: str | None) -> Call:
         given = headers.get("x-request-id", "")
         client = scope.get("client") or ("", 0)
-        owner = self._key_name(headers) or f"{client[0]}:{client[1]}"
+        owner = key or f"{client[0]}:{client[1]}"
         return Call(
             id=given if REQUEST_ID.fullmatch(given) else uuid4().hex,
             route=UNREADY_CALL,
@@ -109,8 +109,8 @@ class Guard:
             dialect=self._dialect_of(scope["path"]),
         )
 
-    def _check(self, scope: Scope, headers: Mapping[str, str], body: Body) -> None:
-        """Refuse what may not come in.
+    def _check(self, scope: Scope, headers: Mapping[str, str], body: Body, *, known: bool) -> None:
+        """Refuse what may not come in; `known` says that the request has one of the keys.
 
         Raises:
             RequestError: the request may not come in.
@@ -125,7 +125,7 @@ class Guard:
             method in ("GET", "HEAD") and (path == PAGE_PATHS[0] or path.startswith(PAGE_PATHS[1]))
         ):
             return
-        if self._keys and self._key_name(headers) is None:
+        if self._keys and not known:
             raise RequestError(
                 401,
                 "this server asks for an API key; send it as Authorization: Bearer KEY",

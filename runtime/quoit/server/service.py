@@ -12,7 +12,7 @@ import numpy as np
 
 from quoit.aio import AsyncEmbedder, AsyncReranker
 from quoit.engine.pooling import Dtype, Output, Vectors, finish
-from quoit.engine.scheduled import Answered, ScheduledModel, Tokenized
+from quoit.engine.scheduled import Answered, ScheduledModel, Tokenized, Waiting
 from quoit.engine.scoring import Activation, Scores, activate, check_finite
 from quoit.reranker import Scoring
 from quoit.server.call import Call
@@ -21,7 +21,7 @@ from quoit.server.prompting import PromptFields, Prompts, Role, prompted_twice
 from quoit.server.refusals import RequestError, wrong
 from quoit.server.settings import Settings
 from quoit.text.prompts import Prompt, check_text, check_texts, join_pairs
-from quoit.text.tokenizer import TokenRows, Truncation
+from quoit.text.tokenizer import TokenRows
 
 SIGNED_LEVELS = 127
 """Largest value of an int8 vector whose scale is its own."""
@@ -150,13 +150,14 @@ class Service:
         waiting = call.waiting(ask.priority)
         self._check_count(len(ask.texts) + len(ask.ids), self.settings.max_texts, ask.param, call)
         scheduled = model.scheduled
+        limit = check_limit(ask.max_tokens, scheduled, ask.param)
         if ask.ids:
-            tokenized = await self._given_ids(ask, prompt, scheduled)
+            tokenized = await self._given_ids(ask, prompt, scheduled, waiting, limit)
         else:
             texts = list(check_texts(ask.texts))
             self.metrics.prompted_twice(prompted_twice(prompt, texts))
-            tokenized = await scheduled.tokenize(texts, prompt, waiting)
-        tokenized = self._cut(tokenized, scheduled, ask.max_tokens, truncate=ask.truncate, param=ask.param)
+            tokenized = await scheduled.tokenize(texts, prompt, waiting, limit)
+        self._check_rows(tokenized.rows, limit, truncate=ask.truncate, param=ask.param)
         answered = await scheduled.answer_rows(tokenized, prompt, waiting)
         self._note(answered, call)
         if answered.answers.size > INLINE_VALUES:
@@ -184,7 +185,8 @@ class Service:
         if ask.max_document_tokens is not None:
             pairs = await scheduled.apart(cut_documents, pairs, scheduled, ask.max_document_tokens)
         tokenized = await scheduled.tokenize(list(join_pairs(pairs, scoring.separator)), prompt, waiting)
-        tokenized = self._cut(tokenized, scheduled, None, truncate=ask.truncate, param=ask.param)
+        limit = scheduled.pipeline.tokenizer.max_tokens
+        self._check_rows(tokenized.rows, limit, truncate=ask.truncate, param=ask.param)
         answered = await scheduled.answer_rows(tokenized, prompt, waiting)
         self._note(answered, call)
         return Scored(activate(check_finite(answered.answers), ask.activation), name, answered.tokens)
@@ -238,7 +240,9 @@ class Service:
         if count > most:
             raise wrong(f"{param} has {count:,} items; send {most:,} at most", param, "too_many_items")
 
-    async def _given_ids(self, ask: Embed, prompt: Prompt, scheduled: ScheduledModel) -> Tokenized:
+    async def _given_ids(
+        self, ask: Embed, prompt: Prompt, scheduled: ScheduledModel, waiting: Waiting, limit: int
+    ) -> Tokenized:
         """Return rows of the caller's own token ids; behind a prompt, of the texts that these ids are."""
         if not self.settings.token_ids:
             raise wrong(
@@ -248,40 +252,24 @@ class Service:
                 ask.param,
             )
         pipeline = scheduled.pipeline
-        limit = pipeline.artifact.manifest.vocab_size
+        last = pipeline.artifact.manifest.vocab_size - 1
         for row in ask.ids:
-            if row and not (min(row) >= 0 and max(row) < limit):
-                raise wrong(
-                    f"{ask.param} has a token id outside 0 to {limit - 1}; use this model's tokenizer", ask.param
-                )
+            if row and not (min(row) >= 0 and max(row) <= last):
+                raise wrong(f"{ask.param} has a token id outside 0 to {last}; use this model's tokenizer", ask.param)
         tokenizer = pipeline.tokenizer
         given = [without_end(row, tokenizer.after.tolist()) for row in ask.ids]
         if prompt.text:
             # The tokenizer may join the prompt's last character to a text's first one, so the texts are needed.
             decode = partial(tokenizer.tokenizer.decode_batch, skip_special_tokens=False)
-            return await scheduled.tokenize(await scheduled.apart(decode, given), prompt)
-        room = tokenizer.max_tokens - len(tokenizer.after)
-        rows = [np.concatenate([np.array(row[:room], np.uint32), tokenizer.after]) for row in given]
-        lost = [len(row) - room for row in given if len(row) > room]
-        return Tokenized.at_once(TokenRows(rows, Truncation(len(lost), sum(lost), max(lost, default=0))))
+            return await scheduled.tokenize(await scheduled.apart(decode, given), prompt, waiting, limit)
+        return Tokenized.at_once(tokenizer.surround(given, limit))
 
-    def _cut(
-        self, tokenized: Tokenized, scheduled: ScheduledModel, most: int | None, *, truncate: bool, param: str
-    ) -> Tokenized:
-        """Return rows within the request's limits.
+    def _check_rows(self, rows: TokenRows, limit: int, *, truncate: bool, param: str) -> None:
+        """Check that rows, whose ends were cut to a limit, may be computed.
 
         Raises:
             RequestError: a text is too long and may not be cut, or all together have too many tokens.
         """
-        tokenizer, rows = scheduled.pipeline.tokenizer, tokenized.rows
-        limit = tokenizer.max_tokens
-        if most is not None:
-            least = len(tokenizer.before) + len(tokenizer.after) + 1
-            if not least <= most:
-                raise wrong(f"{most} tokens leave no room for a text; use {least} or more", param)
-            limit = min(limit, most)
-            rows = tokenizer.shorten(rows, limit)
-            tokenized = Tokenized(rows, tokenized.started, tokenized.seconds)
         if rows.truncation.texts and not truncate:
             longest = limit + rows.truncation.longest
             raise wrong(
@@ -296,7 +284,6 @@ class Service:
                 param,
                 "too_many_tokens",
             )
-        return tokenized
 
     def _note(self, answered: Answered, call: Call) -> None:
         call.answered.append(answered)
@@ -311,6 +298,19 @@ def split_alias(name: str) -> tuple[str, Role | None]:
     if base and suffix == "document":
         return base, "document"
     return name, None
+
+
+def check_limit(asked: int | None, scheduled: ScheduledModel, param: str) -> int:
+    """Return how many tokens a text may have: as many as a request asks for, and the model's limit at most.
+
+    Raises:
+        RequestError: they leave no room for a text.
+    """
+    tokenizer = scheduled.pipeline.tokenizer
+    least = len(tokenizer.before) + len(tokenizer.after) + 1
+    if asked is not None and asked < least:
+        raise wrong(f"{asked} tokens leave no room for a text; use {least} or more", param)
+    return tokenizer.max_tokens if asked is None else min(asked, tokenizer.max_tokens)
 
 
 def without_end(row: Sequence[int], end: Sequence[int]) -> Sequence[int]:

@@ -7,7 +7,7 @@ written in a text are plain text. This module does not know about prompts or bat
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, SupportsIndex
 
@@ -124,8 +124,8 @@ class TextTokenizer:
         )
         return cls(tokenizer, longest, before, after, longest * max(map(len, vocabulary), default=1))
 
-    def encode(self, texts: Sequence[str]) -> TokenRows:
-        """Return the ids of each text, at most `max_tokens`.
+    def encode(self, texts: Sequence[str], max_tokens: int | None = None) -> TokenRows:
+        """Return the ids of each text, at most `max_tokens`, which is the tokenizer's own limit by default.
 
         A text of more than `max_characters` is read up to there. No token has more characters than the longest one
         of the vocabulary, so all kept tokens lie before that point.
@@ -133,33 +133,33 @@ class TextTokenizer:
         Raises:
             InputError: the tokenizer cannot encode a text.
         """
-        room = self.max_tokens - len(self.before) - len(self.after)
+        own = (encoding.ids for encoding in self._encodings(texts))
+        partly_read = any(len(text) > self.max_characters for text in texts)
+        return self.surround(own, max_tokens, partly_read=partly_read)
+
+    def surround(
+        self, own: Iterable[Sequence[int]], max_tokens: int | None = None, *, partly_read: bool = False
+    ) -> TokenRows:
+        """Return the ids of each text between those around it, at most `max_tokens`; see `encode`.
+
+        Args:
+            own: each text's own ids.
+            max_tokens: maximum number of ids in a row.
+            partly_read: True if a text was not read to its end.
+        """
+        room = (self.max_tokens if max_tokens is None else max_tokens) - len(self.before) - len(self.after)
         rows: list[Ids] = []
         lost: list[int] = []
-        for encoding in self._encodings(texts):
-            own = encoding.ids
-            lost.append(max(len(own) - room, 0))
-            rows.append(np.concatenate([self.before, np.array(own[:room], np.uint32), self.after]))
+        for ids in own:
+            lost.append(max(len(ids) - room, 0))
+            rows.append(np.concatenate([self.before, np.array(ids[:room], np.uint32), self.after]))
         cut = [tokens for tokens in lost if tokens]
-        partly_read = any(len(text) > self.max_characters for text in texts)
         return TokenRows(rows, Truncation(len(cut), sum(cut), max(cut, default=0), partly_read))
 
     def beginning(self, prompt: str) -> Ids:
         """Return the ids that texts after a prompt begin with. The tokenizer may join the last one to a text."""
         row = self.encode([prompt]).ids[0]
         return row[: len(row) - len(self.after)]
-
-    def shorten(self, rows: TokenRows, max_tokens: int) -> TokenRows:
-        """Return rows of at most `max_tokens` ids; the end of each text's own ids is cut, and counted."""
-        room = max_tokens - len(self.after)
-        kept, lost = [], []
-        for row in rows.ids:
-            over = len(row) - max_tokens
-            kept.append(row if over <= 0 else np.concatenate([row[:room], self.after]))
-            if over > 0:
-                lost.append(over)
-        more = Truncation(len(lost), sum(lost), max(lost, default=0))
-        return TokenRows(kept, rows.truncation if not lost else replace(more, partly_read=rows.truncation.partly_read))
 
     def cut(self, text: str, max_tokens: int) -> str:
         """Return the beginning of a text that has at most `max_tokens` ids of its own."""

@@ -8,10 +8,10 @@ import msgspec
 from quoit.engine.pooling import Vectors
 from quoit.server.call import Call, Dialect
 from quoit.server.dialects.openai import Encoding, forms
-from quoit.server.endpoint import Endpoint, Large
+from quoit.server.endpoint import Endpoint, made
 from quoit.server.prompting import PromptFields
 from quoit.server.refusals import RequestError, wrong
-from quoit.server.service import INLINE_VALUES, Embed, Service
+from quoit.server.service import Embed, Service
 
 
 def error(refusal: RequestError, call: Call) -> dict[str, Any]:
@@ -83,7 +83,7 @@ async def embed(service: Service, body: EmbedBody, call: Call, version: str) -> 
     def make() -> dict[str, Any]:
         return found | by_type(embedded.vectors, body.embedding_types, version)
 
-    return Large(make) if embedded.vectors.size > INLINE_VALUES else make()
+    return made(embedded.vectors, make)
 
 
 def by_type(vectors: Vectors, types: list[Encoding] | None, version: str) -> dict[str, Any]:

@@ -11,10 +11,10 @@ import msgspec
 
 from quoit.server.call import Call, Dialect
 from quoit.server.dialects.openai import STARTED, forms, model_names
-from quoit.server.endpoint import Endpoint, Large
+from quoit.server.endpoint import Endpoint, made
 from quoit.server.prompting import PromptFields
 from quoit.server.refusals import RequestError
-from quoit.server.service import INLINE_VALUES, Embed, Service
+from quoit.server.service import Embed, Service
 
 
 def error(refusal: RequestError, _: Call) -> dict[str, Any]:
@@ -70,7 +70,7 @@ async def embed(service: Service, body: OllamaBody, call: Call) -> Any:
             "prompt_eval_count": embedded.tokens,
         }
 
-    return Large(make) if embedded.vectors.size > INLINE_VALUES else make()
+    return made(embedded.vectors, make)
 
 
 def untagged(name: str | None) -> str | None:

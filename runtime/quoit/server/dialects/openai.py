@@ -6,17 +6,15 @@ https://docs.voyageai.com/reference/embeddings-api; vLLM's `truncate_prompt_toke
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
-
-import msgspec
 
 from quoit.engine.pooling import Vectors, pack_bits
 from quoit.server.call import Call, Dialect
-from quoit.server.endpoint import Endpoint, Large
+from quoit.server.endpoint import Endpoint, made
 from quoit.server.prompting import PromptFields
 from quoit.server.refusals import RequestError, wrong
-from quoit.server.service import INLINE_VALUES, Embed, Embedded, Service, to_integers
+from quoit.server.service import Embed, Embedded, Service, to_integers
 
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 SERVER_ERROR = 500
@@ -71,8 +69,7 @@ async def embeddings(service: Service, body: EmbeddingsBody, call: Call) -> Any:
         priority=body.priority,
     )
     embedded = await service.embed(ask, call)
-    make: Callable[[], Any] = lambda: answer(embedded, form, packed=packed)  # noqa: E731
-    return Large(make) if embedded.vectors.size > INLINE_VALUES else make()
+    return made(embedded.vectors, lambda: answer(embedded, form, packed=packed))
 
 
 def encoding_of(body: EmbeddingsBody) -> tuple[Encoding, bool]:
@@ -191,9 +188,3 @@ EMBEDDINGS = Endpoint(
     embeddings,
     "Vectors of texts, as OpenAI, Azure, Jina and Voyage give them.",
 )
-
-
-class ErrorBody(msgspec.Struct):
-    """The body of an error."""
-
-    error: dict[str, Any]

@@ -23,25 +23,16 @@ MAX_TOP = 1 << 31
 Document = str | dict[str, Any]
 
 
-class RankBody(msgspec.Struct, kw_only=True):
+class RankBody(RerankBody, kw_only=True):
     """The body of `POST /rerank`: with `documents`, or in the dialect of Text Embeddings Inference with `texts`."""
 
-    query: str
     documents: list[Document] | None = None
-    texts: list[str] | None = None
     model: str | None = None
-    top_n: int | None = None
     top_k: int | None = None
     return_documents: bool | None = None
     max_tokens_per_doc: int | None = None
-    instruction: str | None = None
-    instruct: str | None = None
     priority: int | None = None
     rank_fields: list[str] | None = None
-    truncate: bool | None = None
-    truncation_direction: str | None = None
-    raw_scores: bool | None = None
-    return_text: bool | None = None
 
 
 async def rank(service: Service, body: RankBody, call: Call) -> Any:
@@ -56,21 +47,7 @@ async def rank(service: Service, body: RankBody, call: Call) -> Any:
         )
     if body.texts is not None:
         call.dialect = TEI
-        return await rerank_texts(
-            service,
-            RerankBody(
-                query=body.query,
-                texts=body.texts,
-                raw_scores=body.raw_scores,
-                return_text=body.return_text,
-                top_n=body.top_n,
-                truncate=body.truncate,
-                truncation_direction=body.truncation_direction,
-                instruction=body.instruction,
-                instruct=body.instruct,
-            ),
-            call,
-        )
+        return await rerank_texts(service, body, call)
     assert body.documents is not None
     if not body.documents:
         raise wrong("documents is empty; send a document", "documents", "empty")

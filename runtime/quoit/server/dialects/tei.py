@@ -11,10 +11,10 @@ from quoit.engine.pooling import normalize
 from quoit.engine.scoring import best_first
 from quoit.server.call import Call, Dialect
 from quoit.server.dialects.openai import forms, split_input
-from quoit.server.endpoint import Endpoint, Large
+from quoit.server.endpoint import Endpoint, made
 from quoit.server.prompting import PromptFields
 from quoit.server.refusals import RequestError, wrong
-from quoit.server.service import INLINE_VALUES, Embed, Rerank, Service
+from quoit.server.service import Embed, Rerank, Service
 from quoit.text.prompts import check_text
 
 KINDS = {400: "Validation", 413: "Validation", 422: "Validation", 424: "Backend", 429: "Overloaded", 503: "Unhealthy"}
@@ -77,9 +77,7 @@ async def embed(service: Service, body: EmbedBody, call: Call) -> Any:
     )
     embedded = await service.embed(ask, call)
     form: Literal["base64", "float"] = "base64" if body.encoding_format == "base64" else "float"
-    if embedded.vectors.size > INLINE_VALUES:
-        return Large(lambda: forms(embedded.vectors, form))
-    return forms(embedded.vectors, form)
+    return made(embedded.vectors, lambda: forms(embedded.vectors, form))
 
 
 class SimilarityInputs(msgspec.Struct):
@@ -113,7 +111,7 @@ class RerankBody(msgspec.Struct, kw_only=True):
     """The body of `POST /rerank` in this dialect; others have `documents`."""
 
     query: str
-    texts: list[str]
+    texts: list[str] | None = None
     truncate: bool | None = None
     truncation_direction: str | None = None
     raw_scores: bool | None = None
