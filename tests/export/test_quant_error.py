@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from architectures import architecture_of
 from quoit.artifact import Artifact
-from quoit.ort.sessions import EXACT_INT8, open_session
+from quoit.ort.probe import exact_int8
+from quoit.ort.sessions import open_session
 from quoit_export.checkpoint.checkpoint import Checkpoint
 from quoit_export.graph.model import IR_VERSION, OPSET
 from quoit_export.precisions.encoding import MICROSOFT, Author, Encoding, ReadTensor, Rows
@@ -67,7 +68,7 @@ def run_linears(encoding: Encoding, read: ReadTensor, rows: Values) -> list[Valu
     )
     separate_products(graph)
     model = ir.to_proto(ir.Model(graph, ir_version=IR_VERSION)).SerializeToString()
-    found: list[Values] = open_session(model, config=EXACT_INT8).run(
+    found: list[Values] = open_session(model, config=exact_int8()).run(
         None, {"x": rows, "tokens": np.zeros(len(rows), np.int64)}
     )
     return found

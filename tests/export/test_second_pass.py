@@ -5,7 +5,8 @@ import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 
-from quoit.ort.sessions import EXACT_INT8, open_session
+from quoit.ort.probe import exact_int8
+from quoit.ort.sessions import open_session
 from quoit_export.graph.model import IR_VERSION, OPSET
 from quoit_export.precisions.encoding import MICROSOFT, Author, Rows
 from quoit_export.precisions.int8 import ALL_ROWS, Int8Encoding, quantize_outputs
@@ -44,7 +45,7 @@ def product(encoding: Int8Encoding, x: Values) -> Values:
         name="g",
     )
     separate_products(graph)  # for CPUs whose sums of int8 products would saturate
-    session = open_session(ir.to_proto(ir.Model(graph, ir_version=IR_VERSION)).SerializeToString(), config=EXACT_INT8)
+    session = open_session(ir.to_proto(ir.Model(graph, ir_version=IR_VERSION)).SerializeToString(), config=exact_int8())
     feeds = {"x": x / 3, "scale": np.full((len(x), 1), 3, np.float32), "tokens": np.zeros(len(x), np.int64)}
     found: Values = session.run(None, feeds)[0]
     return found

@@ -23,8 +23,8 @@ from quoit.engine.planner import Batch
 from quoit.machine import usable_cores
 from quoit.ort.graph_inputs import Inputs
 from quoit.ort.kernels import find_kernels
-from quoit.ort.probe import int8_is_exact
-from quoit.ort.sessions import EXACT_INT8, open_session, to_value
+from quoit.ort.probe import exact_int8
+from quoit.ort.sessions import open_session, to_value
 from quoit_export.graph.targets import HALVES, RESIDUAL
 from quoit_export.precisions.encoding import NATIVE
 from quoit_export.precisions.int8 import INTEGER_PRODUCT
@@ -218,9 +218,9 @@ def separate_products(graph: ir.Graph) -> None:
 
 def _open(model: ir.Model) -> Any:
     """Open a session of a piece. Tensors that were only authored are computed here, and live as long as the session."""
-    config = dict(EXACT_INT8)
+    config = exact_int8()
     made: dict[str, NDArray[Any]] = {}
-    if not int8_is_exact():
+    if config:
         separate_products(model.graph)
     for name, value in model.graph.initializers.items():
         tensor = value.const_value

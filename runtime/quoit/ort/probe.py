@@ -9,7 +9,7 @@ from quoit.artifact import Artifact, Graph, GraphName, ProviderName, Variant
 from quoit.errors import ArtifactError
 from quoit.ort.kernels import Kernels
 from quoit.ort.providers import Choice
-from quoit.ort.sessions import open_session
+from quoit.ort.sessions import EXACT_INT8, open_session
 
 INT8_PROBE = base64.b64decode(
     "CAo6eAouCgFhCgFiEgF5GhRub2RlX01hdE11bEludGVnZXJfMCINTWF0TXVsSW50ZWdlchIBZ1oVCgFhEhAKDggCEgoKAxIBTQoDEgFLWhUK"
@@ -30,6 +30,11 @@ def int8_is_exact() -> bool:
     left, right = np.full((rows, inner), 255, np.uint8), np.full((inner, columns), 127, np.int8)
     results = [session.run(None, {"a": some, "b": right})[0] for some in (left, left[:1])]
     return all(bool((result == inner * 255 * 127).all()) for result in results)
+
+
+def exact_int8() -> dict[str, str]:
+    """Return the session configuration with which this CPU sums integer products exactly; empty where it does anyway."""
+    return {} if int8_is_exact() else dict(EXACT_INT8)
 
 
 def choose_graph(artifact: Artifact, choice: Choice, kernels: Kernels) -> tuple[GraphName, Graph]:

@@ -17,7 +17,8 @@ ONNX_NAMES: dict[ProviderName, str] = {"cpu": "CPUExecutionProvider", "cuda": "C
 """Names that onnxruntime gives to the providers."""
 EXACT_INT8 = {"session.x64quantprecision": "1"}
 """Session configuration with which CPUs whose sums of int8 products would saturate (x86 without VNNI) multiply unsigned
-weights, more slowly and exactly. It changes nothing on others (`avx2_weight_s8_to_u8.h` in onnxruntime)."""
+weights, more slowly and exactly (`avx2_weight_s8_to_u8.h` in onnxruntime). Others must not have it: some with VNNI
+replace the weights too, for nothing. `quoit.ort.probe.exact_int8` decides."""
 FAULTY_OPTIMIZERS = ["QDQS8ToU8Transformer"]
 """Optimizers that EXACT_INT8 switches on too, and that fail: this one gives a DequantizeLinear with an axis a scalar as
 zero point, which its kernel refuses (onnxruntime 1.32)."""
