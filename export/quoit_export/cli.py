@@ -8,9 +8,12 @@ from typing import get_args
 
 from quoit.artifact import NATIVE_GRAPHS, Artifact, Measure, Parity, Precision, Task
 from quoit.cli.process import guarded, show, version_of
+from quoit.hub.names import HUB_NAME, HubName
 from quoit_export.checkpoint.checkpoint import open_checkpoint
-from quoit_export.export import Request, publish
+from quoit_export.errors import ExportError
+from quoit_export.export import OWN_FILES, Request, publish
 from quoit_export.precisions.table import DEFAULTS, PRECISIONS
+from quoit_export.push import check_push, push
 from quoit_export.quantize.calibration import built_in_texts, read_calibration_texts
 
 SAMPLES: dict[Measure, str] = {
@@ -39,7 +42,10 @@ def make_parser() -> argparse.ArgumentParser:
         prog="quoit-export", description="Export a Qwen3-Embedding or Qwen3-Reranker checkpoint to an ONNX artifact."
     )
     parser.add_argument("--version", action="version", version=version_of("quoit-export"))
-    parser.add_argument("checkpoint", help="a checkpoint folder, or a hub id such as Qwen/Qwen3-Embedding-0.6B")
+    parser.add_argument(
+        "checkpoint",
+        help="a checkpoint folder, or a hub id such as Qwen/Qwen3-Embedding-0.6B or ORG/NAME@REVISION",
+    )
     parser.add_argument("out", type=Path, help="the artifact folder to write")
     parser.add_argument(
         "--precision",
@@ -63,6 +69,10 @@ def make_parser() -> argparse.ArgumentParser:
         help=f"texts to make {' and '.join(calibrated)} with: a file that `quoit embed` reads, or a folder of such",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the artifact that OUT holds")
+    parser.add_argument(
+        "--push", metavar="ORG/NAME", help="upload the artifact to the Hugging Face hub, with a model card"
+    )
+    parser.add_argument("--private", action="store_true", help="make the repository of --push private, if it is new")
     return parser
 
 
@@ -78,9 +88,27 @@ def run(options: argparse.Namespace) -> int:
         calibration=built_in_texts() if options.calibrate is None else read_calibration_texts(options.calibrate),
     )
     request.check()
+    repository = None if options.push is None else repository_of(options.push)
     checkpoint = open_checkpoint(options.checkpoint, revision=options.revision, task=options.task)
-    describe(publish(checkpoint, request), time.perf_counter() - start)
+    artifact = publish(checkpoint, request)
+    describe(artifact, time.perf_counter() - start)
+    if repository is not None:
+        show(f"pushed to {push(artifact, repository, OWN_FILES, private=options.private)}")
     return 0
+
+
+def repository_of(name: str) -> HubName:
+    """Return the repository that --push names, after a check that it can be written to.
+
+    Raises:
+        ExportError: it is no name of a repository, or nobody is logged in.
+    """
+    found = HUB_NAME.fullmatch(name)
+    if found is None:
+        raise ExportError(f"--push {name} is no repository of the hub; name one as ORG/NAME")
+    repository = HubName(found["repository"], found["revision"])
+    check_push(repository)
+    return repository
 
 
 def describe(artifact: Artifact, seconds: float) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from quoit.arguments import flag, refuse_unknown
-from quoit.artifact import Artifact, EmbeddingContract, Precision, open_artifact
+from quoit.artifact import Artifact, EmbeddingContract, Precision
 from quoit.engine.loaded_model import LoadedModel
 from quoit.engine.options import Options
 from quoit.engine.pipeline import Advance, Pipeline, ignore
@@ -17,6 +17,7 @@ from quoit.engine.pooling import DtypeLike, Output, Ranges, Vectors, finish
 from quoit.engine.prefix_cache import DEFAULT_TOKENS
 from quoit.engine.profile import Goal
 from quoit.fingerprint import digest
+from quoit.hub.opening import open_model
 from quoit.ort.providers import ProviderRequest
 from quoit.text.containers import each_text, list_texts
 from quoit.text.prompts import Prompt, check_texts, document_prompt, plain_prompt, query_prompt
@@ -72,10 +73,10 @@ class Embedder(LoadedModel):
         tuning: str | Path | None = None,
         **unknown: Never,
     ) -> None:
-        """Load an artifact that `quoit-export` wrote.
+        """Load an artifact that `quoit-export` wrote, or a model of the Hugging Face hub.
 
         Args:
-            path: the artifact's folder.
+            path: the artifact's folder, or a hub id such as `Qwen/Qwen3-Embedding-0.6B` or `ORG/NAME@REVISION`.
             precision: `fp32`, `fp16`, `bf16`, `int8` or `int4`; by default the fastest that the provider runs.
             provider: `cpu`, `cuda`, or `auto` for CUDA where onnxruntime offers it and the artifact has a graph for it.
             threads: number of threads; by default one for each core that this process may use.
@@ -99,7 +100,7 @@ class Embedder(LoadedModel):
             TypeError: an unknown option was given.
         """
         refuse_unknown(Embedder, "__init__", unknown)
-        artifact = open_artifact(path)
+        artifact = open_model(path, precision, provider)
         self.contract = artifact.contract(EmbeddingContract)
         self.options = Options(
             precision=precision,

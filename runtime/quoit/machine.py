@@ -1,14 +1,23 @@
-"""Report what this machine offers: usable cores, CPU features, and the memory of this process."""
+"""Report what this machine offers: usable cores, CPU features, memory of this process, and a folder to keep things."""
 
 import os
 import platform
 import sys
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
+CACHE_VARIABLE = "QUOIT_CACHE"
 CPUINFO, STATUS = Path("/proc/cpuinfo"), Path("/proc/self/status")
 CGROUP_NAMES, CGROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 INT8_FEATURES = ("amx_int8", "avx512_vnni", "avx_vnni", "avx512f", "avx2", "asimddp")
 """CPU features that decide the speed of int8, by their Linux names."""
+
+
+def cache_folder() -> Path:
+    """Return the folder of what can be made again: models, tunings, vectors. QUOIT_CACHE names another one."""
+    named = os.environ.get(CACHE_VARIABLE)
+    return Path(named).expanduser() if named else user_cache_path("quoit")
 
 
 def usable_cores() -> int:

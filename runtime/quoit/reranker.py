@@ -9,13 +9,14 @@ import numpy as np
 from tqdm import tqdm
 
 from quoit.arguments import flag, refuse_unknown
-from quoit.artifact import Artifact, Precision, RerankContract, open_artifact
+from quoit.artifact import Artifact, Precision, RerankContract
 from quoit.engine.loaded_model import LoadedModel
 from quoit.engine.options import Options
 from quoit.engine.pipeline import Advance, Pipeline, ignore
 from quoit.engine.prefix_cache import DEFAULT_TOKENS
 from quoit.engine.profile import Goal
 from quoit.engine.scoring import Activation, Scores, activate, best_first, check_activation, check_finite, check_top_k
+from quoit.hub.opening import open_model
 from quoit.ort.providers import ProviderRequest
 from quoit.text.containers import Pairs, each_pair, list_pairs, list_texts
 from quoit.text.prompts import Pair, Prompt, Separator, check_text, join_pairs, rerank_prompt
@@ -108,10 +109,10 @@ class Reranker(LoadedModel):
         tuning: str | Path | None = None,
         **unknown: Never,
     ) -> None:
-        """Load an artifact that `quoit-export` wrote.
+        """Load an artifact that `quoit-export` wrote, or a model of the Hugging Face hub.
 
         Args:
-            path: the artifact's folder.
+            path: the artifact's folder, or a hub id such as `Qwen/Qwen3-Reranker-0.6B` or `ORG/NAME@REVISION`.
             precision: `fp32`, `fp16`, `bf16`, `int8` or `int4`; by default the fastest that the provider runs.
             provider: `cpu`, `cuda`, or `auto` for CUDA where onnxruntime offers it and the artifact has a graph for it.
             threads: number of threads; by default one for each core that this process may use.
@@ -135,7 +136,7 @@ class Reranker(LoadedModel):
             TypeError: an unknown option was given.
         """
         refuse_unknown(Reranker, "__init__", unknown)
-        artifact = open_artifact(path)
+        artifact = open_model(path, precision, provider)
         self.contract = artifact.contract(RerankContract)
         self.options = Options(
             precision=precision,

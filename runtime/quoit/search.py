@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from platformdirs import user_cache_path
 
 from quoit.embedder import Embedder
 from quoit.engine.pooling import Float32
@@ -16,6 +15,7 @@ from quoit.engine.scoring import best_first
 from quoit.errors import InputError
 from quoit.files.atomic import replacing
 from quoit.fingerprint import digest
+from quoit.machine import cache_folder
 from quoit.reranker import Reranker
 from quoit.text.prompts import document_prompt
 from quoit.text.text_hash import TextHash
@@ -53,8 +53,8 @@ class VectorCache:
 
     @classmethod
     def of_user(cls) -> "VectorCache":
-        """Return the cache in the user's cache folder."""
-        return cls(user_cache_path("quoit") / "vectors")
+        """Return the cache in the cache folder."""
+        return cls(cache_folder() / "vectors")
 
     def documents(self, embedder: Embedder, texts: Sequence[str], *, show_progress: bool = False) -> Float32:
         """Return the vectors of the texts as `Embedder.encode_document` gives them, [n, dim] float32."""

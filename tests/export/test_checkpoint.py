@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from hub import COMMIT, serve_repository
+from hub import COMMIT, Hub, files_of, point_at
 from oracle import make_classifier, make_model, make_reranker, save_checkpoint, save_rerank_checkpoint
 from quoit.artifact import Artifact, EmbeddingContract, RerankContract
 from quoit.text.prompts import DEFAULT_TASK, RERANK_PREFIX, RERANK_SUFFIX
@@ -319,12 +319,15 @@ def test_a_hub_that_refuses_connections_is_an_error_with_a_next_step(
 @pytest.fixture
 def fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Checkpoint]]:
     """Opens what tmp_path / "repository" holds, through a hub on this machine."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    with serve_repository(tmp_path / "repository") as endpoint:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", endpoint)
-        files = f"{endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", files)
-        yield lambda: open_checkpoint("some/model")
+    hub = Hub()
+    with hub.serving() as endpoint:
+        point_at(endpoint, monkeypatch.setattr, tmp_path / "cache")
+
+        def opened() -> Checkpoint:
+            hub.add(files_of(tmp_path / "repository"))
+            return open_checkpoint("some/model")
+
+        yield opened
 
 
 def test_a_checkpoint_of_the_hub_is_fetched(tmp_path: Path, whole: Path, fetch: Callable[[], Checkpoint]) -> None:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from quoit.artifact import TOKENIZER, Contract, RerankContract, Source, Task, hash_file, is_file
 from quoit.errors import brief
+from quoit.hub.names import hub_name
 from quoit_export.checkpoint.contracts import (
     CheckpointFiles,
     read_contract,
@@ -157,7 +158,8 @@ def open_checkpoint(name: str, *, revision: str | None = None, task: Task | None
 
 
 def _source_id(name: str, folder: Path) -> str:
-    return name if not Path(name).is_dir() else folder.resolve().name
+    found = hub_name(name)
+    return folder.resolve().name if found is None else found.repository
 
 
 def _hash_weights(tensors: dict[str, Stored]) -> str:

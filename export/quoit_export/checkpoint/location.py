@@ -1,21 +1,23 @@
 """Find a checkpoint: a local folder or a hub snapshot."""
 
-import re
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from quoit.artifact import MANIFEST, is_file
+from quoit.hub.names import HUB_NAME, PATH_BEGINS, HubName, hub_name
 from quoit_export.errors import CheckpointError
 
 HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "merges.txt")
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-PATH_BEGINS = (".", "/", "~")
 
 
 def locate(name: str, revision: str | None) -> tuple[Path, str | None]:
-    """Return the folder of a checkpoint and the revision of its hub repository, None for a local folder.
+    """Return the folder of a checkpoint and the commit of its hub repository, None for a local folder.
+
+    Args:
+        name: a folder, or a hub id, as `ORG/NAME` or `ORG/NAME@REVISION`.
+        revision: a branch, tag or commit, if the name has none.
 
     Raises:
         CheckpointError: there is no such folder or repository, a local folder is given a revision, or the folder is an
@@ -26,8 +28,10 @@ def locate(name: str, revision: str | None) -> tuple[Path, str | None]:
         if revision is not None:
             raise CheckpointError(f"{name} is a local folder, which has no revision {revision!r}; leave it out")
     else:
-        _check_hub_id(name)
-        folder = _fetch(name, revision)
+        found = _check_hub_id(name)
+        if None not in (found.revision, revision) and found.revision != revision:
+            raise CheckpointError(f"{name} and --revision {revision} name two revisions; give one of them")
+        folder = _fetch(found.repository, found.revision or revision)
         revision = folder.name
     if is_file(folder / MANIFEST):
         raise CheckpointError(
@@ -37,15 +41,16 @@ def locate(name: str, revision: str | None) -> tuple[Path, str | None]:
     return folder, revision
 
 
-def _check_hub_id(name: str) -> None:
+def _check_hub_id(name: str) -> HubName:
     """Refuse a name that is no hub id.
 
     A name is read as a path if it begins like one, or if its parent is a folder on this machine.
     """
+    found = hub_name(name)
+    if found is not None:
+        return found
     path, reason = Path(name), ""
-    if HUB_ID.fullmatch(name) and not name.startswith(PATH_BEGINS) and not is_file(path):
-        if not path.parent.is_dir():
-            return
+    if HUB_NAME.fullmatch(name) and not name.startswith(PATH_BEGINS) and not is_file(path):
         raise CheckpointError(
             f"{name} is no folder, and is not looked up on the hub because the folder {path.parent} exists here; "
             "correct the path, or run the command in another folder"

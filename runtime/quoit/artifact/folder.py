@@ -64,11 +64,11 @@ class Artifact:
         """Return the precisions that passed their parity gate, in the manifest's order."""
         return [name for name, variant in self.manifest.variants.items() if variant.accepted]
 
-    def path(self, record: FileRecord) -> Path:
-        """Return the path of a file of the manifest, after a check that the file exists and has the recorded size.
+    def place(self, record: FileRecord) -> Path:
+        """Return the path of a file of the manifest, which need not exist.
 
         Raises:
-            ArtifactError: the path leaves the folder, or the file is missing or of another size.
+            ArtifactError: the path leaves the folder.
         """
         inside = PurePosixPath(record.path)
         if inside.is_absolute() or ".." in inside.parts or "\\" in record.path or not inside.parts:
@@ -76,7 +76,15 @@ class Artifact:
                 f"{self.folder / MANIFEST} names a file outside its folder, {shown(record.path)}; do not use this "
                 "artifact"
             )
-        path = self.folder / inside
+        return self.folder / inside
+
+    def path(self, record: FileRecord) -> Path:
+        """Return the path of a file of the manifest, after a check that the file exists and has the recorded size.
+
+        Raises:
+            ArtifactError: the path leaves the folder, or the file is missing or of another size.
+        """
+        path = self.place(record)
         if not is_file(path):
             raise ArtifactError(f"{path} is missing; export the artifact again")
         size = path.stat().st_size

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from tqdm import tqdm
 
-from quoit.artifact import Artifact, EmbeddingContract, Precision, read_artifact
+from quoit.artifact import Artifact, EmbeddingContract, Precision
 from quoit.cli.inputs import load
 from quoit.cli.options import add_input
 from quoit.cli.process import show, tell
@@ -18,6 +18,7 @@ from quoit.engine.profile import Setting, tuning_folder
 from quoit.errors import InputError
 from quoit.files.atomic import replacing
 from quoit.files.writers import check_destination
+from quoit.hub.opening import open_model
 from quoit.ort.providers import ProviderRequest
 from quoit.text.prompts import document_prompt, join_pairs, query_prompt, rerank_prompt
 from quoit.tuning.autotune import MIN_TEXTS, Measured, Texts, tune
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     if not MIN_SECONDS <= options.seconds <= MAX_SECONDS:
         raise InputError(f"--seconds {options.seconds} must be from {MIN_SECONDS:.0f} to {MAX_SECONDS:,.0f}")
     check_tuning_file(options.output)
-    artifact = read_artifact(options.artifact)
+    artifact = open_model(options.artifact, options.precision, options.provider)
     many = made_texts() if options.texts is None else own_texts(options)
     if len(many) < MIN_TEXTS:
         raise InputError(f"{options.texts} has {len(many)} texts, {MIN_TEXTS} are needed; name a longer file")

@@ -48,11 +48,20 @@ class Finding:
     detail: str
 
 
-def examine(artifact: Artifact, precision: Precision | None, provider: ProviderRequest) -> Iterator[Finding]:
-    """Yield the findings, one after another; a check that cannot run after an earlier failure is left out."""
+def examine(
+    artifact: Artifact, precision: Precision | None, provider: ProviderRequest, *, fetched: bool = False
+) -> Iterator[Finding]:
+    """Yield the findings, one after another; a check that cannot run after an earlier failure is left out.
+
+    Args:
+        artifact: the artifact.
+        precision: the precision to run; None for the fastest.
+        provider: the provider to run on.
+        fetched: True for an artifact of the hub, of which only what runs was fetched.
+    """
     yield Finding("machine", True, f"{cpu_name()}, {usable_cores()} usable cores, {_features()}")
     damaged = False
-    for finding in _check_files(artifact):
+    for finding in _check_files(artifact, fetched=fetched):
         damaged = damaged or not finding.holds
         yield finding
     if damaged:
@@ -89,8 +98,9 @@ def _features() -> str:
     return f"for int8: {' '.join(found) or 'no vector instructions'}"
 
 
-def _check_files(artifact: Artifact) -> Iterator[Finding]:
-    records = artifact.manifest.records()
+def _check_files(artifact: Artifact, *, fetched: bool) -> Iterator[Finding]:
+    every = artifact.manifest.records()
+    records = [record for record in every if artifact.place(record).exists()] if fetched else every
     for record in records:
         try:
             artifact.verify(record)
@@ -98,7 +108,9 @@ def _check_files(artifact: Artifact) -> Iterator[Finding]:
             yield Finding("files", False, str(error))
             return
     total = sum(record.bytes for record in records)
-    yield Finding("files", True, f"{len(records)} files, {total / 1e6:,.1f} MB, every SHA-256 as recorded")
+    absent = len(every) - len(records)
+    rest = f"; {absent} files of other variants were not fetched" if absent else ""
+    yield Finding("files", True, f"{len(records)} files, {total / 1e6:,.1f} MB, every SHA-256 as recorded{rest}")
 
 
 def _describe_int8() -> Finding:

@@ -4,9 +4,11 @@ import argparse
 import json
 from typing import TYPE_CHECKING, get_args
 
-from quoit.artifact import HELD_OUT, SNIPPETS, Contract, EmbeddingContract, Measure, Parity, Precision, read_artifact
+from quoit.artifact import HELD_OUT, SNIPPETS, Contract, EmbeddingContract, Measure, Parity, Precision
 from quoit.cli.doctor import examine
 from quoit.cli.process import show
+from quoit.hub.names import hub_name
+from quoit.hub.opening import open_model
 from quoit.ort.providers import ProviderRequest
 from quoit.text.prompts import query_prompt
 
@@ -31,7 +33,7 @@ def add_to(commands: "Commands") -> None:
 
 def run_info(options: argparse.Namespace) -> int:
     """Run `quoit info`, and return its exit code."""
-    manifest = read_artifact(options.artifact).manifest
+    manifest = open_model(options.artifact).manifest
     contract = manifest.contract
     revision = f" at {manifest.source.revision}" if manifest.source.revision else ""
     show(f"{options.artifact}: {manifest.task} model from {manifest.source.id}{revision}, by {manifest.created_by}")
@@ -107,9 +109,10 @@ def describe_output(contract: Contract) -> str:
 
 def run_doctor(options: argparse.Namespace) -> int:
     """Run `quoit doctor`, and return its exit code."""
-    artifact = read_artifact(options.artifact)
+    artifact = open_model(options.artifact, options.precision, options.provider)
     healthy = True
-    for finding in examine(artifact, options.precision, options.provider):
+    fetched = hub_name(options.artifact) is not None
+    for finding in examine(artifact, options.precision, options.provider, fetched=fetched):
         show(f"{'ok  ' if finding.holds else 'FAIL'}  {finding.name}: {finding.detail}", flush=True)
         healthy = healthy and finding.holds
     return 0 if healthy else FAILED

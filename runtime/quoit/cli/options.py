@@ -34,7 +34,10 @@ def add_model(parser: argparse.ArgumentParser, variable: str) -> None:
     """Add the arguments that say which artifact runs, and how."""
     default = os.environ.get(variable)
     parser.add_argument(
-        "-m", "--model", default=default, help=f"the artifact folder (default: the environment variable {variable})"
+        "-m",
+        "--model",
+        default=default,
+        help=f"the artifact folder, or a hub id (default: the environment variable {variable})",
     )
     parser.set_defaults(variable=variable)
     add_run_options(parser)
@@ -68,10 +71,10 @@ def check_argument(name: str, value: str | None) -> None:
 
 
 def model_of(options: argparse.Namespace) -> str:
-    """Return the artifact folder.
+    """Return the artifact folder or hub id.
 
     Raises:
-        InputError: no folder was named.
+        InputError: none was named.
     """
     if not options.model:
         raise InputError(f"no artifact was named; use --model FOLDER, or set {options.variable}")

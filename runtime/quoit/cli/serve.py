@@ -11,6 +11,7 @@ from quoit.artifact import open_artifact
 from quoit.cli.options import MODEL_VARIABLE, add_run_options, run_options
 from quoit.cli.process import show, tell
 from quoit.errors import InputError, QuoitError
+from quoit.hub.names import hub_name
 
 if TYPE_CHECKING:
     from quoit.cli.options import Commands
@@ -45,9 +46,12 @@ def add_to(commands: "Commands") -> None:
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     default = os.environ.get(MODEL_VARIABLE)
     parser.add_argument(
-        "artifact", nargs="?", default=default, help="folder of an embedding artifact, or of a reranker to serve alone"
+        "artifact",
+        nargs="?",
+        default=default,
+        help="an embedding artifact, or a reranker to serve alone: a folder or a hub id",
     )
-    parser.add_argument("--reranker", metavar="FOLDER", help="folder of a rerank artifact, to serve beside it")
+    parser.add_argument("--reranker", metavar="MODEL", help="a rerank artifact to serve beside it")
     parser.add_argument("--name", help="name of the embedding model for callers (default: the folder's)")
     parser.add_argument("--reranker-name", metavar="NAME", help="name of the reranker for callers")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -109,16 +113,17 @@ def run_serve(options: argparse.Namespace) -> int:
 
 
 def served_of(options: argparse.Namespace) -> "Served":
-    """Return what the command line asks to serve; an artifact alone may be a reranker.
+    """Return what the command line asks to serve.
 
     Raises:
-        ArtifactError: the artifact is absent or damaged.
+        ArtifactError: a folder is no artifact, or is damaged; hub ids are looked up while the server listens.
     """
     from quoit.server.run import Served
 
     folders, names = (options.artifact, options.reranker), (options.name, options.reranker_name)
-    if options.reranker is None and open_artifact(options.artifact).manifest.task == "rerank":
-        folders, names = (None, options.artifact), (None, options.reranker_name or options.name)
+    for folder in folders:
+        if folder is not None and hub_name(folder) is None:
+            open_artifact(folder)
     if names[0] is not None and names[0] == names[1]:
         raise InputError(f"--name and --reranker-name are both {names[0]!r}; choose two names")
     return Served(*folders, run_options(options), names)

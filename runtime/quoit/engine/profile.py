@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import msgspec
-from platformdirs import user_cache_path
 
 from quoit.artifact import Artifact, Digest, Positive, Precision, ProviderName, is_file
 from quoit.errors import InputError, brief, shown
 from quoit.fingerprint import digest
-from quoit.machine import cpu_name, usable_cores
+from quoit.machine import cache_folder, cpu_name, usable_cores
 from quoit.ort.providers import Choice, onnxruntime_version
 
 TUNING_FORMAT = 1
@@ -92,8 +91,8 @@ class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def tuning_folder() -> Path:
-    """Return the folder where `quoit bench` keeps tuning files, in the user's cache folder."""
-    return user_cache_path("quoit") / "tuning"
+    """Return the folder where `quoit bench` keeps tuning files, in the cache folder."""
+    return cache_folder() / "tuning"
 
 
 def check_goal(goal: str) -> None:

@@ -33,7 +33,7 @@ def int8_is_exact() -> bool:
 
 
 def exact_int8() -> dict[str, str]:
-    """Return the session configuration with which this CPU sums integer products exactly; empty where it does anyway."""
+    """Return the session configuration with which this CPU sums integer products exactly; empty if it always does."""
     return {} if int8_is_exact() else dict(EXACT_INT8)
 
 

@@ -31,11 +31,8 @@ def choose(artifact: Artifact, provider: ProviderRequest, precision: Precision |
         ArtifactError: the artifact lacks the precision or a graph for CUDA, or export rejected the precision.
         InputError: the provider or precision is unknown.
     """
-    if provider not in get_args(ProviderRequest):
-        raise InputError(f"provider {shown(provider)} is unknown; choose one of {', '.join(get_args(ProviderRequest))}")
+    check_request(provider, precision)
     if precision is not None:
-        if precision not in get_args(Precision):
-            raise InputError(f"precision {shown(precision)} is unknown; choose one of {', '.join(get_args(Precision))}")
         artifact.variant(precision)
     name, why = _choose_provider(artifact, provider, precision)
     if precision is not None:
@@ -46,18 +43,50 @@ def choose(artifact: Artifact, provider: ProviderRequest, precision: Precision |
     return Choice(name, why, usable[0], f"the first of {', '.join(PREFERRED[name])} that the artifact has")
 
 
-def _choose_provider(
-    artifact: Artifact, requested: ProviderRequest, precision: Precision | None
-) -> tuple[ProviderName, str]:
-    if requested == "cpu":
-        return "cpu", "asked for"
+def check_request(provider: ProviderRequest, precision: Precision | None) -> None:
+    """Refuse names that no provider and no precision has.
+
+    Raises:
+        InputError: the provider or precision is unknown.
+    """
+    if provider not in get_args(ProviderRequest):
+        raise InputError(f"provider {shown(provider)} is unknown; choose one of {', '.join(get_args(ProviderRequest))}")
+    if precision is not None and precision not in get_args(Precision):
+        raise InputError(f"precision {shown(precision)} is unknown; choose one of {', '.join(get_args(Precision))}")
+
+
+def first_choice(provider: ProviderRequest) -> Precision:
+    """Return the precision that this machine prefers, for a model of which there is no artifact yet.
+
+    Raises:
+        ProviderError: onnxruntime is not installed, or lacks the provider asked for.
+    """
+    if provider == "cpu":
+        return PREFERRED["cpu"][0]
+    return PREFERRED["cuda" if _offers_cuda(provider) else "cpu"][0]
+
+
+def _offers_cuda(requested: ProviderRequest) -> bool:
+    """Return whether onnxruntime offers CUDA.
+
+    Raises:
+        ProviderError: it does not, and CUDA was asked for.
+    """
     available = onnxruntime().get_available_providers()
     has_cuda = ONNX_NAMES["cuda"] in available
     if requested == "cuda" and not has_cuda:
         raise ProviderError(
             f"provider 'cuda' was asked for, but {explain_absence(available, installed())}, or use provider='cpu'"
         )
-    if not has_cuda:
+    return has_cuda
+
+
+def _choose_provider(
+    artifact: Artifact, requested: ProviderRequest, precision: Precision | None
+) -> tuple[ProviderName, str]:
+    if requested == "cpu":
+        return "cpu", "asked for"
+    if not _offers_cuda(requested):
         return "cpu", "onnxruntime offers no CUDA"
     runs = _runs(artifact, "cuda")
     if precision in runs or (precision is None and runs):

@@ -21,6 +21,8 @@ from quoit.embedder import Embedder
 from quoit.engine.options import Options
 from quoit.engine.scheduler import Scheduler
 from quoit.errors import ArtifactError, QuoitError, brief
+from quoit.hub.names import hub_name
+from quoit.hub.opening import open_model
 from quoit.reranker import Reranker
 from quoit.server import log
 from quoit.server.app import State, make_app
@@ -46,8 +48,8 @@ class Served:
     """What a server serves.
 
     Attributes:
-        embedder: folder of the embedding artifact; None for none.
-        reranker: folder of the rerank artifact; None for none.
+        embedder: folder or hub id of the embedding artifact, or of a reranker to serve alone; None for none.
+        reranker: folder or hub id of the rerank artifact; None for none.
         options: the options that both run with.
         names: names that they are served under; by default those of the folders.
     """
@@ -223,17 +225,27 @@ def load_models(served: Served, scheduler: Scheduler) -> Models:
     Raises:
         QuoitError: a model cannot be loaded.
     """
-    options = served.options.arguments()
+    options = served.options
+    places = (served.embedder, served.reranker)
+    artifacts = [None if each is None else open_model(each, options.precision, options.provider) for each in places]
+    names = [given or named(place) for given, place in zip(served.names, places, strict=True)]
+    first = artifacts[0]
+    if first is not None and artifacts[1] is None and first.manifest.task == "rerank":  # a reranker alone
+        artifacts, names = [None, first], ["", served.names[1] or names[0]]
     embedder = reranker = None
-    if served.embedder is not None:
-        embedder = AsyncEmbedder(Embedder(served.embedder, **options), scheduler=scheduler)
-    if served.reranker is not None:
-        reranker = AsyncReranker(Reranker(served.reranker, **options), scheduler=scheduler)
-    names = [
-        given or ("" if folder is None else Path(folder).resolve().name)
-        for given, folder in zip(served.names, (served.embedder, served.reranker), strict=True)
-    ]
+    if artifacts[0] is not None:
+        embedder = AsyncEmbedder(Embedder(artifacts[0], **options.arguments()), scheduler=scheduler)
+    if artifacts[1] is not None:
+        reranker = AsyncReranker(Reranker(artifacts[1], **options.arguments()), scheduler=scheduler)
     return Models(embedder, reranker, *names)
+
+
+def named(place: str | None) -> str:
+    """Return the name that a model is served under by default: that of its folder, or its hub id without revision."""
+    if place is None:
+        return ""
+    name = hub_name(place)
+    return Path(place).resolve().name if name is None else name.repository
 
 
 def warm_up(models: Models, metrics: Metrics) -> str:
