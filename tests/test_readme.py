@@ -7,15 +7,21 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from sentence_transformers import SentenceTransformer
 
 from bench.pages import PAGES, REGIONS, filled, marked
 from bench.side_by_side.report import page
 from bench.side_by_side.result import SIDE_BY_SIDE
+from quoit import Embedder
 from quoit.artifact import Artifact
 from quoit.cli.main import make_parser
 from quoit.cli.serve import run_serve
+from support import Embedders, Rerankers
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -68,6 +74,56 @@ def test_the_python_examples_run(
     (best,) = ast.literal_eval(ranked)
     assert list(best) == ["index", "score"]
     assert 0 < best["score"] < 1
+
+
+MIGRATION = [
+    tuple(cell.strip() for cell in line.strip("|").split(" | "))
+    for line in (ROOT / "runtime" / "README.md")
+    .read_text(encoding="utf-8")
+    .partition("## Coming from another library")[2]
+    .partition("\n## ")[0]
+    .splitlines()
+    if line.startswith("| ") and not line.startswith("| there")
+]
+RUN_THERE = ("model.", "SentenceTransformer(", "setattr(model")
+"""How cells begin that sentence-transformers runs."""
+
+
+@pytest.fixture(scope="module")
+def names(
+    artifact: Artifact, rerank_artifact: Artifact, checkpoint_folder: Path, embedders: Embedders, rerankers: Rerankers
+) -> dict[str, Any]:
+    """What the cells of the migration table mean."""
+    embedder, texts = embedders("fp32"), ["one", "two words", "a text of several words"]
+    return {
+        "path": artifact.folder,
+        "checkpoint": str(checkpoint_folder),
+        "Embedder": Embedder,
+        "torch": torch,
+        "embedder": embedder,
+        "reranker": rerankers("fp32"),
+        "SentenceTransformer": SentenceTransformer,
+        "model": SentenceTransformer(str(checkpoint_folder), device="cpu"),
+        "vectors": embedder.encode(texts),
+        "texts": texts,
+        "query": texts[0],
+        "documents": texts,
+        "pairs": [(texts[0], text) for text in texts],
+    }
+
+
+@pytest.mark.parametrize(("there", "here"), MIGRATION)
+def test_every_cell_of_the_migration_table_runs(names: dict[str, Any], there: str, here: str) -> None:
+    """Where both sides give vectors, they are the same."""
+    found = [eval(code, dict(names)) for code in re.findall("`(.+?)`", here)]
+    assert found
+    (theirs, *_) = re.findall("`(.+?)`", there)
+    if not theirs.startswith(RUN_THERE):
+        return
+    expected = eval(theirs, dict(names))
+    for value in found:
+        if isinstance(expected, torch.Tensor | np.ndarray) and isinstance(value, torch.Tensor | np.ndarray):
+            np.testing.assert_allclose(np.asarray(value), np.asarray(expected), atol=2e-6)
 
 
 def test_every_generated_region_is_as_it_is_made() -> None:

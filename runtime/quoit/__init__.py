@@ -18,6 +18,7 @@ __all__ = [
     "Waiting",
     "__version__",
     "calibration_ranges",
+    "shared",
 ]
 
 TYPE_CHECKING = False  # like `typing.TYPE_CHECKING`, without the slow import of `typing`
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         QuoitError,
     )
     from quoit.reranker import Reranker
+    from quoit.sharing import shared
 
     __version__: str
 else:
@@ -45,6 +47,7 @@ else:
         "Reranker": "reranker",
         "Waiting": "aio",
         "calibration_ranges": "engine.pooling",
+        "shared": "sharing",
     }
     """Modules of the public names; names that are not listed are in `errors`."""
 

@@ -11,7 +11,7 @@ from typing import Any, Never, Self, SupportsIndex, TypeVar
 
 import numpy as np
 
-from quoit.arguments import flag, refuse_unknown
+from quoit.arguments import flag, refuse_unknown, renamed
 from quoit.artifact import Artifact
 from quoit.embedder import Embedder
 from quoit.engine.pipeline import take_windows
@@ -29,7 +29,6 @@ from quoit.text.prompts import (
     check_texts,
     document_prompt,
     join_pairs,
-    plain_prompt,
     query_prompt,
 )
 
@@ -105,6 +104,8 @@ class AsyncEmbedder(AsyncModel):
         self,
         texts: str | Iterable[str],
         *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
         dim: SupportsIndex | None = None,
         normalize: bool = True,
         dtype: DtypeLike = "float32",
@@ -116,6 +117,8 @@ class AsyncEmbedder(AsyncModel):
 
         Args:
             texts: as there.
+            prompt: as there.
+            prompt_name: as there.
             dim: as there.
             normalize: as there.
             dtype: as there.
@@ -128,10 +131,12 @@ class AsyncEmbedder(AsyncModel):
             DeadlineError: they did not come before the timeout.
             Others: as `Embedder.encode` does.
         """
-        refuse_unknown(AsyncEmbedder, "encode", unknown)
-        contract = self.embedder.contract
-        prompt = plain_prompt(contract.prompts, contract.default_prompt_name)
-        return await self._encode(prompt, texts, Output(dim, normalize, dtype, ranges), waiting)
+        if unknown:
+            given = {"prompt": prompt, "prompt_name": prompt_name, "dim": dim, "normalize": normalize, "dtype": dtype}
+            given |= {"ranges": ranges, "waiting": waiting}
+            return await self.encode(texts, **renamed(AsyncEmbedder, "encode", given, unknown))
+        before = self.embedder.plain_prompt(prompt, prompt_name)
+        return await self._encode(before, texts, Output(dim, normalize, dtype, ranges), waiting)
 
     async def encode_document(
         self,
@@ -145,7 +150,10 @@ class AsyncEmbedder(AsyncModel):
         **unknown: Never,
     ) -> Vectors:
         """Return vectors as `Embedder.encode_document` does; see `encode`."""
-        refuse_unknown(AsyncEmbedder, "encode_document", unknown)
+        if unknown:
+            given = {"dim": dim, "normalize": normalize, "dtype": dtype, "ranges": ranges}
+            given |= {"waiting": waiting}
+            return await self.encode_document(texts, **renamed(AsyncEmbedder, "encode_document", given, unknown))
         prompt = document_prompt(self.embedder.contract.prompts)
         return await self._encode(prompt, texts, Output(dim, normalize, dtype, ranges), waiting)
 
@@ -162,7 +170,10 @@ class AsyncEmbedder(AsyncModel):
         **unknown: Never,
     ) -> Vectors:
         """Return vectors as `Embedder.encode_query` does; see `encode`."""
-        refuse_unknown(AsyncEmbedder, "encode_query", unknown)
+        if unknown:
+            given = {"instruction": instruction, "dim": dim, "normalize": normalize, "dtype": dtype, "ranges": ranges}
+            given |= {"waiting": waiting}
+            return await self.encode_query(texts, **renamed(AsyncEmbedder, "encode_query", given, unknown))
         prompt = query_prompt(self.embedder.contract.prompts, instruction)
         return await self._encode(prompt, texts, Output(dim, normalize, dtype, ranges), waiting)
 
@@ -224,7 +235,10 @@ class AsyncReranker(AsyncModel):
         **unknown: Never,
     ) -> list[Ranked]:
         """Rank documents as `Reranker.rank` does; `waiting` says how the call waits its turn."""
-        refuse_unknown(AsyncReranker, "rank", unknown)
+        if unknown:
+            given = {"top_k": top_k, "return_documents": return_documents, "instruction": instruction}
+            given |= {"separator": separator, "activation": activation, "waiting": waiting}
+            return await self.rank(query, documents, **renamed(AsyncReranker, "rank", given, unknown))
         query = check_text(query, "query")
         most, texts_too = check_top_k(top_k), flag("return_documents", return_documents)
         texts = list_texts(documents, "documents")
@@ -243,7 +257,9 @@ class AsyncReranker(AsyncModel):
         **unknown: Never,
     ) -> Scores | np.float32:
         """Return the scores of pairs as `Reranker.predict` does; `waiting` says how the call waits its turn."""
-        refuse_unknown(AsyncReranker, "predict", unknown)
+        if unknown:
+            given = {"instruction": instruction, "separator": separator, "activation": activation, "waiting": waiting}
+            return await self.predict(pairs, **renamed(AsyncReranker, "predict", given, unknown))
         found, single = list_pairs(pairs)
         scores = activate(await self._score(found, Scoring(instruction, separator, activation), waiting), activation)
         return np.float32(scores[0]) if single else scores

@@ -1,9 +1,11 @@
-"""Check keyword arguments: whole numbers, booleans, and unknown names."""
+"""Check keyword arguments: whole numbers, booleans, names of other libraries, and unknown names."""
 
 import inspect
+import logging
 import operator
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from typing import Any
 
 import numpy as np
 
@@ -28,11 +30,27 @@ COUNTERPARTS: Mapping[str, tuple[str, ...]] = {
 }
 """Names that other libraries give to an option, each with the names that quoit uses, the likeliest first."""
 
+SYNONYMS: Mapping[str, str] = {
+    "normalize_embeddings": "normalize",
+    "precision": "dtype",
+    "show_progress_bar": "show_progress",
+    "truncate_dim": "dim",
+}
+"""Options of sentence-transformers' `encode` and `predict` that are understood there, with quoit's names of them."""
+WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = {
+    "batch_size": (),
+    "convert_to_numpy": (True,),
+    "convert_to_tensor": (False,),
+    "output_value": ("sentence_embedding",),
+    "show_progress_bar": (None,),
+}
+"""Options of sentence-transformers that change nothing, with the values at which that is so; none for any value."""
+
 NOTES: Mapping[str, str] = {
     "convert_to_numpy": "results are numpy arrays already, so leave it out",
     "convert_to_tensor": "results are numpy arrays; torch.from_numpy makes tensors of them",
     **dict.fromkeys(
-        ("prompt_name", "task_type", "input_type"),
+        ("task_type", "input_type"),
         "call encode_query() or encode_document(), which put the checkpoint's own prompts before texts",
     ),
     "output_value": "every text gives one vector, so leave it out",
@@ -41,6 +59,8 @@ NOTES: Mapping[str, str] = {
     **dict.fromkeys(("revision", "token", "local_files_only"), "an artifact is a folder on this machine; leave it out"),
 }
 """Option names of other libraries that have no counterpart in quoit, each with advice for the error message."""
+
+logger = logging.getLogger("quoit")
 
 
 def integer(value: object) -> int | None:
@@ -82,6 +102,42 @@ def flag(name: str, value: object) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} is {type(value).__name__} {shown(value)}; make it True or False")
     return bool(value)
+
+
+def renamed(owner: type, method: str, given: Mapping[str, object], others: Mapping[str, object]) -> dict[str, Any]:
+    """Return the options of a call that used names of sentence-transformers, under quoit's own names.
+
+    Options that change nothing are left out: `batch_size` too, since batches are made by tokens here.
+
+    Args:
+        owner: the class.
+        method: name of its method.
+        given: values of the method's own options.
+        others: options that the method does not have.
+
+    Raises:
+        TypeError: an option is unknown, or was given under both names.
+    """
+    parameters = inspect.signature(getattr(owner, method)).parameters
+    found = dict(given)
+    for name, value in others.items():
+        if name in WITHOUT_EFFECT and _changes_nothing(name, value):
+            logger.debug("%s leaves out %s=%s, which changes nothing here", called(owner, method), name, shown(value))
+            continue
+        own = SYNONYMS.get(name, "")
+        if own not in given:
+            refuse_unknown(owner, method, {name: value})
+        if given[own] != parameters[own].default:
+            raise TypeError(
+                f"{called(owner, method)} was given {own}= and {name}=, which are the same; leave out {name}="
+            )
+        found[own] = value
+    return found
+
+
+def _changes_nothing(name: str, value: object) -> bool:
+    values = WITHOUT_EFFECT[name]
+    return not values or any(value is each or (isinstance(value, str) and value == each) for each in values)
 
 
 def refuse_unknown(owner: type, method: str, unknown: Mapping[str, object]) -> None:

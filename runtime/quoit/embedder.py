@@ -6,21 +6,22 @@ from pathlib import Path
 from typing import Never, SupportsIndex
 
 import numpy as np
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from quoit.arguments import flag, refuse_unknown
+from quoit.arguments import flag, refuse_unknown, renamed
 from quoit.artifact import Artifact, EmbeddingContract, Precision
 from quoit.engine.loaded_model import LoadedModel
 from quoit.engine.options import Options
 from quoit.engine.pipeline import Advance, Pipeline, ignore
-from quoit.engine.pooling import DtypeLike, Output, Ranges, Vectors, finish
+from quoit.engine.pooling import DtypeLike, Float32, Output, Ranges, Vectors, finish, unit_rows
 from quoit.engine.prefix_cache import DEFAULT_TOKENS
 from quoit.engine.profile import Goal
 from quoit.fingerprint import digest
 from quoit.hub.opening import open_model
 from quoit.ort.providers import ProviderRequest
 from quoit.text.containers import each_text, list_texts
-from quoit.text.prompts import Prompt, check_texts, document_prompt, plain_prompt, query_prompt
+from quoit.text.prompts import Prompt, check_texts, document_prompt, named_prompt, plain_prompt, query_prompt
 from quoit.text.tokenizer import Truncation
 
 
@@ -123,10 +124,38 @@ class Embedder(LoadedModel):
         """Full dimension of this model's vectors."""
         return self.pipeline.artifact.manifest.dimension
 
+    @property
+    def prompts(self) -> dict[str, str]:
+        """The checkpoint's prompts by name, as `prompt_name` takes them."""
+        return dict(self.contract.prompts)
+
+    def get_embedding_dimension(self) -> int:
+        """Return `dim`, by the name that sentence-transformers gives to it."""
+        return self.dim
+
+    def similarity(self, first: ArrayLike, second: ArrayLike) -> Float32:
+        """Return the cosine of each vector with each other one, as sentence-transformers does.
+
+        Args:
+            first: vectors, [n, dim], or one vector; of any type but the binary ones.
+            second: vectors, [m, dim], or one vector.
+
+        Returns:
+            [n, m] float32.
+        """
+        return unit_rows(first) @ unit_rows(second).T
+
+    def similarity_pairwise(self, first: ArrayLike, second: ArrayLike) -> Float32:
+        """Return the cosine of each vector of `first` with the one of `second` at its place, [n] float32."""
+        cosines: Float32 = np.sum(unit_rows(first) * unit_rows(second), axis=1)
+        return cosines
+
     def encode(
         self,
         texts: str | Iterable[str],
         *,
+        prompt: str | None = None,
+        prompt_name: str | None = None,
         dim: SupportsIndex | None = None,
         normalize: bool = True,
         dtype: DtypeLike = "float32",
@@ -136,8 +165,14 @@ class Embedder(LoadedModel):
     ) -> Vectors:
         """Return the vectors of texts, with the checkpoint's default prompt if it has one (Qwen3-Embedding has none).
 
+        The names that sentence-transformers gives to these options are understood too: `normalize_embeddings`,
+        `precision` for `dtype`, `show_progress_bar`, `truncate_dim`; `batch_size` has no effect.
+
         Args:
             texts: the texts; one string gives one vector.
+            prompt: text to put before each text, instead of the default prompt.
+            prompt_name: name of the checkpoint's prompt to put before each text, a key of `prompts`; without effect
+                beside `prompt`.
             dim: keep the first `dim` values, then normalise; None keeps all.
             normalize: scale each vector to unit length.
             dtype: `float32`, `float16`, `int8`, `uint8`, `binary` or `ubinary`, see `quoit.engine.pooling.Output`;
@@ -155,9 +190,13 @@ class Embedder(LoadedModel):
             InputError: an option is out of bounds or unknown, or a text cannot be encoded.
             ComputeError: the model gave values that are not finite.
         """
-        refuse_unknown(Embedder, "encode", unknown)
-        prompt = plain_prompt(self.contract.prompts, self.contract.default_prompt_name)
-        return self._encode(prompt, texts, show_progress, Output(dim, normalize, dtype, ranges))
+        if unknown:
+            given = {"prompt": prompt, "prompt_name": prompt_name, "dim": dim, "normalize": normalize, "dtype": dtype}
+            given |= {"ranges": ranges, "show_progress": show_progress}
+            return self.encode(texts, **renamed(Embedder, "encode", given, unknown))
+        return self._encode(
+            self.plain_prompt(prompt, prompt_name), texts, show_progress, Output(dim, normalize, dtype, ranges)
+        )
 
     def encode_document(
         self,
@@ -171,7 +210,10 @@ class Embedder(LoadedModel):
         **unknown: Never,
     ) -> Vectors:
         """Return vectors like `encode`, with the checkpoint's document prompt (empty for Qwen3-Embedding)."""
-        refuse_unknown(Embedder, "encode_document", unknown)
+        if unknown:
+            given = {"dim": dim, "normalize": normalize, "dtype": dtype, "ranges": ranges}
+            given |= {"show_progress": show_progress}
+            return self.encode_document(texts, **renamed(Embedder, "encode_document", given, unknown))
         prompt = document_prompt(self.contract.prompts)
         return self._encode(prompt, texts, show_progress, Output(dim, normalize, dtype, ranges))
 
@@ -188,7 +230,10 @@ class Embedder(LoadedModel):
         **unknown: Never,
     ) -> Vectors:
         r"""Return vectors like `encode`, with the checkpoint's query prompt, or `Instruct: {instruction}\nQuery:`."""
-        refuse_unknown(Embedder, "encode_query", unknown)
+        if unknown:
+            given = {"instruction": instruction, "dim": dim, "normalize": normalize, "dtype": dtype, "ranges": ranges}
+            given |= {"show_progress": show_progress}
+            return self.encode_query(texts, **renamed(Embedder, "encode_query", given, unknown))
         prompt = query_prompt(self.contract.prompts, instruction)
         return self._encode(prompt, texts, show_progress, Output(dim, normalize, dtype, ranges))
 
@@ -255,6 +300,23 @@ class Embedder(LoadedModel):
         instructions = "" if session.kernels is None else session.kernels.instructions
         hashes = [file.sha256 for file in files]
         return digest(hashes, choice.provider, session.graph, instructions, prompt, max_tokens)
+
+    def query_prompt(self, instruction: str | None = None) -> str:
+        r"""Return the text that `encode_query` puts before each query, as `prompt` of other methods takes it."""
+        return query_prompt(self.contract.prompts, instruction).text
+
+    def plain_prompt(self, prompt: str | None = None, prompt_name: str | None = None) -> Prompt:
+        """Return the prompt of `encode`: the given text, the checkpoint's prompt of a name, or its default prompt.
+
+        Raises:
+            InputError: the checkpoint has no prompt of this name, or the text cannot be encoded.
+            TypeError: the prompt is not a string.
+        """
+        if prompt is not None:
+            return Prompt(prompt)
+        if prompt_name is not None:
+            return named_prompt(self.contract.prompts, prompt_name)
+        return plain_prompt(self.contract.prompts, self.contract.default_prompt_name)
 
     def check_output(self, output: Output) -> Output:
         """Return the form of vectors after a check that this model's vectors can have it; see `Output.check`."""

@@ -8,7 +8,7 @@ from typing import Never, NotRequired, SupportsIndex, TypedDict, overload
 import numpy as np
 from tqdm import tqdm
 
-from quoit.arguments import flag, refuse_unknown
+from quoit.arguments import flag, refuse_unknown, renamed
 from quoit.artifact import Artifact, Precision, RerankContract
 from quoit.engine.loaded_model import LoadedModel
 from quoit.engine.options import Options
@@ -24,9 +24,14 @@ from quoit.text.tokenizer import Truncation
 
 
 class Ranked(TypedDict):
-    """One entry of a ranking: the document's index among the documents, its score, and its text if asked for."""
+    """One entry of a ranking.
+
+    `index` is the document's place among the documents, from 0, and `corpus_id` the same by the name that
+    sentence-transformers gives to it. `text` is there if it was asked for.
+    """
 
     index: int
+    corpus_id: int
     score: float
     text: NotRequired[str]
 
@@ -189,7 +194,10 @@ class Reranker(LoadedModel):
             InputError: an option is out of bounds, or a text cannot be encoded.
             ComputeError: the model gave a score that is not finite.
         """
-        refuse_unknown(Reranker, "rank", unknown)
+        if unknown:
+            given = {"top_k": top_k, "return_documents": return_documents, "instruction": instruction}
+            given |= {"separator": separator, "activation": activation, "show_progress": show_progress}
+            return self.rank(query, documents, **renamed(Reranker, "rank", given, unknown))
         query = check_text(query, "query")
         scoring = Scoring(instruction, separator, activation, show_progress)
         most, texts_too = check_top_k(top_k), flag("return_documents", return_documents)
@@ -254,7 +262,10 @@ class Reranker(LoadedModel):
             InputError: an option is out of bounds, or a text cannot be encoded.
             ComputeError: the model gave a score that is not finite.
         """
-        refuse_unknown(Reranker, "predict", unknown)
+        if unknown:
+            given = {"instruction": instruction, "separator": separator, "activation": activation}
+            given |= {"show_progress": show_progress}
+            return self.predict(pairs, **renamed(Reranker, "predict", given, unknown))
         scoring = Scoring(instruction, separator, activation, show_progress)
         scoring.check()
         found, single = list_pairs(pairs)
@@ -309,7 +320,7 @@ def make_ranking(
     scores = activate(logits, activation)
     ranking: list[Ranked] = []
     for index in best_first(logits, top_k).tolist():
-        ranked: Ranked = {"index": index, "score": float(scores[index])}
+        ranked: Ranked = {"index": index, "corpus_id": index, "score": float(scores[index])}
         if return_documents:
             ranked["text"] = documents[index]
         ranking.append(ranked)

@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
+from quoit.artifact import ProviderName
 from quoit.engine.options import Options
 from quoit.engine.pipeline import Pipeline
 
@@ -23,6 +24,16 @@ class LoadedModel:
     def max_tokens(self) -> int:
         """Maximum number of tokens of a text or pair, including those that surround it; longer ones are cut."""
         return self.pipeline.tokenizer.max_tokens
+
+    @property
+    def max_seq_length(self) -> int:
+        """Return `max_tokens`, by the name that sentence-transformers gives to it."""
+        return self.max_tokens
+
+    @property
+    def device(self) -> ProviderName:
+        """Return the provider that runs the model: `cpu` or `cuda`."""
+        return self.pipeline.session.choice.provider
 
     def close(self) -> None:
         """Release the model's memory; later calls are refused. A `with` block does so at its end."""

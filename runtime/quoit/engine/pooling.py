@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, SupportsIndex, TypedDict, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from quoit.arguments import check_number, flag
 from quoit.errors import ComputeError, InputError, brief, shown
@@ -145,6 +145,11 @@ def normalize(vectors: Float32) -> Float32:
     norms = np.linalg.norm(wide, axis=1, keepdims=True)
     scaled: Float32 = (wide / np.maximum(norms, np.finfo(np.float64).tiny)).astype(np.float32)
     return scaled
+
+
+def unit_rows(vectors: ArrayLike) -> Float32:
+    """Return vectors as rows of unit length, [n, dim] float32; one vector gives one row."""
+    return normalize(np.atleast_2d(np.asarray(vectors, np.float32)))
 
 
 def convert(vectors: Float32, output: Output) -> Vectors:

@@ -104,6 +104,18 @@ def plain_prompt(prompts: Mapping[str, str], default_prompt_name: str | None) ->
     return Prompt("" if default_prompt_name is None else prompts.get(default_prompt_name, ""))
 
 
+def named_prompt(prompts: Mapping[str, str], name: str) -> Prompt:
+    """Return the checkpoint's prompt of a name.
+
+    Raises:
+        InputError: it has none of this name.
+    """
+    if name not in prompts:
+        have = f"it has {', '.join(prompts)}" if prompts else "it has none"
+        raise InputError(f"the model has no prompt {shown(name)}; {have}, and prompt= takes the text itself")
+    return Prompt(prompts[name])
+
+
 def rerank_prompt(instruction: str, separator: Separator) -> Prompt:
     """Return the prompt of a pair; it ends just before the query.
 
