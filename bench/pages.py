@@ -20,6 +20,7 @@ from bench.studies.tables import (
     methods_table,
     quality_tables,
     rerank_table,
+    second_pass_table,
 )
 
 PAGES = ("README.md", "bench/README.md", "export/README.md", "models/README.md", "runtime/README.md")
@@ -36,6 +37,7 @@ REGIONS: dict[str, tuple[str, Table]] = {
     "real-decoder": ("real-decoder", real_decoder_table),
     "h100": ("h100-brief", h100_table),
     "kernels": ("kernels", kernels_table),
+    "second-pass": ("second-pass", second_pass_table),
 }
 """The result that each region comes from, without `.json`, and what makes its lines."""
 

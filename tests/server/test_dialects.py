@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from quoit import Embedder, Reranker
+from quoit.artifact import Artifact
 from quoit.engine.scheduler import Scheduler
 from quoit.server.service import Models
 from server.calls import MAX_TOKENS, Client, Clients
@@ -97,6 +98,7 @@ def test_base64_is_float32(client: Client, embedder: Embedder, body: str) -> Non
         {"model": None, "encoding_format": None, "dimensions": None, "input_type": None, "truncate": None},
         {"input": [{"text": text} for text in TEXTS], "truncate": "true", "normalized": "true"},
         {"priority": "1", "truncate_prompt_tokens": -1},
+        {"input_type": "passage", "truncate": "END"},
         {"input_type": "search_document"},
         {"task": "retrieval.passage"},
         {"prompt": ""},
@@ -217,6 +219,8 @@ def test_the_default_prompt_is_for_texts_that_say_nothing(clients: Clients, embe
         ({"input": ["a"] * 2049}, "input", "2,048"),
         ({"input": LONG, "truncate": False}, "input", "shorten"),
         ({"input": LONG, "truncation": "false"}, "input", "shorten"),
+        ({"input": LONG, "truncate": "NONE"}, "input", "shorten"),
+        ({"truncate": "START"}, "truncate", "use END, NONE, true or false"),
         ({"dimensions": 8}, "dimensions", "bounds"),
         ({"dimensions": 100_000}, "dimensions", "bounds"),
         ({"dimensions": "many"}, "dimensions", "not understood"),
@@ -475,6 +479,12 @@ def test_vertex_takes_several_bodies(client: Client, embedder: Embedder, reranke
     assert ranked(second) == ranking(reranker)
 
 
+def test_vertex_has_errors_of_one_dialect(client: Client) -> None:
+    bodies = [{"query": QUERY, "documents": []}, {"inputs": TEXTS}]
+    answer = client.post("/vertex", {"instances": bodies})
+    assert (answer.status, set(answer.json)) == (422, {"error", "error_type"})
+
+
 # ------------------------------------------------------------------------------------------------------------ Cohere
 
 
@@ -535,6 +545,19 @@ def test_a_ranking_is_cut_and_plain(client: Client, reranker: Reranker) -> None:
         {"index", "relevance_score"},
         ranking(reranker)[:1],
     )
+
+
+def test_a_ranking_is_cut_to_the_tokens_that_vllm_names(client: Client, rerank_artifact: Artifact) -> None:
+    pairs = [(QUERY, document * 9) for document in DOCUMENTS]
+    with Reranker(rerank_artifact, precision="fp32", provider="cpu", max_tokens=100) as cut:
+        expected = [float(score) for score in cut.predict(pairs)]
+    body = {"query": QUERY, "documents": [document for _, document in pairs], "truncate_prompt_tokens": 100}
+    found = client.post("/rerank", body).json["results"]
+    assert [entry["relevance_score"] for entry in sorted(found, key=lambda each: each["index"])] == expected
+    scored = client.post("/score", {"text_1": QUERY, "text_2": body["documents"], "truncate_prompt_tokens": 100}).json
+    assert [entry["score"] for entry in scored["data"]] == expected
+    answer = client.post("/rerank", body | {"truncate_prompt_tokens": 3})
+    assert (answer.status, answer.json["error"]["param"]) == (400, "documents")
 
 
 @pytest.mark.parametrize("name", ["instruction", "instruct"])

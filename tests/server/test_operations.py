@@ -30,7 +30,7 @@ from quoit.server import settings as settings_module
 from quoit.server.app import State, make_app
 from quoit.server.listening import SPARE_CONNECTIONS, bind
 from quoit.server.metrics import Metrics
-from quoit.server.run import Server, configure
+from quoit.server.run import Server, configure, watchdog_seconds
 from quoit.server.settings import Settings
 from server.running import PATIENCE, Running, ask_port, ask_unix, eventually, metric, send_raw
 
@@ -424,6 +424,27 @@ def test_it_answers_before_the_model_is_there(
         assert server.lines[-1].startswith("ended after ")
         assert health(server.port) == 1
     assert capsys.readouterr().out.splitlines()[1:] == ["ready", "not there: [Errno 111] Connection refused"]
+
+
+def test_the_watchdog_is_told_that_the_loop_runs(byte_artifact: Artifact, tmp_path: Path) -> None:
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as told:
+        told.bind(str(tmp_path / "notify"))
+        told.settimeout(PATIENCE)
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "100000"}
+        with Running((byte_artifact.folder, *FAST), environment) as server:
+            found: list[bytes] = []
+            while b"READY=1" not in found or found[-3:] != [b"WATCHDOG=1"] * 3:
+                found.append(told.recv(100))
+            assert server.end(signal.SIGINT) == 0
+
+
+def test_another_process_is_watched_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for usec, pid, seconds in (("100000", None, 0.1), ("100000", "1", None), ("0", None, None), ("", None, None)):
+        monkeypatch.setenv("WATCHDOG_USEC", usec)
+        monkeypatch.delenv("WATCHDOG_PID", raising=False)
+        if pid is not None:
+            monkeypatch.setenv("WATCHDOG_PID", pid)
+        assert watchdog_seconds() == seconds
 
 
 def test_a_signal_loses_no_request(byte_artifact: Artifact, tmp_path: Path) -> None:

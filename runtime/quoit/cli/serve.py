@@ -29,6 +29,8 @@ BOUNDS = {
     "bulk_share": (0, 1),
     "max_texts": (1, MANY),
     "max_documents": (1, MANY),
+    "max_request_tokens": (1, MANY),
+    "max_connections": (1, MANY),
     "max_body": (1, MANY),
     "drain_delay": (0, 86400),
 }
@@ -77,6 +79,12 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-texts", type=int, default=2048, metavar="N", help="texts of a request (%(default)s)")
     parser.add_argument(
         "--max-documents", type=int, default=1000, metavar="N", help="documents of a ranking (%(default)s)"
+    )
+    parser.add_argument(
+        "--max-request-tokens", type=int, default=300_000, metavar="N", help="tokens of a request (%(default)s)"
+    )
+    parser.add_argument(
+        "--max-connections", type=int, default=1024, metavar="N", help="requests at a time (%(default)s)"
     )
     parser.add_argument(
         "--max-body", type=int, default=16 << 20, metavar="BYTES", help="size of a request (%(default)s)"
@@ -155,6 +163,8 @@ def settings_of(options: argparse.Namespace) -> "Settings":
         bulk_share=BULK_SHARE if options.bulk_share is None else options.bulk_share,
         max_texts=options.max_texts,
         max_documents=options.max_documents,
+        max_request_tokens=options.max_request_tokens,
+        max_connections=options.max_connections,
         max_body_bytes=options.max_body,
         drain_delay=options.drain_delay,
         token_ids=options.token_ids,

@@ -1,16 +1,18 @@
 """Answer texts on an event loop: tokenize in threads, wait for the scheduler, finish in threads."""
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 from typing import TypeVar
 
 from quoit.artifact import Task
 from quoit.engine.pipeline import Pipeline
-from quoit.engine.scheduler import Lane, Scheduler, Terms
+from quoit.engine.scheduler import Lane, Request, Scheduler, Terms
 from quoit.errors import DeadlineError
 from quoit.ort.session import Answers
 from quoit.text.prompts import Prompt
@@ -87,6 +89,49 @@ class Answered:
     compute_seconds: float
 
 
+Delivery = tuple[asyncio.Future[Answers], Future[Answers]]
+"""Who waits, and what was finished."""
+
+
+class Deliveries:
+    """Hands what the scheduler's threads finish to event loops: each is woken once for all that is ready."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._ready: dict[asyncio.AbstractEventLoop, list[Delivery]] = {}
+
+    async def wait(self, request: Request) -> Answers:
+        """Return the answers of a request; a caller that is cancelled cancels it."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Answers] = loop.create_future()
+        request.future.add_done_callback(lambda done: self._put(loop, waiter, done))
+        try:
+            return await waiter
+        finally:
+            request.future.cancel()  # nothing happens if it is done
+
+    def _put(self, loop: asyncio.AbstractEventLoop, waiter: asyncio.Future[Answers], done: Future[Answers]) -> None:
+        with self._lock:
+            first = loop not in self._ready
+            self._ready.setdefault(loop, []).append((waiter, done))
+        if first:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
+                loop.call_soon_threadsafe(self._deliver, loop)
+
+    def _deliver(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            ready = self._ready.pop(loop)
+        for waiter, done in ready:
+            if waiter.done():
+                continue
+            if done.cancelled():
+                waiter.cancel()
+            elif (error := done.exception()) is not None:
+                waiter.set_exception(error)
+            else:
+                waiter.set_result(done.result())
+
+
 class ScheduledModel:
     """A loaded model on an event loop.
 
@@ -98,6 +143,7 @@ class ScheduledModel:
     def __init__(self, pipeline: Pipeline, scheduler: Scheduler) -> None:
         self.pipeline = pipeline
         self.scheduler = scheduler
+        self._deliveries = Deliveries()
         self._pool = ThreadPoolExecutor(TOKENIZER_THREADS, thread_name_prefix="quoit-texts")
 
     async def apart(self, function: Callable[..., T], *arguments: object) -> T:
@@ -147,7 +193,7 @@ class ScheduledModel:
                 raise TimeoutError
             request = self.scheduler.submit(self.pipeline, rows.ids, terms, prompt.text)
             async with asyncio.timeout(left):
-                answers = await asyncio.wrap_future(request.future)
+                answers = await self._deliveries.wait(request)
         except TimeoutError as error:
             if isinstance(error, DeadlineError):
                 raise

@@ -56,6 +56,15 @@ class State:
         """Return whether requests are answered."""
         return self.service is not None and not self.draining
 
+    def check_load(self, call: Call) -> None:
+        """Refuse a request that could not begin to run in time, whatever its body says.
+
+        Raises:
+            RequestError: it could not.
+        """
+        if self.service is not None:
+            self.service.check_load(call)
+
     def absence(self) -> RequestError:
         """Return the refusal while models are loaded."""
         return RequestError(

@@ -40,6 +40,9 @@ class Life(Protocol):
     draining: bool
     refusing: bool
 
+    def check_load(self, call: Call) -> None:
+        """Refuse a request that could not begin to run in time."""
+
 
 class Guard:
     """The middleware around a server's routes."""
@@ -83,7 +86,7 @@ class Guard:
         sender = _Sender(send, call, body, self._life)
         self._running += 1
         try:
-            self._check(scope, headers, body, known=key is not None)
+            self._check(scope, call, body, known=key is not None)
             await self._app(scope, body.receive, sender)
         except RequestError as refusal:
             self._metrics.rejected(refusal.code or str(refusal.status))
@@ -109,13 +112,13 @@ class Guard:
             dialect=self._dialect_of(scope["path"]),
         )
 
-    def _check(self, scope: Scope, headers: Mapping[str, str], body: Body, *, known: bool) -> None:
+    def _check(self, scope: Scope, call: Call, body: Body, *, known: bool) -> None:
         """Refuse what may not come in; `known` says that the request has one of the keys.
 
         Raises:
             RequestError: the request may not come in.
         """
-        path, method = scope["path"], scope["method"]
+        path, method, headers = scope["path"], scope["method"], call.headers
         if size_of(scope) > MAX_HEADER_BYTES:
             raise RequestError(
                 431, f"the header has more than {MAX_HEADER_BYTES:,} bytes; send less", "header_too_large"
@@ -146,6 +149,7 @@ class Guard:
         if method in BODY_METHODS:
             check_form(headers)
             body.check_length()
+            self._life.check_load(call)
 
     def _check_host(self, given: str) -> None:
         """Refuse a page of another site that reaches this machine by a name of its own (DNS rebinding)."""

@@ -112,10 +112,12 @@ class _Life:
         self.announce(f"listening on {self.settings.address}, loading")
         loading = Thread(target=self._load, args=(loop,), name="quoit-loading", daemon=True)
         loading.start()
+        alive = asyncio.ensure_future(stay_alive())
         await self.ending.wait()
         await self._drain(server)
         await serving
         await self._close()
+        alive.cancel()
         if self.error is not None:
             raise self.error
         self.announce(self._summary())
@@ -266,6 +268,22 @@ def warm_up(models: Models, metrics: Metrics) -> str:
             metrics.built(__version__, name, choice.precision, choice.provider)
             words.append(f"{name} ({choice.precision} on {choice.provider})")
     return " and ".join(words)
+
+
+def watchdog_seconds() -> float | None:
+    """Return how often systemd wants to be told that the process is alive (sd_watchdog_enabled(3)); None for never."""
+    microseconds, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", str(os.getpid()))
+    if not microseconds.isdecimal() or not int(microseconds) or pid != str(os.getpid()):
+        return None
+    return int(microseconds) / 1e6
+
+
+async def stay_alive() -> None:
+    """Tell systemd's watchdog, twice in each of its intervals, that the event loop runs."""
+    seconds = watchdog_seconds()
+    while seconds is not None:
+        notify("WATCHDOG=1")
+        await asyncio.sleep(seconds / 2)
 
 
 def notify(message: str) -> None:

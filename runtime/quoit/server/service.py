@@ -14,11 +14,12 @@ from quoit.aio import AsyncEmbedder, AsyncReranker
 from quoit.engine.pooling import Dtype, Output, Vectors, finish
 from quoit.engine.scheduled import Answered, ScheduledModel, Tokenized, Waiting
 from quoit.engine.scoring import Activation, Scores, activate, check_finite
+from quoit.errors import OverloadedError
 from quoit.reranker import Scoring
 from quoit.server.call import Call
 from quoit.server.metrics import Metrics
 from quoit.server.prompting import PromptFields, Prompts, Role, prompted_twice
-from quoit.server.refusals import RequestError, wrong
+from quoit.server.refusals import RequestError, refusal_of, wrong
 from quoit.server.settings import Settings
 from quoit.text.prompts import Prompt, check_text, check_texts, join_pairs
 from quoit.text.tokenizer import TokenRows
@@ -71,6 +72,7 @@ class Rerank:
         activation: `sigmoid` or `logit`.
         truncate: cut pairs that are too long; else refuse them.
         max_document_tokens: number of tokens that documents are cut to; None for as many as fit.
+        max_tokens: number of tokens that pairs are cut to, template included; None for the model's limit.
         priority: lower goes first.
         param: name of the field that has the documents, for errors.
     """
@@ -81,6 +83,7 @@ class Rerank:
     activation: Activation = "sigmoid"
     truncate: bool = True
     max_document_tokens: int | None = None
+    max_tokens: int | None = None
     priority: int | None = None
     param: str = "documents"
 
@@ -181,15 +184,34 @@ class Service:
         scoring.check()
         prompt = model.reranker.prompt(ask.instruction, scoring.separator)
         scheduled = model.scheduled
+        limit = check_limit(ask.max_tokens, scheduled, ask.param)
         pairs = ask.pairs
         if ask.max_document_tokens is not None:
             pairs = await scheduled.apart(cut_documents, pairs, scheduled, ask.max_document_tokens)
-        tokenized = await scheduled.tokenize(list(join_pairs(pairs, scoring.separator)), prompt, waiting)
-        limit = scheduled.pipeline.tokenizer.max_tokens
+        tokenized = await scheduled.tokenize(list(join_pairs(pairs, scoring.separator)), prompt, waiting, limit)
         self._check_rows(tokenized.rows, limit, truncate=ask.truncate, param=ask.param)
         answered = await scheduled.answer_rows(tokenized, prompt, waiting)
         self._note(answered, call)
         return Scored(activate(check_finite(answered.answers), ask.activation), name, answered.tokens)
+
+    def check_load(self, call: Call) -> None:
+        """Refuse a request before its body is read, if it could begin to run in time for no model and in no lane.
+
+        Raises:
+            RequestError: even a query would wait too long.
+        """
+        terms = call.waiting(None).terms(0, "embedding", call.arrived)
+        refused: OverloadedError | None = None
+        for model in (self.models.embedder, self.models.reranker):
+            if model is not None:
+                try:
+                    model.scheduled.scheduler.check(model.scheduled.pipeline, 0, terms)
+                except OverloadedError as error:
+                    refused = error
+                else:
+                    return
+        if refused is not None:
+            raise refusal_of(refused)
 
     def embedder(self) -> AsyncEmbedder:
         """Return the embedder.

@@ -2,7 +2,8 @@
 
 Fields: https://platform.openai.com/docs/api-reference/embeddings; Jina's `task`, `embedding_type` and `late_chunking`:
 https://jina.ai/embeddings; Voyage's `input_type`, `output_dimension`, `output_dtype`:
-https://docs.voyageai.com/reference/embeddings-api; vLLM's `truncate_prompt_tokens` and `priority`.
+https://docs.voyageai.com/reference/embeddings-api; vLLM's `truncate_prompt_tokens` and `priority`; NVIDIA NIM's
+`truncate` by words: https://docs.nvidia.com/nim/nemo-retriever/text-embedding/latest/reference.html.
 """
 
 import time
@@ -18,6 +19,8 @@ from quoit.server.service import Embed, Embedded, Service, to_integers
 
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 SERVER_ERROR = 500
+WORDS = {"END": True, "TRUE": True, "NONE": False, "FALSE": False}
+"""Words for whether the end of a long text is cut."""
 
 Item = str | int | list[int] | dict[str, Any]
 Encoding = Literal["float", "base64", "int8", "uint8", "binary", "ubinary"]
@@ -43,7 +46,7 @@ class EmbeddingsBody(PromptFields, kw_only=True):
     dimensions: int | None = None
     output_dimension: int | None = None
     normalized: bool | None = None
-    truncate: bool | None = None
+    truncate: bool | str | None = None
     truncation: bool | None = None
     truncate_prompt_tokens: int | None = None
     late_chunking: bool | None = None
@@ -56,7 +59,6 @@ async def embeddings(service: Service, body: EmbeddingsBody, call: Call) -> Any:
         raise wrong("late_chunking is not supported; leave it out", "late_chunking")
     form, packed = encoding_of(body)
     texts, ids = split_input(body.input, "input")
-    most = body.truncate_prompt_tokens
     ask = Embed(
         texts=texts,
         ids=ids,
@@ -64,12 +66,30 @@ async def embeddings(service: Service, body: EmbeddingsBody, call: Call) -> Any:
         model=body.model,
         dimensions=body.output_dimension if body.dimensions is None else body.dimensions,
         normalize=body.normalized is not False,
-        truncate=body.truncate is not False and body.truncation is not False,
-        max_tokens=None if most == -1 else most,
+        truncate=truncates(body.truncate) and body.truncation is not False,
+        max_tokens=token_limit(body.truncate_prompt_tokens),
         priority=body.priority,
     )
     embedded = await service.embed(ask, call)
     return made(embedded.vectors, lambda: answer(embedded, form, packed=packed))
+
+
+def truncates(given: bool | str | None) -> bool:
+    """Return whether long texts are cut, from a boolean or one of NIM's words; they are by default.
+
+    Raises:
+        RequestError: the word is unknown, or the beginning should be cut.
+    """
+    if given is None or isinstance(given, bool):
+        return given is not False
+    if given.upper() not in WORDS:
+        raise wrong(f"truncate {given[:80]!r} is not supported; use END, NONE, true or false", "truncate")
+    return WORDS[given.upper()]
+
+
+def token_limit(given: int | None) -> int | None:
+    """Return the number of tokens that texts are cut to; vLLM's -1 is the model's own limit."""
+    return None if given == -1 else given
 
 
 def encoding_of(body: EmbeddingsBody) -> tuple[Encoding, bool]:

@@ -1,7 +1,7 @@
 """Rankings and scores: one answer serves the clients of Cohere, Jina, vLLM, llama.cpp and SGLang.
 
-Fields: Cohere v2 (https://docs.cohere.com/reference/rerank), Jina (https://jina.ai/reranker), vLLM's `instruction`,
-SGLang's `instruct`. Text Embeddings Inference has the same path with `texts` for `documents`.
+Fields: Cohere v2 (https://docs.cohere.com/reference/rerank), Jina (https://jina.ai/reranker), vLLM's `instruction` and
+`truncate_prompt_tokens`, SGLang's `instruct`. Text Embeddings Inference has the same path with `texts` for `documents`.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ import msgspec
 from quoit.engine.scoring import best_first
 from quoit.server.call import Call
 from quoit.server.dialects.cohere import COHERE
-from quoit.server.dialects.openai import OPENAI
+from quoit.server.dialects.openai import OPENAI, token_limit
 from quoit.server.dialects.tei import TEI, RerankBody
 from quoit.server.dialects.tei import rerank as rerank_texts
 from quoit.server.endpoint import Endpoint
@@ -31,6 +31,7 @@ class RankBody(RerankBody, kw_only=True):
     top_k: int | None = None
     return_documents: bool | None = None
     max_tokens_per_doc: int | None = None
+    truncate_prompt_tokens: int | None = None
     priority: int | None = None
     rank_fields: list[str] | None = None
 
@@ -63,6 +64,7 @@ async def rank(service: Service, body: RankBody, call: Call) -> Any:
             activation="logit" if body.raw_scores else "sigmoid",
             truncate=body.truncate is not False,
             max_document_tokens=body.max_tokens_per_doc,
+            max_tokens=token_limit(body.truncate_prompt_tokens),
             priority=body.priority,
         ),
         call,
@@ -114,6 +116,7 @@ class ScoreBody(msgspec.Struct, kw_only=True):
     data_2: str | list[str] | None = None
     instruction: str | None = None
     raw_scores: bool | None = None
+    truncate_prompt_tokens: int | None = None
     priority: int | None = None
 
 
@@ -139,6 +142,7 @@ async def score(service: Service, body: ScoreBody, call: Call) -> Any:
             model=body.model,
             instruction=body.instruction,
             activation="logit" if body.raw_scores else "sigmoid",
+            max_tokens=token_limit(body.truncate_prompt_tokens),
             priority=body.priority,
             param="text_2",
         ),

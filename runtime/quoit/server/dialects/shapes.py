@@ -62,7 +62,10 @@ async def predict(service: Service, body: VertexBody, call: Call) -> Any:
         )
     contents = [bytes(instance) for instance in body.instances]
     chosen = [(choose(service, content), content) for content in contents]  # all, before the first one begins
-    answers = await asyncio.gather(*(endpoint.answer(service, content, call) for endpoint, content in chosen))
+    try:
+        answers = await asyncio.gather(*(endpoint.answer(service, content, call) for endpoint, content in chosen))
+    finally:
+        call.dialect = tei.TEI  # each instance set its own
     return {"predictions": [each.make() if isinstance(each, Large) else each for each in answers]}
 
 
