@@ -21,8 +21,8 @@ from support import Embedders, Oracle, Rerankers, byte_tokenizer
 if TYPE_CHECKING:
     from quoit_export.checkpoint.checkpoint import Checkpoint
 
-collect_ignore = ["clients"]
-"""Tests that need the packages of other projects; `scripts/test_clients` runs them."""
+collect_ignore = ["clients", "frameworks"]
+"""Tests that need the packages of other projects; `scripts/test_clients` and `scripts/test_frameworks` run them."""
 
 
 def pytest_configure() -> None:

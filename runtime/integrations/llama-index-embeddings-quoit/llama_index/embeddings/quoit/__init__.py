@@ -1,0 +1,5 @@
+"""Qwen3 embeddings on ONNX Runtime for LlamaIndex."""
+
+from llama_index.embeddings.quoit.base import QuoitEmbedding
+
+__all__ = ["QuoitEmbedding"]
