@@ -1,14 +1,9 @@
-"""The artifacts that the frameworks' packages load, and what quoit itself answers of them."""
-
-import os
+"""What quoit itself answers of the artifacts that the frameworks' packages load."""
 
 import pytest
 
+from frameworks.harness import EMBEDDER, RERANKER
 from quoit import Embedder, Reranker
-
-EMBEDDER = os.environ["QUOIT_EMBEDDER"]
-RERANKER = os.environ["QUOIT_RERANKER"]
-OPTIONS = {"provider": "cpu"}
 
 
 @pytest.fixture(scope="session")

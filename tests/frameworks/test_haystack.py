@@ -7,7 +7,7 @@ from haystack.document_stores.in_memory import InMemoryDocumentStore
 from haystack_integrations.components.embedders.quoit import QuoitDocumentEmbedder, QuoitTextEmbedder
 from haystack_integrations.components.rankers.quoit import QuoitRanker
 
-from conftest import EMBEDDER, OPTIONS, RERANKER
+from frameworks.harness import EMBEDDER, OPTIONS, RERANKER
 from quoit import Embedder, Reranker
 
 TEXTS = ["The capital of China is Beijing.", "Gravity attracts two bodies.", "line one\nline two"]

@@ -13,7 +13,7 @@ from langchain_quoit import QuoitCrossEncoder, QuoitEmbeddings, QuoitReranker
 from langchain_tests.integration_tests import EmbeddingsIntegrationTests
 from langchain_tests.unit_tests import EmbeddingsUnitTests
 
-from conftest import EMBEDDER, OPTIONS, RERANKER
+from frameworks.harness import EMBEDDER, OPTIONS, RERANKER
 from quoit import Embedder, Reranker
 
 TEXTS = ["The capital of China is Beijing.", "Gravity attracts two bodies.", "line one\nline two", ""]

@@ -14,7 +14,7 @@ from llama_index.core.schema import NodeWithScore, TextNode
 from llama_index.embeddings.quoit import QuoitEmbedding
 from llama_index.postprocessor.quoit_rerank import QuoitRerank
 
-from conftest import EMBEDDER, OPTIONS, RERANKER
+from frameworks.harness import EMBEDDER, OPTIONS, RERANKER
 from quoit import Embedder, Reranker
 
 TEXTS = ["The capital of China is Beijing.", "Gravity attracts two bodies.", "line one\nline two"]
