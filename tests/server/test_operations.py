@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -271,7 +272,8 @@ def test_a_header_that_is_too_large_is_refused(guarded: Running) -> None:
 def test_a_slow_body_is_given_up() -> None:
     head = b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     head += b"content-length: 99\r\n\r\n{"
-    state = State(service=cast("Any", object()))  # no body is complete, so nothing asks the service
+    service = SimpleNamespace(check_load=lambda call: None)  # no body is complete, so nothing else is asked of it
+    state = State(service=cast("Any", service))
     with in_a_thread(Settings(port=0, body_seconds=0.2), state) as port:
         start = time.monotonic()
         answer = send_raw(port, head).decode()
@@ -424,6 +426,20 @@ def test_it_answers_before_the_model_is_there(
         assert server.lines[-1].startswith("ended after ")
         assert health(server.port) == 1
     assert capsys.readouterr().out.splitlines()[1:] == ["ready", "not there: [Errno 111] Connection refused"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux has priorities of threads")
+def test_threads_that_compute_come_after_the_loop(byte_artifact: Artifact) -> None:
+    with Running((byte_artifact.folder, *FAST)) as server:
+        server.ready()
+        server.ask("POST", "/embed", {"inputs": "a"})
+        pid = server.process.pid
+        threads = {int(each.name) for each in Path(f"/proc/{pid}/task").iterdir()}
+        nice = {thread: os.getpriority(os.PRIO_PROCESS, thread) for thread in threads}
+        own = os.getpriority(os.PRIO_PROCESS, 0)
+        assert nice[pid] == own
+        assert sum(value == min(own + 10, 19) for value in nice.values()) >= 3  # both lanes, and onnxruntime's
+        assert server.end(signal.SIGINT) == 0
 
 
 def test_the_watchdog_is_told_that_the_loop_runs(byte_artifact: Artifact, tmp_path: Path) -> None:

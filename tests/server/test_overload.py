@@ -22,8 +22,12 @@ BODIES: list[tuple[str, dict[str, Any], int, Callable[[Any], str]]] = [
     ("/v1/embeddings", {"input": "a"}, 429, lambda answer: answer["error"]["message"]),
     ("/embed", {"inputs": "a"}, 429, lambda answer: answer["error"]),
     ("/rerank", {"query": "a", "texts": ["b"]}, 429, lambda answer: answer["error"]),
+    ("/rerank", {"query": "a", "documents": ["b"]}, 429, lambda answer: answer["error"]["message"]),
+    ("/v2/rerank", {"query": "a", "documents": ["b"]}, 429, lambda answer: answer["message"]),
+    ("/", {"inputs": "a"}, 429, lambda answer: answer["error"]),
+    ("/score", {"text_1": "a", "text_2": "b"}, 429, lambda answer: answer["error"]["message"]),
     ("/v2/embed", {"texts": ["a"], "input_type": "search_query"}, 429, lambda answer: answer["message"]),
-    ("/api/embed", {"model": "m", "input": "a"}, 503, lambda answer: answer["error"]),
+    ("/api/embed", {"model": "m", "input": "a"}, 429, lambda answer: answer["error"]),
 ]
 """Path, body, status of an overload, and where the answer has its message."""
 

@@ -95,7 +95,8 @@ def make_app(state: State, settings: Settings, metrics: Metrics) -> Any:
     app = Starlette(routes=routes, exception_handlers={404: _unknown, 405: _unknown})
     app.state.server, app.state.metrics = state, metrics
     dialects = {path: endpoint.dialect for endpoint in ENDPOINTS for path in endpoint.paths}
-    guarded: Any = Guard(app, settings, metrics, partial(_dialect_of, dialects), state)
+    early = frozenset(path for endpoint in ENDPOINTS for path in endpoint.paths if not endpoint.by_body)
+    guarded: Any = Guard(app, settings, metrics, partial(_dialect_of, dialects), state, early)
     if settings.cors_origins:
         guarded = CORSMiddleware(
             guarded,

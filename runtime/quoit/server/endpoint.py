@@ -37,6 +37,7 @@ class Endpoint:
         body: type of the body, a msgspec struct.
         handle: function that answers a body; it returns what becomes JSON.
         words: what it does, for the OpenAPI document.
+        by_body: whether the body decides the dialect of its errors, so that nothing is refused before it is read.
     """
 
     paths: tuple[str, ...]
@@ -44,6 +45,7 @@ class Endpoint:
     body: type[Any]
     handle: Callable[[Service, Any, Call], Awaitable[Any]]
     words: str
+    by_body: bool = False
 
     async def answer(self, service: Service, content: bytes, call: Call) -> Any:
         """Return what becomes the JSON of an answer.

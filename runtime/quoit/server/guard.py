@@ -54,6 +54,7 @@ class Guard:
         metrics: Metrics,
         dialect_of: Callable[[str], Dialect],
         life: Life,
+        early: frozenset[str],
     ) -> None:
         """Wrap an application.
 
@@ -62,13 +63,15 @@ class Guard:
             settings: whom it lets in, and what it bears.
             metrics: the metrics to count in.
             dialect_of: function that returns the dialect of a path's errors.
-            life: whether the server is ending.
+            life: whether the server is ending, and how much it has to do.
+            early: paths whose requests may be refused before their bodies are read.
         """
         self._app = app
         self._settings = settings
         self._metrics = metrics
         self._dialect_of = dialect_of
         self._life = life
+        self._early = early
         self._keys = {name: hashlib.sha256(key.encode()).digest() for name, key in settings.keys.items()}
         self._hosts = frozenset(name.lower() for name in settings.allowed_hosts)
         self._running = 0
@@ -149,7 +152,8 @@ class Guard:
         if method in BODY_METHODS:
             check_form(headers)
             body.check_length()
-            self._life.check_load(call)
+            if path in self._early:
+                self._life.check_load(call)
 
     def _check_host(self, given: str) -> None:
         """Refuse a page of another site that reaches this machine by a name of its own (DNS rebinding)."""

@@ -154,7 +154,12 @@ async def score(service: Service, body: ScoreBody, call: Call) -> Any:
 
 
 RERANK = Endpoint(
-    ("/rerank", "/v1/rerank", "/reranking", "/v1/reranking"), OPENAI, RankBody, rank, "A ranking of documents."
+    ("/rerank", "/v1/rerank", "/reranking", "/v1/reranking"),
+    OPENAI,
+    RankBody,
+    rank,
+    "A ranking of documents.",
+    by_body=True,
 )
 COHERE_RERANK = Endpoint(("/v2/rerank",), COHERE, RankBody, rank, "A ranking of documents, with Cohere's errors.")
 SCORE = Endpoint(("/score", "/v1/score"), OPENAI, ScoreBody, score, "Scores of pairs, as vLLM gives them.")

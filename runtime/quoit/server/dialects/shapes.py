@@ -70,6 +70,13 @@ async def predict(service: Service, body: VertexBody, call: Call) -> Any:
 
 
 ENDPOINTS = (
-    ByShape(("/", "/invocations"), tei.TEI, AnyBody, predict, "Any of the bodies of /embed, /similarity, /rerank."),
+    ByShape(
+        ("/", "/invocations"),
+        tei.TEI,
+        AnyBody,
+        predict,
+        "Any of the bodies of /embed, /similarity, /rerank.",
+        by_body=True,
+    ),
     Endpoint(("/vertex",), tei.TEI, VertexBody, predict, "Several such bodies, as Vertex AI sends them."),
 )
