@@ -72,7 +72,7 @@ def test_the_python_examples_run(
     *matrix, ranked = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"\[\[.*\]\s+\[.*\]\]\s*", "\n".join(matrix), re.DOTALL)
     (best,) = ast.literal_eval(ranked)
-    assert list(best) == ["index", "score"]
+    assert list(best) == ["index", "corpus_id", "score"]
     assert 0 < best["score"] < 1
 
 
@@ -103,7 +103,7 @@ def names(
         "embedder": embedder,
         "reranker": rerankers("fp32"),
         "SentenceTransformer": SentenceTransformer,
-        "model": SentenceTransformer(str(checkpoint_folder), device="cpu"),
+        "model": SentenceTransformer(str(checkpoint_folder), device="cpu", model_kwargs={"dtype": "float32"}),
         "vectors": embedder.encode(texts),
         "texts": texts,
         "query": texts[0],

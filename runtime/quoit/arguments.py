@@ -54,9 +54,10 @@ NOTES: Mapping[str, str] = {
         "call encode_query() or encode_document(), which put the checkpoint's own prompts before texts",
     ),
     "output_value": "every text gives one vector, so leave it out",
-    **dict.fromkeys(("cache_folder", "cache_dir"), "a model is an artifact folder; pass its path, and leave this out"),
+    **dict.fromkeys(("cache_folder", "cache_dir"), "QUOIT_CACHE names the folder of what is fetched; leave it out"),
     **dict.fromkeys(("trust_remote_code", "model_kwargs"), "an artifact has no code that could run; leave it out"),
-    **dict.fromkeys(("revision", "token", "local_files_only"), "an artifact is a folder on this machine; leave it out"),
+    "revision": "name it as ORG/NAME@REVISION, and leave this out",
+    **dict.fromkeys(("token", "local_files_only"), "set HF_TOKEN or HF_HUB_OFFLINE, and leave it out"),
 }
 """Option names of other libraries that have no counterpart in quoit, each with advice for the error message."""
 

@@ -78,6 +78,8 @@ def _strings(column: Any) -> Any:
     kind = column.type
     if pa.types.is_struct(kind) and kind.num_fields == 1:  # a table or a relation of one column
         column = pc.struct_field(column, [0])
+    if pa.types.is_null(column.type):  # nothing but null
+        column = column.cast(pa.string())
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     kind = column.type
