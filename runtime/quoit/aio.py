@@ -132,7 +132,13 @@ class AsyncEmbedder(AsyncModel):
             Others: as `Embedder.encode` does.
         """
         if unknown:
-            given = {"prompt": prompt, "prompt_name": prompt_name, "dim": dim, "normalize": normalize, "dtype": dtype}
+            given: dict[str, object] = {
+                "prompt": prompt,
+                "prompt_name": prompt_name,
+                "dim": dim,
+                "normalize": normalize,
+                "dtype": dtype,
+            }
             given |= {"ranges": ranges, "waiting": waiting}
             return await self.encode(texts, **renamed(AsyncEmbedder, "encode", given, unknown))
         before = self.embedder.plain_prompt(prompt, prompt_name)
@@ -151,7 +157,7 @@ class AsyncEmbedder(AsyncModel):
     ) -> Vectors:
         """Return vectors as `Embedder.encode_document` does; see `encode`."""
         if unknown:
-            given = {"dim": dim, "normalize": normalize, "dtype": dtype, "ranges": ranges}
+            given: dict[str, object] = {"dim": dim, "normalize": normalize, "dtype": dtype, "ranges": ranges}
             given |= {"waiting": waiting}
             return await self.encode_document(texts, **renamed(AsyncEmbedder, "encode_document", given, unknown))
         prompt = document_prompt(self.embedder.contract.prompts)
@@ -171,7 +177,13 @@ class AsyncEmbedder(AsyncModel):
     ) -> Vectors:
         """Return vectors as `Embedder.encode_query` does; see `encode`."""
         if unknown:
-            given = {"instruction": instruction, "dim": dim, "normalize": normalize, "dtype": dtype, "ranges": ranges}
+            given: dict[str, object] = {
+                "instruction": instruction,
+                "dim": dim,
+                "normalize": normalize,
+                "dtype": dtype,
+                "ranges": ranges,
+            }
             given |= {"waiting": waiting}
             return await self.encode_query(texts, **renamed(AsyncEmbedder, "encode_query", given, unknown))
         prompt = query_prompt(self.embedder.contract.prompts, instruction)
@@ -236,7 +248,11 @@ class AsyncReranker(AsyncModel):
     ) -> list[Ranked]:
         """Rank documents as `Reranker.rank` does; `waiting` says how the call waits its turn."""
         if unknown:
-            given = {"top_k": top_k, "return_documents": return_documents, "instruction": instruction}
+            given: dict[str, object] = {
+                "top_k": top_k,
+                "return_documents": return_documents,
+                "instruction": instruction,
+            }
             given |= {"separator": separator, "activation": activation, "waiting": waiting}
             return await self.rank(query, documents, **renamed(AsyncReranker, "rank", given, unknown))
         query = check_text(query, "query")
@@ -258,7 +274,12 @@ class AsyncReranker(AsyncModel):
     ) -> Scores | np.float32:
         """Return the scores of pairs as `Reranker.predict` does; `waiting` says how the call waits its turn."""
         if unknown:
-            given = {"instruction": instruction, "separator": separator, "activation": activation, "waiting": waiting}
+            given: dict[str, object] = {
+                "instruction": instruction,
+                "separator": separator,
+                "activation": activation,
+                "waiting": waiting,
+            }
             return await self.predict(pairs, **renamed(AsyncReranker, "predict", given, unknown))
         found, single = list_pairs(pairs)
         scores = activate(await self._score(found, Scoring(instruction, separator, activation), waiting), activation)

@@ -191,7 +191,13 @@ class Embedder(LoadedModel):
             ComputeError: the model gave values that are not finite.
         """
         if unknown:
-            given = {"prompt": prompt, "prompt_name": prompt_name, "dim": dim, "normalize": normalize, "dtype": dtype}
+            given: dict[str, object] = {
+                "prompt": prompt,
+                "prompt_name": prompt_name,
+                "dim": dim,
+                "normalize": normalize,
+                "dtype": dtype,
+            }
             given |= {"ranges": ranges, "show_progress": show_progress}
             return self.encode(texts, **renamed(Embedder, "encode", given, unknown))
         return self._encode(
@@ -211,7 +217,7 @@ class Embedder(LoadedModel):
     ) -> Vectors:
         """Return vectors like `encode`, with the checkpoint's document prompt (empty for Qwen3-Embedding)."""
         if unknown:
-            given = {"dim": dim, "normalize": normalize, "dtype": dtype, "ranges": ranges}
+            given: dict[str, object] = {"dim": dim, "normalize": normalize, "dtype": dtype, "ranges": ranges}
             given |= {"show_progress": show_progress}
             return self.encode_document(texts, **renamed(Embedder, "encode_document", given, unknown))
         prompt = document_prompt(self.contract.prompts)
@@ -231,7 +237,13 @@ class Embedder(LoadedModel):
     ) -> Vectors:
         r"""Return vectors like `encode`, with the checkpoint's query prompt, or `Instruct: {instruction}\nQuery:`."""
         if unknown:
-            given = {"instruction": instruction, "dim": dim, "normalize": normalize, "dtype": dtype, "ranges": ranges}
+            given: dict[str, object] = {
+                "instruction": instruction,
+                "dim": dim,
+                "normalize": normalize,
+                "dtype": dtype,
+                "ranges": ranges,
+            }
             given |= {"show_progress": show_progress}
             return self.encode_query(texts, **renamed(Embedder, "encode_query", given, unknown))
         prompt = query_prompt(self.contract.prompts, instruction)

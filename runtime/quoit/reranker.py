@@ -195,7 +195,11 @@ class Reranker(LoadedModel):
             ComputeError: the model gave a score that is not finite.
         """
         if unknown:
-            given = {"top_k": top_k, "return_documents": return_documents, "instruction": instruction}
+            given: dict[str, object] = {
+                "top_k": top_k,
+                "return_documents": return_documents,
+                "instruction": instruction,
+            }
             given |= {"separator": separator, "activation": activation, "show_progress": show_progress}
             return self.rank(query, documents, **renamed(Reranker, "rank", given, unknown))
         query = check_text(query, "query")
@@ -263,7 +267,7 @@ class Reranker(LoadedModel):
             ComputeError: the model gave a score that is not finite.
         """
         if unknown:
-            given = {"instruction": instruction, "separator": separator, "activation": activation}
+            given: dict[str, object] = {"instruction": instruction, "separator": separator, "activation": activation}
             given |= {"show_progress": show_progress}
             return self.predict(pairs, **renamed(Reranker, "predict", given, unknown))
         scoring = Scoring(instruction, separator, activation, show_progress)

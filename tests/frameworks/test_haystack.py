@@ -79,9 +79,9 @@ def test_documents_are_ranked_as_quoit_does(reranker: Reranker) -> None:
 
 def test_wrong_input_names_the_other_component() -> None:
     with pytest.raises(TypeError, match="please use the QuoitDocumentEmbedder"):
-        QuoitTextEmbedder(EMBEDDER).run(documents())  # type: ignore[arg-type]
+        QuoitTextEmbedder(EMBEDDER).run(documents())
     with pytest.raises(TypeError, match="please use the QuoitTextEmbedder"):
-        QuoitDocumentEmbedder(EMBEDDER).run(QUERY)  # type: ignore[arg-type]
+        QuoitDocumentEmbedder(EMBEDDER).run(QUERY)
     with pytest.raises(ValueError, match="top_k is 0"):
         QuoitRanker(RERANKER, top_k=0)
     with pytest.raises(ValueError, match="query is empty"):
