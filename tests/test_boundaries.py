@@ -29,6 +29,7 @@ PUBLIC = {
     "Waiting",
     "__version__",
     "calibration_ranges",
+    "shared",
 }
 
 

@@ -4,17 +4,29 @@ import sys
 from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
 
 import quoit
 import quoit.cli.main
-from messages.harness import Case, Command, World
+from messages.harness import Case, Command, Trigger, World
 from messages.triggers import encode, load, predict, rank_arguments
 from quoit import InputError, calibration_ranges
+from quoit.arrow import embed as embed_column
 
 
 def version_of_sources(world: World) -> object:
     world.patch.setattr(sys, "path", [])  # no distribution is found
     return quoit.__version__
+
+
+def in_arrow(column: object) -> Trigger:
+    return lambda world: embed_column(world.embedder(), column)
+
+
+def without_pyarrow(world: World) -> object:
+    embedder = world.embedder()
+    world.patch.setitem(sys.modules, "pyarrow", cast("Any", None))
+    return embed_column(embedder, [])
 
 
 def falling_ranges(world: World) -> object:
@@ -67,7 +79,12 @@ CASES = [
         "top_k 0 ",
         "a whole number from 1 on, or None for all",
     ),
-    Case("an option of another library", encode("a", truncate_dim=8), TypeError, "'truncate_dim'", "use dim="),
+    Case("an option of another library", encode("a", output_dim=8), TypeError, "'output_dim'", "use dim="),
+    Case("an option by both names", encode("a", dim=40, truncate_dim=40), TypeError, "truncate_dim=", "leave out"),
+    Case("a prompt that there is not", encode("a", prompt_name="no"), InputError, "prompt 'no'", "prompt= takes"),
+    Case("a list for a column", in_arrow(["a"]), InputError, "column is list", "pass pyarrow.array(texts)"),
+    Case("a column of numbers", in_arrow(pa.array([1])), InputError, "of int64", "cast it to string"),
+    Case("no pyarrow", without_pyarrow, InputError, "pyarrow is not installed", "pip install 'quoit[parquet]'"),
     Case("an option of the other method", encode("a", threads=1), TypeError, "'threads'", "threads= of Embedder()"),
     Case("an option that nothing has", predict(colour=1), TypeError, "'colour'", "it takes instruction, separator"),
     Case("an option with a slip of the pen", load(precison="fp32"), TypeError, "'precison'", "use precision="),
