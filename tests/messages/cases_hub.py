@@ -14,7 +14,7 @@ from quoit.artifact import MANIFEST, read_artifact
 from quoit.cli.main import make_parser
 from quoit.errors import ArtifactError
 from quoit.hub.names import HubName
-from quoit.hub.opening import open_model
+from quoit.hub.opening import open_manifest, open_model
 from quoit_export import cli as export_cli
 from quoit_export.checkpoint.checkpoint import open_checkpoint
 from quoit_export.errors import CheckpointError, ExportError
@@ -100,6 +100,15 @@ def of_no_family(hub: Hub, world: World) -> None:
     hub.add(files | {"config.json": files["config.json"].replace(b"qwen3", b"gpt_x")})
 
 
+def looking_at_a_checkpoint(world: World) -> object:
+    alone(world)
+    hub = Hub()
+    hub.add(files_of(world.sources.checkpoint))
+    with hub.serving() as endpoint:
+        point_at(endpoint, world.patch.setattr, world.folder / "hf")
+        return open_manifest(MODEL)
+
+
 def not_in_the_cache(world: World) -> list[str]:
     alone(world)
     return ["cache", "prune", "org/name"]
@@ -166,6 +175,7 @@ CASES = [
     Case("no packages to export", opening(without_packages), ArtifactError, "absent-package", "quoit[export]"),
     Case("no place for an export", opening(nowhere_to_keep), ArtifactError, MODEL, "set QUOIT_CACHE"),
     Case("a checkpoint of no family", opening(of_no_family), ArtifactError, MODEL, "export it by hand"),
+    Case("a checkpoint to look at", looking_at_a_checkpoint, ArtifactError, MODEL, "`quoit-export some/model OUT`"),
     Case("nothing to prune", Command("quoit", not_in_the_cache), InputError, "org/name", "it has no model"),
     Case(
         "all and one",

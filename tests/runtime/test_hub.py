@@ -17,6 +17,7 @@ from quoit import Embedder, InputError
 from quoit.artifact import MANIFEST, Artifact, read_artifact
 from quoit.cli.main import main
 from quoit.errors import ArtifactError
+from quoit.hub.exports import waiting_lock
 from quoit.hub.names import HubName, hub_name
 from quoit.hub.opening import open_model
 from quoit_export.cli import main as export_main
@@ -382,7 +383,7 @@ def test_processes_that_ask_at_once_export_once(hub: Hub, cache: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs POSIX signals")
 @pytest.mark.usefixtures("checkpoint")
 def test_ctrl_c_leaves_no_artifact_and_the_next_run_goes_on(cache: Path) -> None:
-    command = [sys.executable, "-m", "quoit", "info", MODEL]
+    command = [sys.executable, "-m", "quoit", "doctor", MODEL]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert running.stderr is not None
     assert "is exported to int8 once" in running.stderr.readline()
@@ -409,6 +410,33 @@ def test_commands_take_a_hub_id(
     assert main(["info", MODEL]) == 0
     assert main(["doctor", MODEL, "--provider", "cpu"]) == 0
     assert MODEL in capsys.readouterr().out
+
+
+def test_info_fetches_the_manifest_alone(hub: Hub, byte_artifact: Artifact) -> None:
+    hub.add(files_of(byte_artifact.folder))
+    assert main(["info", MODEL]) == 0
+    assert hub.fetched() == [MANIFEST]
+
+
+@pytest.mark.usefixtures("checkpoint")
+def test_info_exports_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", MODEL]) == 2
+    assert f"{MODEL} is a checkpoint, and was not exported here; running it by its name" in capsys.readouterr().err
+    open_model(MODEL, "fp32", "cpu")
+    assert main(["info", MODEL]) == 0
+    assert f"embedding model from {MODEL} at {COMMIT}" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("checkpoint")
+def test_an_export_that_runs_is_not_pruned(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    open_model(MODEL, "fp32", "cpu")
+    folder = cache / "exports" / "some--model" / COMMIT
+    with waiting_lock(folder):
+        assert main(["cache", "prune", "--all"]) == 0
+        assert "0 models removed" in capsys.readouterr().out
+    assert main(["cache", "prune", "--all"]) == 0
+    assert "1 models removed" in capsys.readouterr().out
+    assert not folder.exists()
 
 
 def test_an_absent_name_is_an_error_of_the_command(hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:

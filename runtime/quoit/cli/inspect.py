@@ -8,7 +8,7 @@ from quoit.artifact import HELD_OUT, SNIPPETS, Contract, EmbeddingContract, Meas
 from quoit.cli.doctor import examine
 from quoit.cli.process import show
 from quoit.hub.names import hub_name
-from quoit.hub.opening import open_model
+from quoit.hub.opening import open_manifest, open_model
 from quoit.ort.providers import ProviderRequest
 from quoit.text.prompts import query_prompt
 
@@ -33,7 +33,7 @@ def add_to(commands: "Commands") -> None:
 
 def run_info(options: argparse.Namespace) -> int:
     """Run `quoit info`, and return its exit code."""
-    manifest = open_model(options.artifact).manifest
+    manifest = open_manifest(options.artifact).manifest
     contract = manifest.contract
     revision = f" at {manifest.source.revision}" if manifest.source.revision else ""
     show(f"{options.artifact}: {manifest.task} model from {manifest.source.id}{revision}, by {manifest.created_by}")

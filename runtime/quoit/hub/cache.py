@@ -7,11 +7,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from filelock import Timeout
 from huggingface_hub import scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 
 from quoit.artifact import MANIFEST, is_file
 from quoit.errors import InputError
+from quoit.hub.exports import waiting_lock
 from quoit.hub.folders import exports_folder, hub_folder
 from quoit.hub.lookup import MAIN, remembered
 from quoit.hub.names import HubName
@@ -58,6 +60,8 @@ def kept_models() -> list[Kept]:
 def prune(models: Sequence[str] = (), *, everything: bool = False) -> list[Kept]:
     """Return what `remove` should remove: superseded commits and unfinished exports, whole models, or everything.
 
+    What is being exported now is left alone.
+
     Args:
         models: `ORG/NAME` of models to remove; none for what is superseded or unfinished.
         everything: True for all models.
@@ -71,8 +75,10 @@ def prune(models: Sequence[str] = (), *, everything: bool = False) -> list[Kept]
         if name not in have:
             raise InputError(f"{name} is not in the cache; it has {', '.join(sorted(have)) or 'no model'}")
     if models:
-        return [each for each in kept if each.repository in models]
-    return [each for each in kept if everything or not each.current or each.kind == "unfinished"]
+        kept = [each for each in kept if each.repository in models]
+    elif not everything:
+        kept = [each for each in kept if not each.current or each.kind == "unfinished"]
+    return [each for each in kept if not _is_busy(each)]
 
 
 def remove(kept: Sequence[Kept]) -> int:
@@ -121,6 +127,18 @@ def _exported() -> list[Kept]:
         )
         for folder in folders
     ]
+
+
+def _is_busy(kept: Kept) -> bool:
+    """Return whether a process exports to this folder now."""
+    if kept.kind == "fetched":
+        return False
+    lock = waiting_lock(kept.folder.with_name(kept.commit))
+    try:
+        with lock.acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
 
 
 def _is_current(repository: str, commit: str) -> bool:

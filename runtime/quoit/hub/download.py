@@ -22,12 +22,21 @@ def download(name: HubName, found: Found, precision: Precision | None, provider:
         InputError: the provider or precision is unknown.
         ProviderError: onnxruntime or the provider asked for cannot run here.
     """
-    _check_size(name, found, MANIFEST, MAX_MANIFEST_BYTES)
-    artifact = read_artifact(_fetch(name, found, MANIFEST).parent)
+    artifact = fetch_manifest(name, found)
     choice = choose(artifact, provider, precision)
     for record in (artifact.manifest.tokenizer, *artifact.variant(choice.precision).files):
         _complete(artifact, record, name, found)
     return artifact
+
+
+def fetch_manifest(name: HubName, found: Found) -> Artifact:
+    """Return an artifact of the hub, whose other files need not be here.
+
+    Raises:
+        ArtifactError: the manifest cannot be fetched, or is damaged.
+    """
+    _check_size(name, found, MANIFEST, MAX_MANIFEST_BYTES)
+    return read_artifact(_fetch(name, found, MANIFEST).parent)
 
 
 def _complete(artifact: Artifact, record: FileRecord, name: HubName, found: Found) -> None:

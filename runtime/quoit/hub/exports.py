@@ -43,7 +43,7 @@ def exported(name: HubName, found: Found, precision: Precision) -> Artifact:
     check_installed(name)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.with_name(f".{found.commit}.waiting"))
+        lock = waiting_lock(folder)
         try:
             lock.acquire(blocking=False)
         except Timeout:
@@ -60,6 +60,26 @@ def exported(name: HubName, found: Found, precision: Precision) -> Artifact:
         announce(name, found, precision, folder)
         export(name, found, precision, folder)
     return read_artifact(folder)
+
+
+def kept(name: HubName, found: Found) -> Artifact:
+    """Return the artifact that was exported here before.
+
+    Raises:
+        ArtifactError: there is none.
+    """
+    folder = exports_folder() / name.folder / found.commit
+    if not is_file(folder / MANIFEST):
+        raise ArtifactError(
+            f"{name} is a checkpoint, and was not exported here; running it by its name does so, or "
+            f"`quoit-export {name} OUT`"
+        )
+    return read_artifact(folder)
+
+
+def waiting_lock(folder: Path) -> FileLock:
+    """Return the lock of those who export to a folder or wait for it."""
+    return FileLock(folder.with_name(f".{folder.name}.waiting"))
 
 
 def _kept(folder: Path, precision: Precision) -> Artifact | None:

@@ -30,16 +30,28 @@ def open_model(
     return open_artifact(model) if name is None else fetch(name, precision, provider)
 
 
+def open_manifest(model: str | Path | Artifact) -> Artifact:
+    """Return an artifact like `open_model`, without fetching more than its manifest, and without exporting.
+
+    Raises:
+        ArtifactError: there is no such artifact, or it is a checkpoint that was not exported here.
+    """
+    name = hub_name(model) if isinstance(model, str) else None
+    if name is None:
+        return open_artifact(model)
+    need_hub(name)
+    from quoit.hub.download import fetch_manifest
+    from quoit.hub.exports import kept
+    from quoit.hub.lookup import look_up
+
+    found = look_up(name)
+    return fetch_manifest(name, found) if found.holds_artifact else kept(name, found)
+
+
 def fetch(name: HubName, precision: Precision | None, provider: ProviderRequest) -> Artifact:
     """Return the artifact of a hub id; see `open_model`."""
     check_request(provider, precision)
-    try:
-        import huggingface_hub  # noqa: F401  the modules below need it
-    except ModuleNotFoundError as error:
-        raise ArtifactError(
-            f"{name} is no folder here, and {error.name} is not installed, which would look it up on the hub; "
-            "`pip install 'quoit[hub]'`, or correct the path"
-        ) from error
+    need_hub(name)
     from quoit.hub.download import download
     from quoit.hub.exports import exported
     from quoit.hub.lookup import look_up
@@ -48,3 +60,18 @@ def fetch(name: HubName, precision: Precision | None, provider: ProviderRequest)
     if found.holds_artifact:
         return download(name, found, precision, provider)
     return exported(name, found, precision or first_choice(provider))
+
+
+def need_hub(name: HubName) -> None:
+    """Refuse to go on without huggingface_hub.
+
+    Raises:
+        ArtifactError: it is not installed.
+    """
+    try:
+        import huggingface_hub  # noqa: F401  the modules below need it
+    except ModuleNotFoundError as error:
+        raise ArtifactError(
+            f"{name} is no folder here, and {error.name} is not installed, which would look it up on the hub; "
+            "`pip install 'quoit[hub]'`, or correct the path"
+        ) from error
