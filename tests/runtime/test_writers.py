@@ -5,13 +5,16 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pyarrow import parquet
 
-from quoit import InputError
+from quoit import Embedder, InputError
+from quoit.artifact import Artifact
+from quoit.cli.main import main
 from quoit.files.atomic import replacing
 from quoit.files.partial_output import SUFFIXES
-from quoit.files.writers import RECORD_SUFFIXES, check_destination, write_records
+from quoit.files.writers import RECORD_SUFFIXES, VECTOR_WRITERS, check_destination, write_records
 
 RECORDS = [{"rank": 1, "text": "日本語 \u2028 a\nb", "score": 0.5}, {"rank": 2, "text": "", "score": 0.25}]
 COLUMNS = {"rank": int, "text": str, "score": float}
@@ -121,3 +124,36 @@ def test_a_file_that_fails_halfway_leaves_what_was_there(tmp_path: Path) -> None
         fail_halfway()
     assert file.read_text() == "what was there"
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("float32", 0.9), ("float16", 0.95), ("int8", 1.05), ("uint8", 1.05)])
+def test_vectors_in_parquet_take_less_than_their_own_size(tmp_path: Path, dtype: str, most: float) -> None:
+    """Of random directions; 9,000 rows are more than one row group."""
+    vectors = np.random.default_rng(0).normal(size=(9000, 128)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = (vectors * 127 if dtype in ("int8", "uint8") else vectors).astype(dtype)
+    file = tmp_path / "vectors.parquet"
+    VECTOR_WRITERS[".parquet"](file, found, np.arange(len(found)), {})
+    assert file.stat().st_size < most * found.nbytes + 100_000
+    table = parquet.read_table(file)
+    np.testing.assert_array_equal(table["vector"].combine_chunks().flatten().to_numpy().reshape(found.shape), found)
+
+
+def test_a_parquet_file_says_what_its_vectors_are(tmp_path: Path, byte_artifact: Artifact) -> None:
+    texts, file = tmp_path / "texts.txt", tmp_path / "vectors.parquet"
+    texts.write_text("one\ntwo\n")
+    model = ["-m", str(byte_artifact.folder), "--provider", "cpu", "--precision", "fp32"]
+    assert main(["embed", str(texts), "-o", str(file), *model, "--dim", "40", "--instruction", "Find ß"]) == 0
+    about = json.loads(parquet.read_schema(file).metadata[b"quoit"])
+    embedder = Embedder(byte_artifact, precision="fp32", provider="cpu")
+    prompt = embedder.query_prompt("Find ß")
+    assert about == {
+        "model": byte_artifact.manifest.source.id,
+        "revision": None,
+        "precision": "fp32",
+        "dim": 40,
+        "dtype": "float32",
+        "normalize": True,
+        "prompt": prompt,
+        "fingerprint": embedder.fingerprint(prompt),
+    }

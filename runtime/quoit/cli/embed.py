@@ -95,6 +95,7 @@ def run(options: argparse.Namespace) -> int:
     with drafting(options.output, job, like, resume=options.resume, restart=options.restart) as draft:
         _fill(draft, embedder, texts, prompt, output)
         draft.left_out = skipped.rows
+        draft.about = _about(embedder, prompt, output)
     _report(draft, embedder, options.output, time.perf_counter() - start, skipped)
     return 0
 
@@ -103,6 +104,21 @@ def _job(embedder: Embedder, prompt: Prompt, output: OutputOptions, like: Vector
     """Return the hash of all that decides the vectors, except the texts; `like` is [0, dim]."""
     ranges = None if output["ranges"] is None else np.asarray(output["ranges"], np.float32).tolist()
     return digest(embedder.fingerprint(prompt.text), {**output, "ranges": ranges}, like.shape)
+
+
+def _about(embedder: Embedder, prompt: Prompt, output: OutputOptions) -> dict[str, str | int | bool | None]:
+    """Return what a `.parquet` file says of its vectors."""
+    source = embedder.pipeline.artifact.manifest.source
+    return {
+        "model": source.id,
+        "revision": source.revision,
+        "precision": embedder.pipeline.session.choice.precision,
+        "dim": embedder.dim if output["dim"] is None else output["dim"],
+        "dtype": output["dtype"],
+        "normalize": output["normalize"],
+        "prompt": prompt.text,
+        "fingerprint": embedder.fingerprint(prompt.text),
+    }
 
 
 def _fill(draft: Draft, embedder: Embedder, texts: Iterable[str], prompt: Prompt, output: OutputOptions) -> None:

