@@ -1,6 +1,7 @@
 """The study: every system in turn runs every scenario."""
 
 import asyncio
+import json
 import sys
 import time
 from contextlib import ExitStack
@@ -66,6 +67,7 @@ def study(plan: Plan, systems: list[System]) -> Figures:
             measured = {"unavailable": str(error)}
             say(f"{system.name} cannot run: {error}")
         found["systems"][system.name] = measured
+        print(json.dumps({system.name: measured}), flush=True)  # the study may be ended during a slow one
     return found
 
 
