@@ -13,9 +13,9 @@ environment of its own, on the same machine as the generator. Scenarios, in this
 - `quitters`: 1.5 times what it bears, and 30 % of the clients give up after a second.
 
 All but `clients` send at times fixed in advance, and latency counts from those. Health is asked for every 100 ms in all
-of them, and memory is sampled. A server that cannot be installed or started is in the result with its reason. Prints each
-server's figures as a line of JSON when they are there. Writes bench/results/serving.json and prints its table. The last
-line is the JSON.
+of them, and memory is sampled. A server that cannot be installed or started is in the result with its reason. Prints
+each server's figures as a line of JSON when they are there. Writes bench/results/serving.json and prints its table. The
+last line is the JSON.
 """
 
 import argparse
