@@ -208,6 +208,26 @@ def test_what_would_come_too_late_is_refused_at_once(gated: Pipeline, gate: Gate
         request.future.result(SECONDS)
 
 
+def test_what_could_begin_and_not_end_in_time_is_refused(
+    gated: Pipeline, gate: Gate, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that are being computed go first too; nothing is ahead of anybody when all are answered."""
+    monkeypatch.setitem(scheduler._rates, (id(gated), "bulk"), 1000.0)  # tokens/s
+    first = scheduler.submit(gated, [np.arange(1000, dtype=np.uint32) % 200], Terms())
+    assert gate.entered.wait(SECONDS)
+    rows: list[Row] = [np.arange(number, number + 1000, dtype=np.uint32) % 200 for number in (1, 2)]
+    now = time.monotonic()
+    with pytest.raises(
+        OverloadedError, match=r"1,000 tokens are queued, .* 2,000 would be done after 3\.3 s, not within"
+    ):
+        scheduler.submit(gated, rows, Terms(deadline=now + 3.2))
+    second = scheduler.submit(gated, rows, Terms(deadline=now + 3600))
+    gate.open.set()
+    for request in (first, second):
+        request.future.result(SECONDS)
+    assert scheduler.predict_seconds(gated, "bulk") == 0
+
+
 def test_patience_is_for_the_wait_and_not_for_the_work(embedder: Embedder, scheduler: Scheduler) -> None:
     """A large request may compute for longer than it waits."""
     rows = rows_of(embedder.pipeline, [f"{number} water " * 300 for number in range(20)])
@@ -345,9 +365,22 @@ def test_owners_share_the_bulk_lane_by_tokens() -> None:
     small = [cell_of("bulk", 10, number=100 + number) for number in range(10)]
     for cell in small:
         queue.push(cell, Terms(owner="small"))
-    taken = queue.take(lambda _: 200)
-    assert sum(cell.tokens for cell in taken if cell in small) == 100
-    assert queue.owners == {"large", "small"}
+    assert queue.take(lambda _: 200) == large[10:12]  # who came first, at equal shares
+    assert queue.take(lambda _: 200) == [*small, large[12]]  # then who was served less
+    assert queue.owners == {"large"}
+
+
+def test_a_request_that_was_begun_is_taken_whole() -> None:
+    """Requests of several owners that all went on at once would all end late."""
+    queue = BulkQueue()
+    requests = [Request(3, (4,), Terms(owner=owner)) for owner in "abc"]
+    cells = [[cell_of("bulk", 10, number=10 * place + row) for row in range(3)] for place in range(3)]
+    for request, rows in zip(requests, cells, strict=True):
+        for row, cell in enumerate(rows):
+            cell.waiters.append((request, row))
+            queue.push(cell, request.terms)
+    assert queue.take(lambda _: 50) == [*cells[0], *cells[1][:2]]
+    assert queue.take(lambda _: 50) == [*cells[2], cells[1][2]]
 
 
 def test_a_lower_priority_goes_before_all_owners() -> None:

@@ -63,8 +63,9 @@ class QueryQueue:
 class BulkQueue:
     """Rows by priority; among equals, of the owner who was served the fewest tokens; then by arrival.
 
-    An owner who comes back starts with the least share among
-    those who wait, so nobody saves up turns.
+    A request that was begun is taken whole, as far as the budget goes: if all requests of all owners went on at once,
+    each would end as late as the last one. An owner who comes back starts with the least share among those who wait, so
+    nobody saves up turns.
     """
 
     def __init__(self) -> None:
@@ -103,19 +104,33 @@ class BulkQueue:
             elif cell.group != taken[0].group:
                 passed.add(owner)
                 continue
-            heapq.heappop(self._heaps[owner])
-            taken.append(cell)
-            tokens -= cell.tokens
-            self._served[owner] += cell.tokens
+            request, priority, head = cell.request, self._heaps[owner][0][0], cell
+            while head is not None and tokens > 0:
+                if head.request is not request or self._heaps[owner][0][0] != priority:
+                    break
+                heapq.heappop(self._heaps[owner])
+                taken.append(head)
+                tokens -= head.tokens
+                self._served[owner] += head.tokens
+                head = self._head(owner)
         return taken
 
     def _next_owner(self, passed: set[str]) -> str | None:
         """Return the owner to serve; owners without rows are forgotten."""
         for owner in list(self._heaps):
-            heap = self._heaps[owner]
-            while heap and (heap[0][-1].running or heap[0][-1].lane != "bulk"):
-                heapq.heappop(heap)
-            if not heap:
+            if self._head(owner) is None:
                 del self._heaps[owner], self._served[owner]
         waiting = self._heaps.keys() - passed
-        return min(waiting, key=lambda owner: (self._heaps[owner][0][0], self._served[owner], owner), default=None)
+        return min(waiting, key=self._turn, default=None)
+
+    def _turn(self, owner: str) -> tuple[int, float, int]:
+        """Return what decides whose turn it is: priority, tokens served, arrival."""
+        priority, _, arrival, _ = self._heaps[owner][0]
+        return priority, self._served[owner], arrival
+
+    def _head(self, owner: str) -> Cell | None:
+        """Return an owner's next row; those that run already, or went to the other lane, are left out."""
+        heap = self._heaps[owner]
+        while heap and (heap[0][-1].running or heap[0][-1].lane != "bulk"):
+            heapq.heappop(heap)
+        return heap[0][-1] if heap else None

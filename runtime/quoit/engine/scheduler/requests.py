@@ -141,6 +141,11 @@ class Cell:
         return len(self.ids)
 
     @property
+    def request(self) -> Request | None:
+        """Return the request that brought it; None if nobody waits for it."""
+        return self.waiters[0][0] if self.waiters else None
+
+    @property
     def wanted(self) -> bool:
         """Return whether somebody still waits for the answer."""
         return any(not request.gone for request, _ in self.waiters)

@@ -45,8 +45,11 @@ BULK_SECONDS = 0.25
 """Predicted seconds of a bulk batch while queries come: one that arrives shares the cores for so long at most."""
 MIN_BATCH_TOKENS = 64
 """Minimum token budget of such a batch; see `quoit.engine.pipeline.MIN_SHARED_TOKENS`."""
-WINDOW_BATCHES = 8
-"""Number of batches whose rows are planned together: rows of one length and rows that begin alike meet in it."""
+WINDOW_BATCHES = 2
+"""Number of batches whose rows are planned together: rows of one length and rows that begin alike meet in it. A request
+is answered when all its rows are, so a large window makes requests wait for each other."""
+DEADLINE_MARGIN = 1.1
+"""What the predicted time to the end is multiplied with before it is compared with a deadline."""
 MAX_QUEUED_TOKENS = 2_000_000
 """Default maximum number of tokens that wait."""
 RATE_WEIGHT = 0.2
@@ -125,6 +128,7 @@ class Scheduler:
         self._cells: dict[Key, Cell] = {}
         self._rows: dict[Lane, int] = dict.fromkeys(LANES, 0)
         self._tokens: dict[Lane, int] = dict.fromkeys(LANES, 0)
+        self._taken: dict[Lane, int] = dict.fromkeys(LANES, 0)
         self._rates: dict[tuple[int, Lane], float] = {}
         self._dropped: dict[Reason, int] = {"gone": 0, "deadline": 0}
         self._shared_rows = 0
@@ -220,25 +224,36 @@ class Scheduler:
         if not self._accepting:
             raise InputError("the scheduler was closed; make another one")
         queued = sum(self._tokens.values())
-        seconds = self._predict(pipeline, terms.lane)
+        begins = self._predict(pipeline, terms.lane)
         if queued and queued + tokens > self._max_queued_tokens:
             raise OverloadedError(
                 f"{queued:,} tokens are queued, and {tokens:,} more would be above {self._max_queued_tokens:,}; try "
                 "again later",
-                max(seconds, SHORT_RETRY_SECONDS),
+                max(begins, SHORT_RETRY_SECONDS),
             )
-        patience = max(min(terms.deadline - time.monotonic(), terms.patience), 0.0)
-        if seconds > patience:
+        ahead, left = queued + sum(self._taken.values()), terms.deadline - time.monotonic()
+        patience = max(min(left, terms.patience), 0.0)
+        if begins > patience:
             raise OverloadedError(
-                f"{queued:,} tokens are queued, which take {seconds:.1f} s, and this request waits for "
+                f"{ahead:,} tokens are queued, which take {begins:.1f} s, and this request waits for "
                 f"{patience:.1f} s at most; try again later",
-                max(seconds - patience, SHORT_RETRY_SECONDS),
+                max(begins - patience, SHORT_RETRY_SECONDS),
+            )
+        rate = self._rates.get((id(pipeline), terms.lane))
+        ends = (begins + (tokens / rate if rate else 0.0)) * DEADLINE_MARGIN
+        if ahead and ends > left:
+            raise OverloadedError(
+                f"{ahead:,} tokens are queued, which take {begins:.1f} s, and this request's {tokens:,} would be done "
+                f"after {ends:.1f} s, not within its {max(left, 0.0):.1f} s; try again later, or wait longer",
+                max(ends - left, SHORT_RETRY_SECONDS),
             )
 
     def _predict(self, pipeline: Pipeline, lane: Lane) -> float:
+        """Return the seconds that rows take which go first: queued ones, and those that are being computed."""
         lanes: tuple[Lane, ...] = ("query",) if lane == "query" else LANES
         rates = {each: self._rates.get((id(pipeline), each)) for each in lanes}
-        return sum(self._tokens[each] / rate for each, rate in rates.items() if rate is not None)
+        ahead = {each: self._tokens[each] + self._taken[each] for each in lanes}
+        return sum(ahead[each] / rate for each, rate in rates.items() if rate is not None)
 
     def _add(self, key: Key, row: Row, request: Request, position: int) -> None:
         """Queue a row, or let it wait for the same row of another request."""
@@ -286,6 +301,7 @@ class Scheduler:
                 for cell in cells:
                     cell.running = True
                     self._count(cell, -1)
+                    self._taken[cell.lane] += cell.tokens
                 wanted = self._still_wanted(cells)
                 if wanted:
                     return wanted
@@ -330,7 +346,8 @@ class Scheduler:
 
     def _forget(self, cell: Cell) -> None:
         """Forget a row that is answered, failed or not wanted any more."""
-        self._cells.pop(cell.key, None)
+        if self._cells.pop(cell.key, None) is not None and cell.running:
+            self._taken[cell.lane] -= cell.tokens
         if not self._cells:
             self._empty.notify_all()
 
@@ -381,6 +398,7 @@ class Scheduler:
         """Queue rows again that were taken and have not run."""
         with self._lock:
             for cell in cells:
+                self._taken[cell.lane] -= cell.tokens
                 cell.running, cell.lane = False, "bulk"
                 self._count(cell, 1)
                 self._bulk.put_back(cell, cell.waiters[0][0].terms)
