@@ -13,6 +13,7 @@ from typing import Any
 from bench.record import RESULTS, ROOT
 from bench.side_by_side.tables import chart_lines, front_table, side_by_side_table
 from bench.studies.real_decoder.table import real_decoder_table
+from bench.studies.serving.table import serving_table
 from bench.studies.tables import (
     adversary_table,
     h100_table,
@@ -38,6 +39,7 @@ REGIONS: dict[str, tuple[str, Table]] = {
     "h100": ("h100-brief", h100_table),
     "kernels": ("kernels", kernels_table),
     "second-pass": ("second-pass", second_pass_table),
+    "serving": ("serving", serving_table),
 }
 """The result that each region comes from, without `.json`, and what makes its lines."""
 

@@ -14,8 +14,8 @@ from bench.studies.serving.load import Job, Record, beside, closed_loop, every, 
 
 QUERY_SECONDS = 0.1
 """Interval of queries."""
-PAUSE_SECONDS = 0.02
-"""Pause between the server's query and the library's."""
+PAUSE_SECONDS = 0.15
+"""Pause between the server's query and the library's, in which the threads of the one that answered go to sleep."""
 ROUNDS = 3
 CLIENTS = (1, 8, 32, 64)
 CLIENT_TEXTS = (64, 2_000)
