@@ -49,6 +49,14 @@ def submit_in_a_hurry(scheduler: Scheduler, world: World) -> Request:
     return scheduler.submit(pipeline, [[1, 2, 3]], Terms(deadline=time.monotonic() + 0.001))
 
 
+def submit_what_begins_in_time(scheduler: Scheduler, world: World) -> Request:
+    """What is ahead takes ten seconds, and the margin is one more."""
+    pipeline = world.embedder().pipeline
+    with scheduler._lock:
+        scheduler._rates[id(pipeline), "bulk"] = sum((*scheduler._tokens.values(), *scheduler._taken.values())) / 10
+        return scheduler.submit(pipeline, [[1, 2, 3]], Terms(deadline=time.monotonic() + 10.5))
+
+
 def options_with_a_loaded_model(world: World) -> object:
     return AsyncEmbedder(world.embedder(), precision="int8")
 
@@ -72,6 +80,13 @@ CASES = [
         "try again later",
     ),
     Case("no time", with_much_work(submit_in_a_hurry), OverloadedError, "waits for 0.0 s at most", "try again later"),
+    Case(
+        "no time to the end",
+        with_much_work(submit_what_begins_in_time),
+        OverloadedError,
+        "this request's 3 would be done after 11",
+        "try again later, or wait longer",
+    ),
     Case("a late answer", too_little_time, DeadlineError, "400 texts", "send fewer, or wait longer"),
     Case("a loaded model's options", options_with_a_loaded_model, TypeError, "precision", "to Embedder"),
 ]

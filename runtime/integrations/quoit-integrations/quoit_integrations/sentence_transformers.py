@@ -21,13 +21,9 @@ class QuoitModule(InputModule):
 
     def __init__(self, embedder: Embedder) -> None:
         """Take a loaded model."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.embedder = embedder
-
-    @property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer, of the library `tokenizers`."""
-        return self.embedder.pipeline.tokenizer.tokenizer
+        self.tokenizer = embedder.pipeline.tokenizer.tokenizer
 
     @property
     def max_seq_length(self) -> int:
@@ -102,13 +98,9 @@ class QuoitScores(InputModule):
 
     def __init__(self, reranker: Reranker, instruction: str | None) -> None:
         """Take a loaded model, and the task that documents are judged by."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.reranker, self.instruction = reranker, instruction
-
-    @property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer, of the library `tokenizers`."""
-        return self.reranker.pipeline.tokenizer.tokenizer
+        self.tokenizer = reranker.pipeline.tokenizer.tokenizer
 
     @property
     def max_seq_length(self) -> int:

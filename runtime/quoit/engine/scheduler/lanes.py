@@ -104,7 +104,8 @@ class BulkQueue:
             elif cell.group != taken[0].group:
                 passed.add(owner)
                 continue
-            request, priority, head = cell.request, self._heaps[owner][0][0], cell
+            request, priority = cell.request, self._heaps[owner][0][0]
+            head: Cell | None = cell
             while head is not None and tokens > 0:
                 if head.request is not request or self._heaps[owner][0][0] != priority:
                     break
