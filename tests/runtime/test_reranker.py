@@ -222,7 +222,7 @@ def test_rank_is_predict_best_first(reranker: Reranker) -> None:
     scores = reranker.predict([(QUERY, document) for document in documents])
     ranking = reranker.rank(QUERY, documents)
     expected = sorted(range(40), key=lambda index: -scores[index])
-    assert ranking == [{"index": index, "score": float(scores[index])} for index in expected]
+    assert ranking == [{"index": index, "corpus_id": index, "score": float(scores[index])} for index in expected]
     assert type(ranking[0]["index"]) is int
     assert type(ranking[0]["score"]) is float
 

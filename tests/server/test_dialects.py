@@ -482,7 +482,7 @@ def test_vertex_takes_several_bodies(client: Client, embedder: Embedder, reranke
 def test_vertex_has_errors_of_one_dialect(client: Client) -> None:
     bodies = [{"query": QUERY, "documents": []}, {"inputs": TEXTS}]
     answer = client.post("/vertex", {"instances": bodies})
-    assert (answer.status, set(answer.json)) == (422, {"error", "error_type"})
+    assert (answer.status, set(answer.json)) == (400, {"error", "error_type"})
 
 
 # ------------------------------------------------------------------------------------------------------------ Cohere
