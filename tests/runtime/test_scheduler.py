@@ -228,6 +228,27 @@ def test_what_could_begin_and_not_end_in_time_is_refused(
     assert scheduler.predict_seconds(gated, "bulk") == 0
 
 
+def test_a_query_waits_for_those_of_earlier_deadlines_alone(
+    gated: Pipeline, gate: Gate, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(scheduler._rates, (id(gated), "query"), 1000.0)  # tokens/s
+    rows: list[Row] = [np.arange(number, number + 100, dtype=np.uint32) % 200 for number in range(31)]
+    now = time.monotonic()
+    requests = [scheduler.submit(gated, rows[:1], Terms("query", now + 3600))]
+    assert gate.entered.wait(SECONDS)
+    requests.append(scheduler.submit(gated, rows[1:30], Terms("query", now + 3600)))  # 2.9 s of work
+    with pytest.raises(OverloadedError, match=r"and this request waits for 2\.0 s at most"):
+        scheduler.check(gated, 10, Terms("query", now + 7200, patience=2.0))
+    with pytest.raises(OverloadedError, match=r"and this request waits for 2\.0 s at most"):
+        scheduler.check(gated, 10, Terms("query", priority=1, deadline=now + 60, patience=2.0))
+    requests.append(scheduler.submit(gated, rows[30:], Terms("query", now + 60, patience=2.0)))
+    gate.open.set()
+    for request in requests:
+        request.future.result(SECONDS)
+    assert scheduler.predict_seconds(gated, "query") == 0
+    assert not scheduler._query._tokens
+
+
 def test_patience_is_for_the_wait_and_not_for_the_work(embedder: Embedder, scheduler: Scheduler) -> None:
     """A large request may compute for longer than it waits."""
     rows = rows_of(embedder.pipeline, [f"{number} water " * 300 for number in range(20)])

@@ -101,8 +101,10 @@ def test_a_patient_caller_is_not_refused(clients: Clients, filled: Callable[[], 
 
 @pytest.mark.usefixtures("filled")
 def test_the_callers_own_deadline_counts(clients: Clients) -> None:
+    """It puts the query before those that have more time, so it is too late at once, or foreseen to be."""
     answer = clients(max_wait=60.0).post("/embed", {"inputs": "a"}, {"x-quoit-deadline-ms": "1"})
-    assert answer.status == 429
+    assert answer.status in (429, 504)
+    assert "in time" in answer.json["error"] or "tokens are queued" in answer.json["error"]
 
 
 def test_what_cannot_be_done_in_time_is_refused_before_its_body_comes(

@@ -5,6 +5,8 @@ come up. These classes do not lock; the scheduler does.
 """
 
 import heapq
+import math
+from collections import Counter
 from collections.abc import Callable
 from itertools import count
 from typing import Protocol
@@ -15,6 +17,16 @@ Entry = tuple[int, float, int, Cell]
 """Priority, deadline, number of arrival, row."""
 Budget = Callable[[Group], int]
 """Function that returns about how many tokens of a group to take."""
+
+
+Turn = tuple[int, float]
+"""Priority and deadline, rounded; rows of one turn are counted together."""
+TURN_SECONDS = 0.25
+
+
+def turn_of(priority: int, deadline: float) -> Turn:
+    """Return the turn of a row."""
+    return priority, deadline if deadline == math.inf else deadline // TURN_SECONDS
 
 
 class Queue(Protocol):
@@ -33,10 +45,28 @@ class QueryQueue:
     def __init__(self) -> None:
         self._heap: list[Entry] = []
         self._arrivals = count()
+        self._tokens: Counter[Turn] = Counter()
 
     def push(self, cell: Cell, terms: Terms) -> None:
         """Add a row."""
-        heapq.heappush(self._heap, (terms.priority, terms.deadline, next(self._arrivals), cell))
+        self._put((terms.priority, terms.deadline, next(self._arrivals), cell))
+
+    def tokens_before(self, priority: int, deadline: float) -> int:
+        """Return the tokens of rows that go before one with this priority and deadline, or at about the same time."""
+        turn = turn_of(priority, deadline)
+        return sum(tokens for each, tokens in self._tokens.items() if each <= turn)
+
+    def _put(self, entry: Entry) -> None:
+        heapq.heappush(self._heap, entry)
+        self._tokens[turn_of(*entry[:2])] += entry[-1].tokens
+
+    def _next(self) -> Entry:
+        entry = heapq.heappop(self._heap)
+        turn = turn_of(*entry[:2])
+        self._tokens[turn] -= entry[-1].tokens
+        if not self._tokens[turn]:
+            del self._tokens[turn]
+        return entry
 
     def take(self, budget: Budget) -> list[Cell]:
         """Remove and return the next rows; see `Queue`. Rows of other groups keep their places."""
@@ -44,7 +74,7 @@ class QueryQueue:
         others: list[Entry] = []
         tokens = 1
         while self._heap and tokens > 0:
-            entry = heapq.heappop(self._heap)
+            entry = self._next()
             cell = entry[-1]
             if cell.running or cell.lane != "query":
                 continue
@@ -56,7 +86,7 @@ class QueryQueue:
             taken.append(cell)
             tokens -= cell.tokens
         for entry in others:
-            heapq.heappush(self._heap, entry)
+            self._put(entry)
         return taken
 
 

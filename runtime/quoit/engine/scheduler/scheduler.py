@@ -184,7 +184,7 @@ class Scheduler:
     def predict_seconds(self, pipeline: Pipeline, lane: Lane) -> float:
         """Return the seconds until rows that are submitted now begin to run; 0 before the model's rate is known."""
         with self._lock:
-            return self._predict(pipeline, lane)
+            return self._predict(pipeline, Terms(lane))
 
     def counts(self) -> Counts:
         """Return what waits and what happened."""
@@ -224,7 +224,7 @@ class Scheduler:
         if not self._accepting:
             raise InputError("the scheduler was closed; make another one")
         queued = sum(self._tokens.values())
-        begins = self._predict(pipeline, terms.lane)
+        begins = self._predict(pipeline, terms)
         if queued and queued + tokens > self._max_queued_tokens:
             raise OverloadedError(
                 f"{queued:,} tokens are queued, and {tokens:,} more would be above {self._max_queued_tokens:,}; try "
@@ -248,12 +248,18 @@ class Scheduler:
                 max(ends - left, SHORT_RETRY_SECONDS),
             )
 
-    def _predict(self, pipeline: Pipeline, lane: Lane) -> float:
-        """Return the seconds that rows take which go first: queued ones, and those that are being computed."""
-        lanes: tuple[Lane, ...] = ("query",) if lane == "query" else LANES
-        rates = {each: self._rates.get((id(pipeline), each)) for each in lanes}
-        ahead = {each: self._tokens[each] + self._taken[each] for each in lanes}
-        return sum(ahead[each] / rate for each, rate in rates.items() if rate is not None)
+    def _predict(self, pipeline: Pipeline, terms: Terms) -> float:
+        """Return the seconds that rows take which go first.
+
+        They are those that are being computed, queries of an earlier deadline, and for bulk rows all that are queued.
+        """
+        ahead = dict(self._taken)
+        if terms.lane == "query":
+            ahead = {"query": ahead["query"] + self._query.tokens_before(terms.priority, terms.deadline)}
+        else:
+            ahead = {lane: ahead[lane] + self._tokens[lane] for lane in LANES}
+        rates = {lane: self._rates.get((id(pipeline), lane)) for lane in ahead}
+        return sum(ahead[lane] / rate for lane, rate in rates.items() if rate is not None)
 
     def _add(self, key: Key, row: Row, request: Request, position: int) -> None:
         """Queue a row, or let it wait for the same row of another request."""
