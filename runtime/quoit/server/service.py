@@ -14,7 +14,7 @@ from quoit.aio import AsyncEmbedder, AsyncReranker
 from quoit.engine.pooling import Dtype, Output, Vectors, finish
 from quoit.engine.scheduled import Answered, ScheduledModel, Tokenized, Waiting
 from quoit.engine.scoring import Activation, Scores, activate, check_finite
-from quoit.errors import OverloadedError
+from quoit.errors import QuoitError
 from quoit.reranker import Scoring
 from quoit.server.call import Call
 from quoit.server.metrics import Metrics
@@ -201,12 +201,12 @@ class Service:
             RequestError: even a query would wait too long.
         """
         terms = call.waiting(None).terms(0, "embedding", call.arrived)
-        refused: OverloadedError | None = None
+        refused: QuoitError | None = None
         for model in (self.models.embedder, self.models.reranker):
             if model is not None:
                 try:
                     model.scheduled.scheduler.check(model.scheduled.pipeline, 0, terms)
-                except OverloadedError as error:
+                except QuoitError as error:  # overloaded, or ending
                     refused = error
                 else:
                     return
