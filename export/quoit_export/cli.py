@@ -8,7 +8,7 @@ from typing import get_args
 
 from quoit.artifact import NATIVE_GRAPHS, Artifact, Measure, Parity, Precision, Task
 from quoit.cli.process import guarded, show, version_of
-from quoit.hub.names import HUB_NAME, HubName
+from quoit.hub.names import HubName, read_hub_name
 from quoit_export.checkpoint.checkpoint import open_checkpoint
 from quoit_export.errors import ExportError
 from quoit_export.export import OWN_FILES, Request, publish
@@ -103,10 +103,9 @@ def repository_of(name: str) -> HubName:
     Raises:
         ExportError: it is no name of a repository, or nobody is logged in.
     """
-    found = HUB_NAME.fullmatch(name)
-    if found is None:
+    repository = read_hub_name(name)
+    if repository is None:
         raise ExportError(f"--push {name} is no repository of the hub; name one as ORG/NAME")
-    repository = HubName(found["repository"], found["revision"])
     check_push(repository)
     return repository
 

@@ -11,7 +11,7 @@ from typing import Any, Never, Self, SupportsIndex, TypeVar
 
 import numpy as np
 
-from quoit.arguments import flag, refuse_unknown, renamed
+from quoit.arguments import flag, refuse_unknown, with_synonyms
 from quoit.artifact import Artifact
 from quoit.embedder import Embedder
 from quoit.engine.pipeline import take_windows
@@ -100,6 +100,7 @@ class AsyncEmbedder(AsyncModel):
         self.embedder = _loaded(Embedder, model, options)
         super().__init__(self.embedder, scheduler, own=self.embedder is not model)
 
+    @with_synonyms
     async def encode(
         self,
         texts: str | Iterable[str],
@@ -131,19 +132,11 @@ class AsyncEmbedder(AsyncModel):
             DeadlineError: they did not come before the timeout.
             Others: as `Embedder.encode` does.
         """
-        if unknown:
-            given: dict[str, object] = {
-                "prompt": prompt,
-                "prompt_name": prompt_name,
-                "dim": dim,
-                "normalize": normalize,
-                "dtype": dtype,
-            }
-            given |= {"ranges": ranges, "waiting": waiting}
-            return await self.encode(texts, **renamed(AsyncEmbedder, "encode", given, unknown))
+        refuse_unknown(AsyncEmbedder, "encode", unknown)
         before = self.embedder.plain_prompt(prompt, prompt_name)
         return await self._encode(before, texts, Output(dim, normalize, dtype, ranges), waiting)
 
+    @with_synonyms
     async def encode_document(
         self,
         texts: str | Iterable[str],
@@ -156,13 +149,11 @@ class AsyncEmbedder(AsyncModel):
         **unknown: Never,
     ) -> Vectors:
         """Return vectors as `Embedder.encode_document` does; see `encode`."""
-        if unknown:
-            given: dict[str, object] = {"dim": dim, "normalize": normalize, "dtype": dtype, "ranges": ranges}
-            given |= {"waiting": waiting}
-            return await self.encode_document(texts, **renamed(AsyncEmbedder, "encode_document", given, unknown))
+        refuse_unknown(AsyncEmbedder, "encode_document", unknown)
         prompt = document_prompt(self.embedder.contract.prompts)
         return await self._encode(prompt, texts, Output(dim, normalize, dtype, ranges), waiting)
 
+    @with_synonyms
     async def encode_query(
         self,
         texts: str | Iterable[str],
@@ -176,16 +167,7 @@ class AsyncEmbedder(AsyncModel):
         **unknown: Never,
     ) -> Vectors:
         """Return vectors as `Embedder.encode_query` does; see `encode`."""
-        if unknown:
-            given: dict[str, object] = {
-                "instruction": instruction,
-                "dim": dim,
-                "normalize": normalize,
-                "dtype": dtype,
-                "ranges": ranges,
-            }
-            given |= {"waiting": waiting}
-            return await self.encode_query(texts, **renamed(AsyncEmbedder, "encode_query", given, unknown))
+        refuse_unknown(AsyncEmbedder, "encode_query", unknown)
         prompt = query_prompt(self.embedder.contract.prompts, instruction)
         return await self._encode(prompt, texts, Output(dim, normalize, dtype, ranges), waiting)
 
@@ -233,6 +215,7 @@ class AsyncReranker(AsyncModel):
         self.reranker = _loaded(Reranker, model, options)
         super().__init__(self.reranker, scheduler, own=self.reranker is not model)
 
+    @with_synonyms
     async def rank(
         self,
         query: str,
@@ -247,14 +230,7 @@ class AsyncReranker(AsyncModel):
         **unknown: Never,
     ) -> list[Ranked]:
         """Rank documents as `Reranker.rank` does; `waiting` says how the call waits its turn."""
-        if unknown:
-            given: dict[str, object] = {
-                "top_k": top_k,
-                "return_documents": return_documents,
-                "instruction": instruction,
-            }
-            given |= {"separator": separator, "activation": activation, "waiting": waiting}
-            return await self.rank(query, documents, **renamed(AsyncReranker, "rank", given, unknown))
+        refuse_unknown(AsyncReranker, "rank", unknown)
         query = check_text(query, "query")
         most, texts_too = check_top_k(top_k), flag("return_documents", return_documents)
         texts = list_texts(documents, "documents")
@@ -262,6 +238,7 @@ class AsyncReranker(AsyncModel):
         logits = await self._score([(query, text) for text in texts], scoring, waiting)
         return make_ranking(logits, texts, activation=activation, top_k=most, return_documents=texts_too)
 
+    @with_synonyms
     async def predict(
         self,
         pairs: Pairs | Pair | list[str],
@@ -273,14 +250,7 @@ class AsyncReranker(AsyncModel):
         **unknown: Never,
     ) -> Scores | np.float32:
         """Return the scores of pairs as `Reranker.predict` does; `waiting` says how the call waits its turn."""
-        if unknown:
-            given: dict[str, object] = {
-                "instruction": instruction,
-                "separator": separator,
-                "activation": activation,
-                "waiting": waiting,
-            }
-            return await self.predict(pairs, **renamed(AsyncReranker, "predict", given, unknown))
+        refuse_unknown(AsyncReranker, "predict", unknown)
         found, single = list_pairs(pairs)
         scores = activate(await self._score(found, Scoring(instruction, separator, activation), waiting), activation)
         return np.float32(scores[0]) if single else scores

@@ -1,11 +1,12 @@
 """Check keyword arguments: whole numbers, booleans, names of other libraries, and unknown names."""
 
+import functools
 import inspect
 import logging
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 
@@ -45,6 +46,7 @@ WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = {
     "show_progress_bar": (None,),
 }
 """Options of sentence-transformers that change nothing, with the values at which that is so; none for any value."""
+FOREIGN = SYNONYMS.keys() | WITHOUT_EFFECT.keys()
 
 NOTES: Mapping[str, str] = {
     "convert_to_numpy": "results are numpy arrays already, so leave it out",
@@ -62,6 +64,9 @@ NOTES: Mapping[str, str] = {
 """Option names of other libraries that have no counterpart in quoit, each with advice for the error message."""
 
 logger = logging.getLogger("quoit")
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def integer(value: object) -> int | None:
@@ -105,35 +110,38 @@ def flag(name: str, value: object) -> bool:
     return bool(value)
 
 
-def renamed(owner: type, method: str, given: Mapping[str, object], others: Mapping[str, object]) -> dict[str, Any]:
-    """Return the options of a call that used names of sentence-transformers, under quoit's own names.
+def with_synonyms(method: Callable[P, R]) -> Callable[P, R]:
+    """Return a method that understands sentence-transformers' names of its options too.
 
-    Options that change nothing are left out: `batch_size` too, since batches are made by tokens here.
-
-    Args:
-        owner: the class.
-        method: name of its method.
-        given: values of the method's own options.
-        others: options that the method does not have.
+    Options that change nothing are left out: `batch_size` too, since batches are made by tokens here. All others are
+    passed on, for `refuse_unknown`.
 
     Raises:
-        TypeError: an option is unknown, or was given under both names.
+        TypeError: at the call: an option was given under both names.
     """
-    parameters = inspect.signature(getattr(owner, method)).parameters
-    found = dict(given)
-    for name, value in others.items():
-        if name in WITHOUT_EFFECT and _changes_nothing(name, value):
-            logger.debug("%s leaves out %s=%s, which changes nothing here", called(owner, method), name, shown(value))
-            continue
-        own = SYNONYMS.get(name, "")
-        if own not in given:
-            refuse_unknown(owner, method, {name: value})
-        if given[own] != parameters[own].default:
-            raise TypeError(
-                f"{called(owner, method)} was given {own}= and {name}=, which are the same; leave out {name}="
-            )
-        found[own] = value
-    return found
+    own, title = inspect.signature(method).parameters, method.__qualname__
+
+    @functools.wraps(method)
+    def call(*positional: P.args, **given: P.kwargs) -> R:
+        for name in given.keys() & FOREIGN:
+            value = given[name]
+            if name in WITHOUT_EFFECT and _changes_nothing(name, value):
+                logger.debug("%s() leaves out %s=%s, which changes nothing here", title, name, shown(value))
+                del given[name]
+            elif (option := SYNONYMS.get(name, "")) in own:
+                if given.get(option, own[option].default) != own[option].default:
+                    raise TypeError(f"{title}() was given {option}= and {name}=, which are the same; leave out {name}=")
+                given[option] = given.pop(name)
+        return method(*positional, **given)
+
+    if not inspect.iscoroutinefunction(method):
+        return call
+
+    @functools.wraps(method)
+    async def answer(*positional: P.args, **given: P.kwargs) -> Any:
+        return await cast("Awaitable[Any]", call(*positional, **given))
+
+    return cast("Callable[P, R]", answer)
 
 
 def _changes_nothing(name: str, value: object) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from tqdm import tqdm
 
-from quoit.arguments import flag, refuse_unknown, renamed
+from quoit.arguments import flag, refuse_unknown, with_synonyms
 from quoit.artifact import Artifact, EmbeddingContract, Precision
 from quoit.engine.loaded_model import LoadedModel
 from quoit.engine.options import Options
@@ -150,6 +150,7 @@ class Embedder(LoadedModel):
         cosines: Float32 = np.sum(unit_rows(first) * unit_rows(second), axis=1)
         return cosines
 
+    @with_synonyms
     def encode(
         self,
         texts: str | Iterable[str],
@@ -190,20 +191,12 @@ class Embedder(LoadedModel):
             InputError: an option is out of bounds or unknown, or a text cannot be encoded.
             ComputeError: the model gave values that are not finite.
         """
-        if unknown:
-            given: dict[str, object] = {
-                "prompt": prompt,
-                "prompt_name": prompt_name,
-                "dim": dim,
-                "normalize": normalize,
-                "dtype": dtype,
-            }
-            given |= {"ranges": ranges, "show_progress": show_progress}
-            return self.encode(texts, **renamed(Embedder, "encode", given, unknown))
+        refuse_unknown(Embedder, "encode", unknown)
         return self._encode(
             self.plain_prompt(prompt, prompt_name), texts, show_progress, Output(dim, normalize, dtype, ranges)
         )
 
+    @with_synonyms
     def encode_document(
         self,
         texts: str | Iterable[str],
@@ -216,13 +209,11 @@ class Embedder(LoadedModel):
         **unknown: Never,
     ) -> Vectors:
         """Return vectors like `encode`, with the checkpoint's document prompt (empty for Qwen3-Embedding)."""
-        if unknown:
-            given: dict[str, object] = {"dim": dim, "normalize": normalize, "dtype": dtype, "ranges": ranges}
-            given |= {"show_progress": show_progress}
-            return self.encode_document(texts, **renamed(Embedder, "encode_document", given, unknown))
+        refuse_unknown(Embedder, "encode_document", unknown)
         prompt = document_prompt(self.contract.prompts)
         return self._encode(prompt, texts, show_progress, Output(dim, normalize, dtype, ranges))
 
+    @with_synonyms
     def encode_query(
         self,
         texts: str | Iterable[str],
@@ -236,16 +227,7 @@ class Embedder(LoadedModel):
         **unknown: Never,
     ) -> Vectors:
         r"""Return vectors like `encode`, with the checkpoint's query prompt, or `Instruct: {instruction}\nQuery:`."""
-        if unknown:
-            given: dict[str, object] = {
-                "instruction": instruction,
-                "dim": dim,
-                "normalize": normalize,
-                "dtype": dtype,
-                "ranges": ranges,
-            }
-            given |= {"show_progress": show_progress}
-            return self.encode_query(texts, **renamed(Embedder, "encode_query", given, unknown))
+        refuse_unknown(Embedder, "encode_query", unknown)
         prompt = query_prompt(self.contract.prompts, instruction)
         return self._encode(prompt, texts, show_progress, Output(dim, normalize, dtype, ranges))
 

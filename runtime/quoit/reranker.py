@@ -8,7 +8,7 @@ from typing import Never, NotRequired, SupportsIndex, TypedDict, overload
 import numpy as np
 from tqdm import tqdm
 
-from quoit.arguments import flag, refuse_unknown, renamed
+from quoit.arguments import flag, refuse_unknown, with_synonyms
 from quoit.artifact import Artifact, Precision, RerankContract
 from quoit.engine.loaded_model import LoadedModel
 from quoit.engine.options import Options
@@ -159,6 +159,7 @@ class Reranker(LoadedModel):
         )
         self.pipeline = Pipeline.load(artifact, self.options)
 
+    @with_synonyms
     def rank(
         self,
         query: str,
@@ -194,14 +195,7 @@ class Reranker(LoadedModel):
             InputError: an option is out of bounds, or a text cannot be encoded.
             ComputeError: the model gave a score that is not finite.
         """
-        if unknown:
-            given: dict[str, object] = {
-                "top_k": top_k,
-                "return_documents": return_documents,
-                "instruction": instruction,
-            }
-            given |= {"separator": separator, "activation": activation, "show_progress": show_progress}
-            return self.rank(query, documents, **renamed(Reranker, "rank", given, unknown))
+        refuse_unknown(Reranker, "rank", unknown)
         query = check_text(query, "query")
         scoring = Scoring(instruction, separator, activation, show_progress)
         most, texts_too = check_top_k(top_k), flag("return_documents", return_documents)
@@ -234,6 +228,7 @@ class Reranker(LoadedModel):
         **unknown: Never,
     ) -> np.float32: ...
 
+    @with_synonyms
     def predict(
         self,
         pairs: Pairs | Pair | list[str],
@@ -266,10 +261,7 @@ class Reranker(LoadedModel):
             InputError: an option is out of bounds, or a text cannot be encoded.
             ComputeError: the model gave a score that is not finite.
         """
-        if unknown:
-            given: dict[str, object] = {"instruction": instruction, "separator": separator, "activation": activation}
-            given |= {"show_progress": show_progress}
-            return self.predict(pairs, **renamed(Reranker, "predict", given, unknown))
+        refuse_unknown(Reranker, "predict", unknown)
         scoring = Scoring(instruction, separator, activation, show_progress)
         scoring.check()
         found, single = list_pairs(pairs)

@@ -20,8 +20,8 @@ TEXTS = ["The capital of China is Beijing.", "Gravity attracts two bodies.", "li
 QUERY = "What is the capital of China?"
 
 
-class TestUnit(EmbeddingsUnitTests):
-    """LangChain's unit tests."""
+class Ours:
+    """What LangChain's suites test."""
 
     @property
     def embeddings_class(self) -> type[Embeddings]:
@@ -30,22 +30,18 @@ class TestUnit(EmbeddingsUnitTests):
     @property
     def embedding_model_params(self) -> dict[str, Any]:
         return {"model": EMBEDDER, "options": OPTIONS}
+
+
+class TestUnit(Ours, EmbeddingsUnitTests):
+    """LangChain's unit tests."""
 
     @property
     def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
         return {"QUOIT_MODEL": EMBEDDER}, {}, {"model": EMBEDDER}
 
 
-class TestIntegration(EmbeddingsIntegrationTests):
+class TestIntegration(Ours, EmbeddingsIntegrationTests):
     """LangChain's integration tests."""
-
-    @property
-    def embeddings_class(self) -> type[Embeddings]:
-        return QuoitEmbeddings
-
-    @property
-    def embedding_model_params(self) -> dict[str, Any]:
-        return {"model": EMBEDDER, "options": OPTIONS}
 
 
 def documents() -> list[Document]:

@@ -6,7 +6,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from quoit.artifact import MANIFEST, is_file
-from quoit.hub.names import HUB_NAME, PATH_BEGINS, HubName, hub_name
+from quoit.hub.names import PATH_BEGINS, HubName, hub_name, read_hub_name
 from quoit_export.errors import CheckpointError
 
 HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "merges.txt")
@@ -42,15 +42,16 @@ def locate(name: str, revision: str | None) -> tuple[Path, str | None]:
 
 
 def _check_hub_id(name: str) -> HubName:
-    """Refuse a name that is no hub id.
+    """Return a name that is a hub id; see `quoit.hub.names.hub_name` for what is read as a path.
 
-    A name is read as a path if it begins like one, or if its parent is a folder on this machine.
+    Raises:
+        CheckpointError: it is none.
     """
     found = hub_name(name)
     if found is not None:
         return found
     path, reason = Path(name), ""
-    if HUB_NAME.fullmatch(name) and not name.startswith(PATH_BEGINS) and not is_file(path):
+    if read_hub_name(name) and not name.startswith(PATH_BEGINS) and not is_file(path):
         raise CheckpointError(
             f"{name} is no folder, and is not looked up on the hub because the folder {path.parent} exists here; "
             "correct the path, or run the command in another folder"

@@ -37,7 +37,7 @@ def exported(name: HubName, found: Found, precision: Precision) -> Artifact:
     Raises:
         ArtifactError: it cannot be exported, or what was kept is damaged.
     """
-    folder = exports_folder() / name.folder / found.commit
+    folder = folder_of(name, found)
     if (artifact := _kept(folder, precision)) is not None:
         return artifact
     check_installed(name)
@@ -68,13 +68,18 @@ def kept(name: HubName, found: Found) -> Artifact:
     Raises:
         ArtifactError: there is none.
     """
-    folder = exports_folder() / name.folder / found.commit
+    folder = folder_of(name, found)
     if not is_file(folder / MANIFEST):
         raise ArtifactError(
             f"{name} is a checkpoint, and was not exported here; running it by its name does so, or "
             f"`quoit-export {name} OUT`"
         )
     return read_artifact(folder)
+
+
+def folder_of(name: HubName, found: Found) -> Path:
+    """Return the folder of a checkpoint's export."""
+    return exports_folder() / name.folder / found.commit
 
 
 def waiting_lock(folder: Path) -> FileLock:

@@ -1,7 +1,5 @@
-"""Name the folders of the cache, and write its small files."""
+"""Name the folders of the cache."""
 
-import os
-import threading
 from pathlib import Path
 
 from quoit.machine import cache_folder
@@ -20,18 +18,3 @@ def exports_folder() -> Path:
 def names_folder() -> Path:
     """Return the folder of what names were found to be."""
     return cache_folder() / "names"
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """Write a small file, whole or not at all.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}.part")
-    try:
-        draft.write_bytes(content)
-        draft.replace(file)
-    finally:
-        draft.unlink(missing_ok=True)

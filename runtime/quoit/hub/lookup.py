@@ -7,8 +7,9 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
 from quoit.artifact import MANIFEST
-from quoit.errors import ArtifactError, brief
-from quoit.hub.folders import names_folder, write_whole
+from quoit.errors import ArtifactError, InputError, brief
+from quoit.files.atomic import replacing
+from quoit.hub.folders import names_folder
 from quoit.hub.names import COMMIT, HubName
 
 SECONDS = 10.0
@@ -81,8 +82,10 @@ def remember(name: HubName, found: Remembered) -> None:
     if before | kept == before:
         return
     try:
-        write_whole(names_folder() / f"{name.folder}.json", msgspec.json.encode(before | kept))
-    except OSError as error:
+        names_folder().mkdir(parents=True, exist_ok=True)
+        with replacing(names_folder() / f"{name.folder}.json") as draft:
+            draft.write_bytes(msgspec.json.encode(before | kept))
+    except (OSError, InputError) as error:
         logger.debug("what %s is cannot be kept: %s", name, error)
 
 

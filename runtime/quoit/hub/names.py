@@ -32,10 +32,14 @@ def hub_name(name: str) -> HubName | None:
 
     It is a path if it begins like one, if there is such a file or folder, or if the folder that it would lie in exists.
     """
-    found = HUB_NAME.fullmatch(name)
+    found = read_hub_name(name)
     if found is None or name.startswith(PATH_BEGINS):
         return None
     path = Path(name)
-    if path.parent.is_dir() or os.path.lexists(path):
-        return None
-    return HubName(found["repository"], found["revision"])
+    return None if path.parent.is_dir() or os.path.lexists(path) else found
+
+
+def read_hub_name(name: str) -> HubName | None:
+    """Return a name as one of the hub, whatever files there are; None if no repository can have it."""
+    found = HUB_NAME.fullmatch(name)
+    return None if found is None else HubName(found["repository"], found["revision"])

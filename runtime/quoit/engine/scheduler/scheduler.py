@@ -253,11 +253,11 @@ class Scheduler:
 
         They are those that are being computed, queries of an earlier deadline, and for bulk rows all that are queued.
         """
-        ahead = dict(self._taken)
         if terms.lane == "query":
-            ahead = {"query": ahead["query"] + self._query.tokens_before(terms.priority, terms.deadline)}
+            before = self._query.tokens_before(terms.priority, terms.deadline)
+            ahead: dict[Lane, int] = {"query": self._taken["query"] + before}
         else:
-            ahead = {lane: ahead[lane] + self._tokens[lane] for lane in LANES}
+            ahead = {lane: self._taken[lane] + self._tokens[lane] for lane in LANES}
         rates = {lane: self._rates.get((id(pipeline), lane)) for lane in ahead}
         return sum(ahead[lane] / rate for lane, rate in rates.items() if rate is not None)
 
