@@ -16,6 +16,7 @@ from quoit import Embedder
 from quoit.artifact import Artifact
 from quoit.errors import InputError
 from quoit.files.partial_output import PROGRESS, ROWS, drafting
+from quoit.files.readers import Record
 from quoit.search import VectorCache
 from quoit.text.tokenizer import Truncation
 
@@ -33,7 +34,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The draft that a run leaves which ended after DONE texts."""
     destination = tmp_path_factory.mktemp("drafts") / "out.npy"
     with suppress(InterruptedRunError), drafting(destination, "job", VECTORS[:0], resume=False) as draft:
-        remaining = draft.remaining(TEXTS)
+        remaining = draft.remaining(Record(text, "") for text in TEXTS)
         for _ in range(DONE):
             next(remaining)
         draft.write(VECTORS[:DONE], DONE, Truncation())
@@ -61,7 +62,7 @@ def test_a_damaged_draft_is_refused_or_completed_to_the_same_vectors(
     try:
         with drafting(destination, "job", VECTORS[:0], resume=True) as draft:
             start = draft.progress.rows
-            rest = len(list(draft.remaining(TEXTS)))
+            rest = len(list(draft.remaining(Record(text, "") for text in TEXTS)))
             draft.write(VECTORS[start:], rest, Truncation())
     except InputError as error:
         assert "--restart" in str(error)  # noqa: PT017
@@ -81,7 +82,7 @@ def test_a_draft_with_an_impossible_count_is_refused(interrupted: Path, rows: in
         pytest.raises(InputError, match="--restart"),
         drafting(folder.parent / "out.npy", "job", VECTORS[:0], resume=True) as draft,
     ):
-        list(draft.remaining(TEXTS))
+        list(draft.remaining(Record(text, "") for text in TEXTS))
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from messages.harness import LONG, Case, Command, Trigger, World
 from messages.triggers import rank_arguments
 from quoit import InputError
 from quoit.files.partial_output import PROGRESS, ROWS, Draft, drafting
+from quoit.files.readers import Record
 from quoit.files.writers import write_records
 from quoit.text.tokenizer import Truncation
 
@@ -25,7 +26,7 @@ def draft(world: World, *texts: str, job: str = "job", resume: bool = True) -> N
 
 
 def fill(opened: Draft, texts: tuple[str, ...]) -> None:
-    new = list(opened.remaining(texts))
+    new = list(opened.remaining(Record(text, "") for text in texts))
     opened.write(np.ones((len(new), 4), np.float32), len(new), Truncation())
 
 

@@ -16,7 +16,18 @@ import pytest
 from pyarrow import parquet
 
 from quoit import InputError
-from quoit.files.readers import KINDS, Record, Skipped, files_of, kind_of, present, read_files, read_records, read_texts
+from quoit.files.readers import (
+    KINDS,
+    Entry,
+    Record,
+    Skipped,
+    files_of,
+    kind_of,
+    present,
+    read_files,
+    read_records,
+    read_texts,
+)
 from quoit.files.readers.folders import files_in
 
 TEXT_KINDS = [kind for kind in KINDS if kind != "parquet"]
@@ -120,7 +131,7 @@ def test_a_column_may_be_a_path(tmp_path: Path) -> None:
 def test_parquet_has_paths_too(tmp_path: Path) -> None:
     file = tmp_path / "a.parquet"
     parquet.write_table(pyarrow.table({"id": [1, 2, 3], "meta": [{"t": "a"}, {"t": None}, None]}), file)
-    texts = [record.text for record in read_records(str(file), column="meta.t")]
+    texts = [entry.text if isinstance(entry, Record) else None for entry in read_records(str(file), column="meta.t")]
     assert texts == ["a", None, None]
     with pytest.raises(InputError, match=r"no column 'text', but \['id', 'meta', 'meta.t'\]; name one with --column"):
         list(read_texts(str(file)))
@@ -473,10 +484,10 @@ def test_a_name_that_is_no_utf8_is_found(tmp_path: Path) -> None:
 # Missing texts
 
 
-def kept(records: Iterator[Record]) -> tuple[list[tuple[int, str]], Skipped]:
+def kept(entries: Iterator[Entry]) -> tuple[list[tuple[int, str]], Skipped]:
     """The records with a text, and what was left out."""
     skipped = Skipped()
-    return list(present(records, skipped)), skipped
+    return [(row, record.text) for row, record in present(entries, skipped)], skipped
 
 
 @pytest.mark.parametrize(
@@ -538,7 +549,8 @@ def test_records_are_numbered_through_all_files(tmp_path: Path) -> None:
     assert skipped.rows == [1, 2, 6]
     assert skipped.first == f"{tmp_path}/a.jsonl, line 2"
     again = Skipped()
-    assert list(read_files(files_of(str(tmp_path)), skipped=again)) == ["one", "two", "three", "four"]
+    texts = [record.text for record in read_files(files_of(str(tmp_path)), skipped=again)]
+    assert texts == ["one", "two", "three", "four"]
     assert again == skipped
 
 

@@ -18,6 +18,7 @@ from pyarrow import parquet
 from quoit import InputError
 from quoit.files.atomic import replacing
 from quoit.files.partial_output import PROGRESS, ROWS, SUFFIXES, Draft, Progress, drafting, is_finished
+from quoit.files.readers import Record
 from quoit.text.tokenizer import Truncation
 
 Array = NDArray[Any]
@@ -38,7 +39,7 @@ def fill(draft: Draft, texts: Texts | Iterator[str], dtype: str = "float32", sto
     """What a run does: a window of vectors at a time, until `stop_after` windows are written."""
     window: Texts = []
     windows = 0
-    for text in draft.remaining(texts):
+    for text in draft.remaining(Record(text, "") for text in texts):
         window.append(text)
         if len(window) == WINDOW:
             draft.write(make_vectors(window, dtype), 10, CUT)

@@ -13,6 +13,7 @@ from quoit import Embedder, InputError
 from quoit.artifact import Artifact
 from quoit.cli.main import main
 from quoit.files.atomic import replacing
+from quoit.files.kept import RowNumbers
 from quoit.files.partial_output import SUFFIXES
 from quoit.files.writers import RECORD_SUFFIXES, VECTOR_WRITERS, check_destination, write_records
 
@@ -22,7 +23,7 @@ COLUMNS = {"rank": int, "text": str, "score": float}
 
 @pytest.mark.parametrize("name", ["vectors.txt", "vectors", "vectors.npz", ".npy"])
 def test_an_unknown_suffix_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match=r"has the unknown suffix .*; end it in one of .npy, .jsonl, .parquet"):
+    with pytest.raises(InputError, match=r"has the unknown suffix .*; end it in one of .npy, .jsonl, .parquet, .lance"):
         check_destination(tmp_path / name, SUFFIXES)
 
 
@@ -133,7 +134,7 @@ def test_vectors_in_parquet_take_less_than_their_own_size(tmp_path: Path, dtype:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     found = (vectors * 127 if dtype in ("int8", "uint8") else vectors).astype(dtype)
     file = tmp_path / "vectors.parquet"
-    VECTOR_WRITERS[".parquet"](file, found, np.arange(len(found)), {})
+    VECTOR_WRITERS[".parquet"](file, found, RowNumbers(np.arange(len(found)), None), {}, ["id", "vector"])
     assert file.stat().st_size < most * found.nbytes + 100_000
     table = parquet.read_table(file)
     np.testing.assert_array_equal(table["vector"].combine_chunks().flatten().to_numpy().reshape(found.shape), found)

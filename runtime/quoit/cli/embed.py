@@ -16,8 +16,9 @@ from quoit.cli.process import tell
 from quoit.embedder import Embedder
 from quoit.engine.pooling import Dtype, OutputOptions, Vectors
 from quoit.errors import InputError
+from quoit.files.kept import VECTOR, OutputColumns
 from quoit.files.partial_output import NPY, SUFFIXES, Draft, drafting, is_finished
-from quoit.files.readers import STANDARD_INPUT, Skipped
+from quoit.files.readers import STANDARD_INPUT, Record, Skipped
 from quoit.files.writers import check_destination
 from quoit.fingerprint import digest
 from quoit.machine import usable_cores
@@ -38,13 +39,26 @@ def add_to(commands: "Commands") -> None:
         default=STANDARD_INPUT,
         help="texts to embed: a file, or a folder's files in the order of their paths (default: standard input)",
     )
-    embed.add_argument("-o", "--output", type=Path, required=True, help="a .npy, .parquet or .jsonl file")
+    embed.add_argument(
+        "-o", "--output", type=Path, required=True, help="a .npy, .parquet, .jsonl file or .lance dataset"
+    )
     begin = embed.add_mutually_exclusive_group()
     begin.add_argument("--resume", action="store_true", help="go on where the same command was interrupted")
     begin.add_argument(
         "--restart", action="store_true", help="start anew, and discard the vectors of a run that was not finished"
     )
     add_input(embed)
+    embed.add_argument("--id", metavar="COLUMN", help="the input's column of ids (default: the rows' numbers from 0)")
+    embed.add_argument(
+        "--keep",
+        metavar="COLUMN",
+        nargs="+",
+        default=[],
+        help="columns of the input to write beside the vectors; text, title, file, line, page of documents",
+    )
+    embed.add_argument(
+        "--vector-column", metavar="NAME", default=VECTOR, help=f"name of the vectors' column (default: {VECTOR})"
+    )
     role = embed.add_mutually_exclusive_group()
     role.add_argument("--query", action="store_true", help="the texts are queries: put the query prompt before them")
     role.add_argument("--plain", action="store_true", help="put no prompt before the texts (default: document prompt)")
@@ -77,7 +91,8 @@ def run(options: argparse.Namespace) -> int:
         )
         return 0
     skipped = Skipped()
-    texts = stream(options, options.file, skipped)
+    columns = _columns(options)
+    records, kept = stream(options, options.file, skipped, columns)
     workers = options.workers
     if workers is None and not options.tuned and options.tuning is None:
         workers = min(options.threads or usable_cores(), MAX_WORKERS)
@@ -90,14 +105,33 @@ def run(options: argparse.Namespace) -> int:
         ranges=None if options.ranges is None else _load_ranges(options.ranges),
     )
     like = embedder.encode([], **output)
-    job = _job(embedder, prompt, output, like)
+    job = digest(_job(embedder, prompt, output, like), columns.id, columns.keep)
     start = time.perf_counter()
-    with drafting(options.output, job, like, resume=options.resume, restart=options.restart) as draft:
-        _fill(draft, embedder, texts, prompt, output)
+    with drafting(options.output, job, like, kept, resume=options.resume, restart=options.restart) as draft:
+        _fill(draft, embedder, records, prompt, output)
         draft.left_out = skipped.rows
         draft.about = _about(embedder, prompt, output)
     _report(draft, embedder, options.output, time.perf_counter() - start, skipped)
     return 0
+
+
+def _columns(options: argparse.Namespace) -> OutputColumns:
+    """Return the columns of the output.
+
+    Raises:
+        InputError: the output has no columns, or the names are wrong.
+    """
+    for name, values in (
+        ("--id", [options.id]),
+        ("--keep", options.keep),
+        ("--vector-column", [options.vector_column]),
+    ):
+        for value in values:
+            check_argument(name, value)
+    columns = OutputColumns(options.id, tuple(options.keep), options.vector_column)
+    if options.output.suffix == NPY and columns != OutputColumns():
+        raise InputError(f"{options.output} has vectors alone; write .parquet, .lance or .jsonl for --id and --keep")
+    return columns
 
 
 def _job(embedder: Embedder, prompt: Prompt, output: OutputOptions, like: Vectors) -> str:
@@ -121,9 +155,9 @@ def _about(embedder: Embedder, prompt: Prompt, output: OutputOptions) -> dict[st
     }
 
 
-def _fill(draft: Draft, embedder: Embedder, texts: Iterable[str], prompt: Prompt, output: OutputOptions) -> None:
+def _fill(draft: Draft, embedder: Embedder, records: Iterable[Record], prompt: Prompt, output: OutputOptions) -> None:
     with tqdm(unit=" texts", initial=draft.progress.rows, disable=None) as bar:
-        windows = embedder.encode_windows(draft.remaining(texts), prompt=prompt.text, advance=bar.update, **output)
+        windows = embedder.encode_windows(draft.remaining(records), prompt=prompt.text, advance=bar.update, **output)
         for encoded in windows:
             draft.write(encoded.vectors, encoded.tokens, encoded.truncation)
 

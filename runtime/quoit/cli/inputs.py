@@ -8,7 +8,8 @@ from itertools import chain
 
 from quoit.cli.process import tell
 from quoit.errors import InputError
-from quoit.files.readers import Record, Skipped, files_of, kind_of, present, read_files, read_records
+from quoit.files.kept import KeptColumns, OutputColumns
+from quoit.files.readers import Entry, Record, Skipped, files_of, kind_of, present, read_files, read_records
 
 
 @dataclass(frozen=True)
@@ -56,28 +57,50 @@ def load(options: argparse.Namespace, sources: Sequence[str]) -> Inputs:
     for file, some in records.items():
         lines = kind_of(file, options.input_format) == "txt"
         texts = present(some, skipped if options.skip_missing else None)
-        found[file] = [Item(file, index, text) for index, text in texts if text.strip() or not lines]
+        found[file] = [Item(file, index, record.text) for index, record in texts if record.text.strip() or not lines]
     return Inputs(found, skipped, several=len(found) > 1 or list(found) != list(dict.fromkeys(sources)))
 
 
-def stream(options: argparse.Namespace, source: str, skipped: Skipped) -> Iterator[str]:
-    """Yield the texts of a file or of a folder's files, one after the other, in bounded memory; blank lines are texts.
+def stream(
+    options: argparse.Namespace, source: str, skipped: Skipped, columns: OutputColumns
+) -> tuple[Iterator[Record], OutputColumns | KeptColumns]:
+    """Return the records of a file or of a folder's files, in bounded memory, and the columns that are kept of them.
+
+    Blank lines are texts.
 
     Args:
         options: options of the command, with those of `add_input`.
         source: the file or folder.
         skipped: collects the records without a text, by their number in all files, if --skip-missing is given.
+        columns: the columns of the output.
 
     Raises:
-        InputError: as for `load`; a file that is absent or of an unknown kind is refused before the first text.
+        InputError: as for `load`; a file that is absent, of an unknown kind or without a column to keep is refused
+            before the first text.
     """
-    return read_files(
-        _files(options, [source]),
+    files = _files(options, [source])
+    kept: OutputColumns | KeptColumns = columns
+    if columns.read:
+        kinds = {kind_of(file, options.input_format) for file in files}
+        if "parquet" in kinds:
+            if len(kinds) > 1:
+                raise InputError(
+                    f"{source} has parquet files and others ({', '.join(sorted(kinds))}), whose columns cannot be kept "
+                    "together; embed them apart"
+                )
+            for file in files:
+                next(_records(options, file), None)  # refused here if it is absent or damaged
+            kept = KeptColumns(files, columns)
+    records = read_files(
+        files,
         kind=options.input_format,
         column=options.column,
         delimiter=options.delimiter,
+        keep=columns.read,
+        ids=columns.id is not None,
         skipped=skipped if options.skip_missing else None,
     )
+    return records, kept
 
 
 def _files(options: argparse.Namespace, sources: Sequence[str]) -> list[str]:
@@ -96,7 +119,7 @@ def _files(options: argparse.Namespace, sources: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(files))
 
 
-def _records(options: argparse.Namespace, file: str) -> Iterator[Record]:
+def _records(options: argparse.Namespace, file: str) -> Iterator[Entry]:
     return read_records(file, kind=options.input_format, column=options.column, delimiter=options.delimiter)
 
 

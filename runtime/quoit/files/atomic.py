@@ -24,8 +24,8 @@ Refusal = Callable[[str], QuoitError]
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk, an exhausted quota, and a file that may not grow further."""
 
-SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
-"""Pattern of the message of numpy's `tofile` on a full disk; that error has no number."""
+WITHOUT_NUMBER = re.compile(rf"\d+ requested and \d+ written|{re.escape(os.strerror(errno.ENOSPC))}")
+"""Pattern of the messages of numpy's `tofile` and of Lance on a full disk; their errors have no number."""
 
 
 def real_path(path: Path) -> Path:
@@ -61,6 +61,26 @@ def check_writable(destination: Path) -> None:
         raise InputError(f"{destination} is a device or a pipe, which a file would replace; name another file")
     try:
         with TemporaryFile(dir=real.parent):  # permissions alone are not enough, above all for root
+            pass
+    except OSError as error:
+        raise InputError(f"{real.parent} is no folder that can be written; make it, or name another") from error
+
+
+def check_replaceable(destination: Path, mark: str) -> None:
+    """Refuse a folder that cannot be made, or replaced by another of its kind, before any work is done for it.
+
+    Args:
+        destination: the folder.
+        mark: name inside of it that every folder of its kind has.
+
+    Raises:
+        InputError: the destination is a file or a folder of another kind, or its parent cannot be written.
+    """
+    real = real_path(destination)
+    if real.exists() and not (real.is_dir() and ((real / mark).exists() or not any(real.iterdir()))):
+        raise InputError(f"{destination} exists and has no {mark} in it, so it is not replaced; name another output")
+    try:
+        with TemporaryFile(dir=real.parent):
             pass
     except OSError as error:
         raise InputError(f"{real.parent} is no folder that can be written; make it, or name another") from error
@@ -111,7 +131,9 @@ def explain_full_disk(
     try:
         yield
     except OSError as error:
-        number = errno.ENOSPC if SHORT_WRITE.fullmatch(str(error)) else error.errno
+        number = error.errno
+        if number is None and WITHOUT_NUMBER.search(str(error)):
+            number = errno.ENOSPC
         if number not in FULL:
             raise
         written = draft.stat().st_size if draft.is_file() else 0

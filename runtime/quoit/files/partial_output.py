@@ -1,6 +1,7 @@
 """Keep the vectors of an unfinished `quoit embed` in a hidden folder beside the output, so that the run can resume.
 
     .OUT.partial/rows.npy        the vectors so far
+    .OUT.partial/kept.jsonl      values of the input's other columns that are kept, if there are any
     .OUT.partial/progress.json   number of rows that count, and the texts and the job that they belong to
 
 Rows are on disk before progress.json counts them. So if a process is killed at any moment, another process can resume
@@ -21,9 +22,21 @@ import numpy as np
 
 from quoit.engine.pooling import Vectors
 from quoit.errors import InputError, brief
-from quoit.files.atomic import explain_full_disk, hidden_path, locked, new_folder, real_path, replacing
+from quoit.files.atomic import (
+    explain_full_disk,
+    hidden_path,
+    locked,
+    new_folder,
+    real_path,
+    remove,
+    replace_folder,
+    replacing,
+    restore_folder,
+)
+from quoit.files.kept import ID, Kept, KeptColumns, KeptLines, OutputColumns, RowNumbers
 from quoit.files.npy_rows import NpyRows
-from quoit.files.writers import VECTOR_WRITERS, About, check_destination
+from quoit.files.readers.records import Record
+from quoit.files.writers import LANCE, VECTOR_WRITERS, About, check_destination
 from quoit.text.text_hash import TextHash
 from quoit.text.tokenizer import Truncation
 
@@ -32,6 +45,7 @@ SUFFIXES = (NPY, *VECTOR_WRITERS)
 KIND = "partial"
 """Suffix of the hidden folder."""
 ROWS = "rows.npy"
+KEPT = "kept.jsonl"
 PROGRESS = "progress.json"
 ANEW = "use --restart to start anew"
 
@@ -65,13 +79,14 @@ class Draft:
         fits: False if the texts of this run differ from those of the draft.
     """
 
-    def __init__(self, folder: Path, progress: Progress, like: Vectors) -> None:
-        """Open the rows file, and cut the rows that progress.json does not count.
+    def __init__(self, folder: Path, progress: Progress, like: Vectors, columns: OutputColumns | KeptColumns) -> None:
+        """Open the draft's files, and cut the rows that progress.json does not count.
 
         Args:
             folder: the hidden folder; it must exist.
             progress: the rows that count.
             like: an array [0, dim] with the type and width of the vectors.
+            columns: columns of the output; or those of parquet files, which are read again at the end.
 
         Raises:
             InputError: rows that count are missing.
@@ -84,19 +99,36 @@ class Draft:
         self.left_out: Sequence[int] = ()
         self.about: About = {}
         self.fits = True
+        self.columns = columns.columns if isinstance(columns, KeptColumns) else columns
+        self._again = columns if isinstance(columns, KeptColumns) else None
         self.rows = NpyRows(folder / ROWS, like, progress.rows)
-        if not self.rows.is_whole:
-            self.rows.close()
-            raise InputError(f"{folder} is damaged: {ROWS} is too short; {ANEW}")
+        self._kept: KeptLines | None = None
+        if self.columns.read and self._again is None:
+            self._kept = KeptLines(folder / KEPT, self.columns.written, progress.rows)
+        for file, name in ((self.rows, ROWS), (self._kept, KEPT)):
+            if file is not None and not file.is_whole:
+                self.close()
+                raise InputError(f"{folder} is damaged: {name} is too short; {ANEW}")
 
-    def remaining(self, texts: Iterable[str]) -> Iterator[str]:
+    def close(self) -> None:
+        """Close the draft's files."""
+        self.rows.close()
+        if self._kept is not None:
+            self._kept.close()
+
+    def remaining(self, records: Iterable[Record]) -> Iterator[str]:
         """Yield the texts that have no vector yet, after a check that the texts before them are those of the draft.
 
         Raises:
             InputError: the first texts differ from those that the draft has vectors of.
         """
+        texts = (record.text for record in records) if self._kept is None else self._kept.follow(records)
         stream = self.hash.follow(texts)
-        passed = sum(1 for _ in islice(stream, self.progress.rows))
+        passed = 0
+        for _ in islice(stream, self.progress.rows):
+            passed += 1
+            if self._kept is not None:
+                self._kept.waiting.clear()
         if passed < self.progress.rows or self.hash.hexdigest() != self.progress.texts_sha256:
             self.fits = False
             raise InputError(
@@ -113,6 +145,8 @@ class Draft:
         before, rows = self.progress, self.rows
         with explain_full_disk(rows.path, rows.path, rows.size_of(before.rows + len(vectors))):
             rows.append(vectors)
+            if self._kept is not None:
+                self._kept.append(len(vectors))
         progress = Progress(
             before.job,
             before.rows + len(vectors),
@@ -134,26 +168,50 @@ class Draft:
         rows = self.rows.path
         with explain_full_disk(destination, rows):
             self.rows.finish(self.progress.rows)
+        if self._kept is not None:
+            self._kept.close()
         whole = rows if destination.suffix == NPY else self._convert(destination)
-        whole.replace(real_path(destination))
+        if whole.is_dir():
+            replace_folder(whole, real_path(destination))
+        else:
+            whole.replace(real_path(destination))
         shutil.rmtree(self.folder)
 
     def _convert(self, destination: Path) -> Path:
         """Write the rows to a file in the draft's folder, in the destination's format, and return its path."""
         whole = self.folder / f"whole{destination.suffix}"
-        ids = np.delete(np.arange(self.progress.rows + len(self.left_out), dtype=np.int64), self.left_out)
+        names = (ID, *self.columns.keep, self.columns.vector)
         try:
+            remove(whole)  # of a process that was killed
             with explain_full_disk(destination, whole, self.progress.rows * self.rows.row_bytes):
-                VECTOR_WRITERS[destination.suffix](whole, np.load(self.rows.path, mmap_mode="r"), ids, self.about)
+                vectors = np.load(self.rows.path, mmap_mode="r")
+                VECTOR_WRITERS[destination.suffix](whole, vectors, self._beside(), self.about, names)
         except BaseException:
-            whole.unlink(missing_ok=True)
+            remove(whole)
             raise
         return whole
+
+    def _beside(self) -> Kept:
+        """Return what stands beside the vectors."""
+        kept: Kept | None = self._kept
+        if self._again is not None:
+            self._again.left_out = self.left_out
+            kept = self._again
+        if kept is not None and self.columns.id is not None:
+            return kept
+        numbers = np.arange(self.progress.rows + len(self.left_out), dtype=np.int64)
+        return RowNumbers(np.delete(numbers, self.left_out), kept)
 
 
 @contextmanager
 def drafting(
-    destination: Path, job: str, like: Vectors, *, resume: bool = False, restart: bool = False
+    destination: Path,
+    job: str,
+    like: Vectors,
+    columns: OutputColumns | KeptColumns | None = None,
+    *,
+    resume: bool = False,
+    restart: bool = False,
 ) -> Iterator[Draft]:
     """Give the draft of a run. It is published when the context ends, and kept with its vectors if an error ends it.
 
@@ -161,6 +219,7 @@ def drafting(
         destination: a file that ends in one of SUFFIXES, or a symbolic link to one.
         job: hash of all that decides the vectors, except the texts; a draft of another job is not resumed.
         like: an array [0, dim] with the type and width of the vectors.
+        columns: columns of the output; or those of parquet files, which are read again at the end.
         resume: True to resume an existing draft, if there is one.
         restart: True to replace an existing draft, if there is one.
 
@@ -171,8 +230,10 @@ def drafting(
     check_destination(destination, SUFFIXES)
     folder = hidden_path(destination, KIND)
     with locked(real_path(destination), InputError):
+        if destination.suffix == LANCE:
+            restore_folder(real_path(destination))
         found = None if restart else _take_up(folder, job, resume)
-        draft = _open(destination, folder, found or Progress(job), like)
+        draft = _open(destination, folder, found or Progress(job), like, columns or OutputColumns())
         try:
             yield draft
             draft.publish(destination)
@@ -198,7 +259,9 @@ def is_finished(destination: Path) -> bool:
         return True
 
 
-def _open(destination: Path, folder: Path, progress: Progress, like: Vectors) -> Draft:
+def _open(
+    destination: Path, folder: Path, progress: Progress, like: Vectors, columns: OutputColumns | KeptColumns
+) -> Draft:
     """Open the draft in a folder; the folder is made new if progress counts no vectors.
 
     Raises:
@@ -206,7 +269,7 @@ def _open(destination: Path, folder: Path, progress: Progress, like: Vectors) ->
     """
     fresh = nullcontext() if progress.rows else new_folder(folder)
     with explain_full_disk(destination, folder), fresh, explain_full_disk(destination, folder / ROWS):
-        return Draft(folder, progress, like)
+        return Draft(folder, progress, like, columns)
 
 
 def _close(draft: Draft, error: BaseException) -> None:
@@ -215,7 +278,7 @@ def _close(draft: Draft, error: BaseException) -> None:
     The progress is read from the disk, since Ctrl-C may arrive after progress.json got its name and before
     `draft.progress` is set.
     """
-    draft.rows.close()
+    draft.close()
     progress = _read_progress(draft.folder)
     if progress is None:
         shutil.rmtree(draft.folder, ignore_errors=True)

@@ -1,26 +1,27 @@
-"""Write results and vectors as `.jsonl` and `.parquet` files."""
+"""Write results and vectors as `.jsonl`, `.parquet` and `.lance`."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from quoit.engine.pooling import Vectors
 from quoit.errors import InputError
-from quoit.files.atomic import check_writable, replacing
+from quoit.files.atomic import check_replaceable, check_writable, replacing
+from quoit.files.kept import Kept
+from quoit.files.packages import lance_module, pyarrow_parquet
 
-Ids = NDArray[np.int64]
 About = Mapping[str, str | int | bool | None]
 """What is said of vectors beside them: the model, and all that they depend on."""
 ABOUT = "quoit"
 """Key of the schema's metadata that holds it, as JSON."""
-VECTOR_VALUES = "vector.list.element"
-"""Path of the vectors' values in the schema of Parquet."""
-ROWS_AT_A_TIME = 8192
-"""Number of rows of vectors in one row group of a `.parquet` file."""
+LANCE = ".lance"
+"""Suffix of a Lance dataset, which is a folder."""
+LANCE_VERSIONS = "_versions"
+"""Folder inside of every Lance dataset (https://lance.org/format/table)."""
 
 
 def check_destination(destination: Path, suffixes: Sequence[str]) -> None:
@@ -36,7 +37,11 @@ def check_destination(destination: Path, suffixes: Sequence[str]) -> None:
         )
     if destination.suffix == ".parquet":
         pyarrow_parquet()
-    check_writable(destination)
+    if destination.suffix == LANCE:
+        lance_module()
+        check_replaceable(destination, LANCE_VERSIONS)
+    else:
+        check_writable(destination)
 
 
 def write_records(destination: Path, records: Sequence[Mapping[str, object]], columns: Mapping[str, type]) -> None:
@@ -65,50 +70,66 @@ def write_records(destination: Path, records: Sequence[Mapping[str, object]], co
         parquet.write_table(pyarrow.Table.from_pylist([dict(record) for record in records], schema), draft)
 
 
-def _write_jsonl(path: Path, vectors: Vectors, ids: Ids, about: About) -> None:  # noqa: ARG001  lines have no header
-    with path.open("w", encoding="utf-8") as file:
-        for row, vector in zip(ids, vectors, strict=True):
-            file.write(json.dumps({"id": int(row), "vector": vector.tolist()}) + "\n")
+def _write_jsonl(path: Path, vectors: Vectors, beside: Kept, about: About, names: Sequence[str]) -> None:  # noqa: ARG001  lines have no header
+    with path.open("wb") as file:
+        for values, vector in zip(beside.values(), vectors, strict=True):
+            line = dict(zip(names, (*values, vector.tolist()), strict=True))
+            file.write(msgspec.json.encode(line) + b"\n")
 
 
-def _write_parquet(path: Path, vectors: Vectors, ids: Ids, about: About) -> None:
+def _write_parquet(path: Path, vectors: Vectors, beside: Kept, about: About, names: Sequence[str]) -> None:
     """Write a file whose floats are split by bytes before they are compressed: exponents are alike, mantissas are not.
 
     float32 vectors take about 0.85 of their own size then, and 1.02 as pyarrow writes them by default.
     """
     parquet = pyarrow_parquet()
+    schema, tables = _with_vectors(vectors, beside, about, names[-1])
+    split = [f"{names[-1]}.list.element"] if np.issubdtype(vectors.dtype, np.floating) else False
+    options = {"compression": "zstd", "use_dictionary": list(names[1:-1]), "use_byte_stream_split": split}
+    with parquet.ParquetWriter(path, schema, **options) as writer:
+        for table in tables:
+            writer.write_table(table)
+
+
+def _write_lance(path: Path, vectors: Vectors, beside: Kept, about: About, names: Sequence[str]) -> None:
     import pyarrow
 
-    kind = pyarrow.list_(pyarrow.from_numpy_dtype(vectors.dtype), vectors.shape[1])
+    schema, tables = _with_vectors(vectors, beside, about, names[-1])
+    batches = (batch for table in tables for batch in table.to_batches())
+    lance_module().write_dataset(pyarrow.RecordBatchReader.from_batches(schema, batches), str(path), mode="create")
+
+
+def _with_vectors(vectors: Vectors, beside: Kept, about: About, name: str) -> tuple[Any, Iterator[Any]]:
+    """Return the schema with a column of vectors at its end, and the tables of the rows."""
+    import pyarrow
+
+    schema, tables = beside.tables()
+    field = pyarrow.field(name, pyarrow.list_(pyarrow.from_numpy_dtype(vectors.dtype), vectors.shape[1]))
     metadata = {ABOUT: json.dumps(about, ensure_ascii=False)}
-    schema = pyarrow.schema({"id": pyarrow.int64(), "vector": kind}, metadata)
-    split = [VECTOR_VALUES] if np.issubdtype(vectors.dtype, np.floating) else False
-    options = {"compression": "zstd", "use_dictionary": False, "use_byte_stream_split": split}
-    with parquet.ParquetWriter(path, schema, **options) as writer:
-        for start in range(0, len(vectors), ROWS_AT_A_TIME):
-            some = np.ascontiguousarray(vectors[start : start + ROWS_AT_A_TIME])
-            values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(some.ravel()), vectors.shape[1])
-            rows = pyarrow.array(ids[start : start + len(some)], pyarrow.int64())
-            writer.write_table(pyarrow.Table.from_arrays([rows, values], schema=schema))
+    return schema.append(field).with_metadata(metadata), _tables_with_vectors(vectors, tables, field, metadata)
 
 
-def pyarrow_parquet() -> Any:
-    """Return the module pyarrow.parquet.
+def _tables_with_vectors(
+    vectors: Vectors, tables: Iterator[Any], field: Any, metadata: dict[str, str]
+) -> Iterator[Any]:
+    import pyarrow
 
-    Raises:
-        InputError: pyarrow is not installed.
-    """
-    try:
-        from pyarrow import parquet
-    except ImportError as error:
+    start = 0
+    for table in tables:
+        some = np.ascontiguousarray(vectors[start : start + table.num_rows])
+        values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(some.ravel()), vectors.shape[1])
+        start += len(some)
+        yield table.append_column(field, values).replace_schema_metadata(metadata)
+    if start != len(vectors):
         raise InputError(
-            f"parquet needs pyarrow ({error}); `pip install 'quoit[parquet]'`, or use another format"
-        ) from error
-    return parquet
+            f"{len(vectors):,} vectors have {start:,} rows beside them; the input changed; run the command anew"
+        )
 
 
-VECTOR_WRITERS: dict[str, Callable[[Path, Vectors, Ids, About], None]] = {
+VECTOR_WRITERS: dict[str, Callable[[Path, Vectors, Kept, About, Sequence[str]], None]] = {
     ".jsonl": _write_jsonl,
     ".parquet": _write_parquet,
+    LANCE: _write_lance,
 }
+"""Functions that write vectors [n, dim] by the output's suffix, with what stands beside them and all columns' names."""
 RECORD_SUFFIXES = (".jsonl", ".parquet")

@@ -4,11 +4,12 @@
 """
 
 from quoit.files.readers.formats import KINDS, files_of, kind_of, read_files, read_records, read_texts
-from quoit.files.readers.records import STANDARD_INPUT, Record, Skipped, present
+from quoit.files.readers.records import STANDARD_INPUT, Entry, Record, Skipped, present
 
 __all__ = [
     "KINDS",
     "STANDARD_INPUT",
+    "Entry",
     "Record",
     "Skipped",
     "files_of",

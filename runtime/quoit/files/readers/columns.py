@@ -1,13 +1,14 @@
 """Read parquet files: a text in one column of each row, one batch of rows at a time."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from quoit.errors import InputError, brief, shown
-from quoit.files.readers.records import STANDARD_INPUT, Record, Source, text_record, value_at
+from quoit.files.packages import pyarrow_parquet
+from quoit.files.readers.records import STANDARD_INPUT, Entry, Source, text_record, value_at
 from quoit.files.readers.streams import GZIP_SUFFIX
-from quoit.files.writers import pyarrow_parquet
 
 
 def check_parquet(source: Source) -> None:
@@ -23,7 +24,7 @@ def check_parquet(source: Source) -> None:
     pyarrow_parquet()
 
 
-def read_parquet(source: Source) -> Iterator[Record]:
+def read_parquet(source: Source) -> Iterator[Entry]:
     """Yield a record for each row.
 
     Raises:
@@ -37,8 +38,9 @@ def read_parquet(source: Source) -> Iterator[Record]:
         raise InputError(f"{source.name} is no readable parquet file: {brief(error)}; check it") from error
     with file:
         _check_column(source, names)
+        plain = replace(source, keep=(), ids=False)  # `quoit.files.kept` reads those
         for row, value in enumerate(_values(file, source), 1):
-            yield text_record(value, source, f"{source.name}, row {row}")
+            yield text_record(value, plain, f"{source.name}, row {row}")
 
 
 def _names(schema: Any) -> list[str]:

@@ -7,7 +7,7 @@ import csv
 from collections.abc import Iterator, Sequence
 
 from quoit.errors import InputError, brief, shown
-from quoit.files.readers.records import Record, Source
+from quoit.files.readers.records import Entry, Lack, Source, text_record
 from quoit.files.readers.streams import text_lines
 
 FIELD_CHARACTERS = 1 << 27
@@ -40,16 +40,17 @@ def delimiter_of(kind: str, given: str | None) -> str:
     return delimiter
 
 
-def read_delimited(source: Source) -> Iterator[Record]:
+def read_delimited(source: Source) -> Iterator[Entry]:
     """Yield a record for each row that is not blank; a row that ends before the column has no text.
 
     Raises:
-        InputError: the header does not have the column exactly once, a row has more fields than the header, or quotes
-            are wrong.
+        InputError: the header does not have the column and those to keep exactly once, a row has more fields than the
+            header, or quotes are wrong.
     """
     rows = _rows(source)
     start, header = next(rows, (1, []))
-    column = _position(source, start, header)
+    column = _position(source, start, header, source.column, "--column")
+    places = [_position(source, start, header, name, "--keep") for name in source.keep]
     for line, row in rows:
         place = source.line(line)
         if len(row) > len(header):
@@ -58,9 +59,10 @@ def read_delimited(source: Source) -> Iterator[Record]:
                 f"{source.delimiter!r} in quotes, or name another --delimiter"
             )
         if len(row) <= column:
-            yield Record(None, place, f"no text in {source.column!r}, but {len(row)} of {len(header)} fields")
+            yield Lack(place, f"no text in {source.column!r}, but {len(row)} of {len(header)} fields")
         else:
-            yield Record(row[column], place)
+            kept = [row[position] if position < len(row) else None for position in places]
+            yield text_record(row[column], source, place, kept)
 
 
 def _rows(source: Source) -> Iterator[tuple[int, list[str]]]:
@@ -84,19 +86,20 @@ def _fault(message: str) -> str:
     return words or f"wrong quotes: {brief(message)}; put the whole field in quotes, and double those inside"
 
 
-def _position(source: Source, line: int, header: Sequence[str]) -> int:
-    """Return the position of the column in a row."""
-    if source.column not in header:
+def _position(source: Source, line: int, header: Sequence[str], name: str, option: str) -> int:
+    """Return the position of a column in a row."""
+    if name not in header:
         raise InputError(
-            f"{source.line(line)} has no column {source.column!r}, but {shown(header)}; {_remedy(source, header)}"
+            f"{source.line(line)} has no column {name!r}, but {shown(header)}; {_remedy(source, header, option)}"
         )
-    if header.count(source.column) > 1:
-        count = header.count(source.column)
-        raise InputError(f"{source.line(line)} names the column {source.column!r} {count} times; rename all but one")
-    return header.index(source.column)
+    if header.count(name) > 1:
+        raise InputError(
+            f"{source.line(line)} names the column {name!r} {header.count(name)} times; rename all but one"
+        )
+    return header.index(name)
 
 
-def _remedy(source: Source, header: Sequence[str]) -> str:
+def _remedy(source: Source, header: Sequence[str], option: str) -> str:
     """Return advice for a missing column; a header with one field probably has another delimiter."""
     others = [mark for mark in COMMON_DELIMITERS if mark != source.delimiter and len(header) == 1 and mark in header[0]]
-    return f"use --delimiter {others[0]!r}" if others else "name one with --column"
+    return f"use --delimiter {others[0]!r}" if others else f"name one with {option}"

@@ -11,11 +11,20 @@ from quoit.files.readers.folders import files_in
 from quoit.files.readers.json_array import read_json
 from quoit.files.readers.jsonl import read_jsonl
 from quoit.files.readers.markdown import read_markdown
-from quoit.files.readers.records import STANDARD_INPUT, Record, Skipped, Source, present, with_column
+from quoit.files.readers.records import (
+    STANDARD_INPUT,
+    Entry,
+    Record,
+    Skipped,
+    Source,
+    check_document_columns,
+    present,
+    with_column,
+)
 from quoit.files.readers.streams import GZIP_SUFFIX
 from quoit.files.readers.txt import read_txt
 
-READERS: dict[str, Callable[[Source], Iterator[Record]]] = {
+READERS: dict[str, Callable[[Source], Iterator[Entry]]] = {
     "txt": read_txt,
     "jsonl": read_jsonl,
     "json": read_json,
@@ -25,6 +34,8 @@ READERS: dict[str, Callable[[Source], Iterator[Record]]] = {
     "parquet": read_parquet,
 }
 KINDS = tuple(READERS)
+DOCUMENTS = ("txt", "md")
+"""Formats whose records are parts of a document, and not rows with columns."""
 DESCRIPTORS = ("/dev/fd/", "/proc/self/fd/")
 
 
@@ -48,7 +59,8 @@ def read_texts(
     Raises:
         InputError: as for `files_of`, `read_records` and `present`; the message names the place.
     """
-    return read_files(files_of(path, kind), kind=kind, column=column, delimiter=delimiter, skipped=skipped)
+    records = read_files(files_of(path, kind), kind=kind, column=column, delimiter=delimiter, skipped=skipped)
+    return (record.text for record in records)
 
 
 def read_files(
@@ -57,28 +69,40 @@ def read_files(
     kind: str | None = None,
     column: str = "text",
     delimiter: str | None = None,
+    keep: Sequence[str] = (),
+    ids: bool = False,
     skipped: Skipped | None = None,
-) -> Iterator[str]:
-    """Yield the texts of files one after the other, in bounded memory; all files are checked before the first is read.
+) -> Iterator[Record]:
+    """Yield the records with a text of files one after the other, in bounded memory.
+
+    All files are checked before the first is read.
 
     Args:
         files: paths of the files.
         kind: as in `read_records`.
         column: as in `read_records`.
         delimiter: as in `read_records`.
+        keep: as in `read_records`.
+        ids: as in `read_records`.
         skipped: collects the records without a text, numbered through all files; if None, the first such record is
             refused.
 
     Raises:
         InputError: as for `read_records` and `present`; the message names the place.
     """
-    records = [read_records(file, kind=kind, column=column, delimiter=delimiter) for file in files]
-    return (text for _, text in present(chain.from_iterable(records), skipped))
+    entries = [read_records(file, kind=kind, column=column, delimiter=delimiter, keep=keep, ids=ids) for file in files]
+    return (record for _, record in present(chain.from_iterable(entries), skipped))
 
 
 def read_records(
-    path: str, *, kind: str | None = None, column: str = "text", delimiter: str | None = None
-) -> Iterator[Record]:
+    path: str,
+    *,
+    kind: str | None = None,
+    column: str = "text",
+    delimiter: str | None = None,
+    keep: Sequence[str] = (),
+    ids: bool = False,
+) -> Iterator[Entry]:
     r"""Yield the records of a file, in order; json and md files are read whole.
 
     Args:
@@ -88,13 +112,18 @@ def read_records(
             code block, with its headings before it); by default the result of `kind_of`.
         column: name of the text column; `meta.text` is the key `text` of the object `meta`.
         delimiter: character between the fields of csv and tsv, by default a comma and a tab; `\t` is a tab.
+        keep: names of columns whose values are kept with each text; of txt and md, those of DOCUMENT_COLUMNS. Parquet
+            files keep none here (`quoit.files.kept` reads them).
+        ids: True if the first of them has ids.
 
     Raises:
         InputError: the file is absent, of an unknown kind or damaged, or a record is wrong; the message names its
             place.
     """
     kind = kind_of(path, kind)
-    source = Source(path, kind, column, delimiter_of(kind, delimiter))
+    source = Source(path, kind, column, delimiter_of(kind, delimiter), tuple(keep), ids)
+    if kind in DOCUMENTS:
+        check_document_columns(source)
     if path != STANDARD_INPUT and (not Path(path).exists() or Path(path).is_dir()):
         raise InputError(f"{path} is no file; check the path, or use - for standard input")
     if kind == "parquet":

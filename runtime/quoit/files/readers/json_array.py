@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 from quoit.errors import InputError, brief
 from quoit.files.readers.jsonl import json_decoder, json_fault
-from quoit.files.readers.records import Record, Source, object_record
+from quoit.files.readers.records import Entry, Source, object_record
 from quoit.files.readers.streams import whole_text
 
 SPACE = re.compile(r"[ \t\n\r]*")
 
 
-def read_json(source: Source) -> Iterator[Record]:
+def read_json(source: Source) -> Iterator[Entry]:
     """Yield a record for each item of the array.
 
     Raises:

@@ -3,16 +3,17 @@
 import json
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from quoit.errors import InputError, brief, shown
-from quoit.files.readers.records import Mark, Record, Source, object_record
+from quoit.files.readers.records import Entry, Mark, Source, object_record
 from quoit.files.readers.streams import text_lines
 
 Pairs = list[tuple[str, Any]]
 
 
-def read_jsonl(source: Source) -> Iterator[Record]:
+def read_jsonl(source: Source) -> Iterator[Entry]:
     """Yield a record for each line that is not blank.
 
     Raises:
@@ -36,8 +37,9 @@ def read_jsonl(source: Source) -> Iterator[Record]:
 
 
 def json_decoder(source: Source) -> json.JSONDecoder:
-    """Return a decoder that marks a repeated key of the column; Python would take the last value of such a key."""
-    names = frozenset([source.column, *source.column.split(".")])
+    """Return a decoder that marks a repeated key of a column; Python would take the last value of such a key."""
+    columns = [source.column, *source.keep]
+    names = frozenset(chain(columns, *(column.split(".") for column in columns)))
     return json.JSONDecoder(object_pairs_hook=partial(_object, names))
 
 

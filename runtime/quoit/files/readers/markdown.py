@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from quoit.errors import InputError
-from quoit.files.readers.records import Record, Source
+from quoit.files.readers.records import Entry, Part, Record, Source, part_record
 from quoit.files.readers.streams import whole_text
 
 TEXTS = ("inline", "fence", "code_block")
 PARTS = ("heading_open", "heading_close", "thead_open", "thead_close", "tbody_open", "tbody_close")
 
 
-def read_markdown(source: Source) -> Iterator[Record]:
+def read_markdown(source: Source) -> Iterator[Entry]:
     """Yield a record for each block with text.
 
     Raises:
@@ -29,7 +29,7 @@ def read_markdown(source: Source) -> Iterator[Record]:
         if token.type in PARTS:
             inside = token.tag if token.nesting > 0 else ""
         elif token.type == "tr_close" and inside == "tbody":
-            yield Record(_below(headings, " | ".join(filter(None, cells))), source.line(line))
+            yield _part(source, headings, " | ".join(filter(None, cells)), line)
             cells = []
         elif token.type not in TEXTS or not token.content.strip() or inside == "thead":
             continue
@@ -38,12 +38,14 @@ def read_markdown(source: Source) -> Iterator[Record]:
         elif inside:
             headings = {tag: text for tag, text in headings.items() if tag < inside} | {inside: token.content}
         else:
-            yield Record(_below(headings, token.content.strip()), source.line(line))
+            yield _part(source, headings, token.content.strip(), line)
 
 
-def _below(headings: dict[str, str], text: str) -> str:
+def _part(source: Source, headings: dict[str, str], body: str, line: int) -> Record:
     """Return a text on one line after the headings above it, so that a search for a heading finds the text."""
-    return " ".join(": ".join([*headings.values(), text]).split())
+    title = ": ".join(headings.values())
+    text = " ".join(": ".join([*headings.values(), body]).split())
+    return part_record(source, text, Part(body, " ".join(title.split()), line))
 
 
 def markdown_parser() -> Any:
