@@ -1,8 +1,8 @@
-"""Search the texts of a file: cache their vectors, take the nearest by cosine, and let a reranker judge those."""
+"""Search texts: cache the vectors of files, or read stored ones; take the nearest, and let a reranker judge those."""
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from quoit.embedder import Embedder
-from quoit.engine.pooling import Float32
+from quoit.engine.pooling import LEVELS, Float32, Vectors, pack_bits, unit_rows
 from quoit.engine.scoring import best_first
 from quoit.errors import InputError
 from quoit.files.atomic import replacing
+from quoit.files.stored import Row, StoredVectors
 from quoit.fingerprint import digest
 from quoit.machine import cache_folder
 from quoit.reranker import Reranker
@@ -22,6 +23,11 @@ from quoit.text.text_hash import TextHash
 
 CACHE_BYTES = 4 << 30
 CACHE_FORMAT = 1
+TEXTS_AT_ONCE = 4096
+"""Number of texts of files that are embedded before their vectors are cached."""
+RESCORED = 4
+"""How many times as many binary vectors as are wanted are compared with the query's own values, as
+sentence-transformers' `rescore_multiplier` has it by default."""
 
 logger = logging.getLogger("quoit")
 
@@ -58,11 +64,29 @@ class VectorCache:
 
     def documents(self, embedder: Embedder, texts: Sequence[str], *, show_progress: bool = False) -> Float32:
         """Return the vectors of the texts as `Embedder.encode_document` gives them, [n, dim] float32."""
-        file = self.folder / f"{cache_key(embedder, texts)}.npz"
-        found = self._read(file, (len(texts), embedder.dim))
-        if found is not None:
-            return found
-        vectors: Float32 = embedder.encode_document(texts, show_progress=show_progress)
+        return self.files(embedder, [texts], show_progress=show_progress)[0]
+
+    def files(
+        self, embedder: Embedder, files: Sequence[Sequence[str]], *, show_progress: bool = False
+    ) -> list[Float32]:
+        """Return the vectors of several files' texts, [n, dim] float32 each.
+
+        The texts of files that are not cached are embedded together, up to TEXTS_AT_ONCE of them, and then cached. So
+        an interruption loses no more than those.
+        """
+        paths = [self.folder / f"{cache_key(embedder, texts)}.npz" for texts in files]
+        found = [self._read(path, (len(texts), embedder.dim)) for path, texts in zip(paths, files, strict=True)]
+        missing = [index for index, vectors in enumerate(found) if vectors is None]
+        for group in grouped(missing, [len(texts) for texts in files]):
+            texts = [text for index in group for text in files[index]]
+            vectors: Float32 = embedder.encode_document(texts, show_progress=show_progress)
+            ends = np.cumsum([len(files[index]) for index in group])
+            for index, some in zip(group, np.split(vectors, ends[:-1]), strict=True):
+                found[index] = self._keep(paths[index], some)
+        return [vectors for vectors in found if vectors is not None]
+
+    def _keep(self, file: Path, vectors: Float32) -> Float32:
+        """Return the vectors, after an attempt to write them."""
         try:
             self._write(file, vectors)
         except (OSError, InputError) as error:
@@ -124,8 +148,85 @@ def cache_key(embedder: Embedder, texts: Sequence[str]) -> str:
     hashed = TextHash()
     for _ in hashed.follow(texts):
         pass
-    prompt = document_prompt(embedder.contract.prompts)
-    return digest(CACHE_FORMAT, hashed.hexdigest(), embedder.fingerprint(prompt.text))
+    return digest(CACHE_FORMAT, hashed.hexdigest(), embedder.fingerprint(_prompt(embedder)))
+
+
+def _prompt(embedder: Embedder) -> str:
+    return document_prompt(embedder.contract.prompts).text
+
+
+def grouped(indices: Sequence[int], sizes: Sequence[int]) -> Iterator[list[int]]:
+    """Yield runs of indices whose sizes have a sum of TEXTS_AT_ONCE or little more."""
+    group: list[int] = []
+    total = 0
+    for index in indices:
+        group.append(index)
+        total += sizes[index]
+        if total >= TEXTS_AT_ONCE:
+            yield group
+            group, total = [], 0
+    if group:
+        yield group
+
+
+def check_stored(stored: StoredVectors, embedder: Embedder) -> None:
+    """Refuse stored vectors that a query of this model cannot be compared with.
+
+    Raises:
+        InputError: they are of another model, or lack what is needed to compare them.
+    """
+    about, source = stored.about, embedder.pipeline.artifact.manifest.source
+    if about.get("model") != source.id:
+        raise InputError(
+            f"{stored.path} has vectors of {about.get('model')}, and the model is {source.id}; name that model with -m"
+        )
+    if about.get("dtype") in ("int8", "uint8") and not about.get("ranges"):
+        raise InputError(f"{stored.path} does not say the ranges of its {about['dtype']} vectors; embed the texts anew")
+
+
+def nearest_stored(query: Float32, stored: StoredVectors, top_k: int) -> list[tuple[Hit, Row]]:
+    """Return the rows of stored vectors that are nearest to a query, best first, each with its other columns.
+
+    All rows are compared. Vectors of one bit a dimension are first compared by their bits; RESCORED times as many rows
+    as are wanted are then compared with the query's own values.
+
+    Args:
+        query: the query's vector of unit length, [dim] of the model; its first values are used where less are stored.
+        stored: the vectors.
+        top_k: number of rows.
+    """
+    dim = int(stored.about["dim"])
+    start = unit_rows(query[:dim])[0]
+    best: list[tuple[Hit, Row]] = []
+    row = 0
+    for vectors, others in stored.batches():
+        for index, cosine in _nearest_of(start, vectors, stored, top_k):
+            if len(best) < top_k or cosine > best[-1][0].cosine:
+                best.append((Hit(row + index, cosine), others.slice(index, 1).to_pylist()[0]))
+        best = sorted(best, key=lambda found: (-found[0].cosine, found[0].index))[:top_k]
+        row += len(vectors)
+    return best
+
+
+def _nearest_of(query: Float32, vectors: Vectors, stored: StoredVectors, top_k: int) -> Iterator[tuple[int, float]]:
+    """Yield the nearest of some vectors, each with its cosine."""
+    rows = np.arange(len(vectors))
+    dtype = stored.about["dtype"]
+    if dtype in ("binary", "ubinary"):
+        bits = vectors if dtype == "ubinary" else (vectors.astype(np.int16) + 128).astype(np.uint8)
+        apart = np.bitwise_count(bits ^ pack_bits(query[None])).sum(axis=1)
+        rows = best_first(-apart.astype(np.float32), RESCORED * top_k)
+        signs = np.unpackbits(bits[rows], axis=1, count=len(query)).astype(np.float32) * 2 - 1
+        values: Float32 = signs / np.float32(np.sqrt(len(query)))
+    elif dtype in ("int8", "uint8"):
+        low, high = np.asarray(stored.about["ranges"], np.float32)
+        levels = vectors.astype(np.float32) + (128 if dtype == "int8" else 0)
+        values = unit_rows(low + (levels + 0.5) * ((high - low) / LEVELS))
+    else:
+        values = vectors.astype(np.float32) if stored.about["normalize"] else unit_rows(vectors)
+    cosines = values @ query
+    for place in best_first(cosines, top_k).tolist():
+        yield int(rows[place]), float(cosines[place])
 
 
 def nearest(query: Float32, documents: Float32, top_k: int | None) -> list[Hit]:

@@ -19,7 +19,7 @@ from quoit.errors import InputError
 from quoit.files.kept import VECTOR, OutputColumns
 from quoit.files.partial_output import NPY, SUFFIXES, Draft, drafting, is_finished
 from quoit.files.readers import STANDARD_INPUT, Record, Skipped
-from quoit.files.writers import check_destination
+from quoit.files.writers import About, check_destination
 from quoit.fingerprint import digest
 from quoit.machine import usable_cores
 from quoit.text.prompts import NO_PROMPT, Prompt, document_prompt, query_prompt
@@ -140,7 +140,7 @@ def _job(embedder: Embedder, prompt: Prompt, output: OutputOptions, like: Vector
     return digest(embedder.fingerprint(prompt.text), {**output, "ranges": ranges}, like.shape)
 
 
-def _about(embedder: Embedder, prompt: Prompt, output: OutputOptions) -> dict[str, str | int | bool | None]:
+def _about(embedder: Embedder, prompt: Prompt, output: OutputOptions) -> About:
     """Return what a `.parquet` file says of its vectors."""
     source = embedder.pipeline.artifact.manifest.source
     return {
@@ -150,6 +150,7 @@ def _about(embedder: Embedder, prompt: Prompt, output: OutputOptions) -> dict[st
         "dim": embedder.dim if output["dim"] is None else output["dim"],
         "dtype": output["dtype"],
         "normalize": output["normalize"],
+        "ranges": None if output["ranges"] is None else np.asarray(output["ranges"], np.float32).tolist(),
         "prompt": prompt.text,
         "fingerprint": embedder.fingerprint(prompt.text),
     }

@@ -2,23 +2,38 @@
 
 import argparse
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from quoit.cli.process import tell
 from quoit.errors import InputError
+from quoit.files.chunks import Chunking
 from quoit.files.kept import KeptColumns, OutputColumns
 from quoit.files.readers import Entry, Record, Skipped, files_of, kind_of, present, read_files, read_records
 
 
 @dataclass(frozen=True)
 class Item:
-    """A text with its file and its number among the file's records, from 0."""
+    """A text with its file and its number among the file's texts, from 0; and its id, if the file has ids."""
 
     file: str
     index: int
-    text: str
+    record: Record
+    id: str | int | None = None
+
+    @property
+    def text(self) -> str:
+        """Return the text."""
+        return self.record.text
+
+    @property
+    def where(self) -> str:
+        """Return the file's name with the line or page, where documents have them."""
+        part = self.record.part
+        if part is not None and part.line:
+            return f"{self.file}:{part.line}"
+        return self.file if part is None or not part.page else f"{self.file}, page {part.page}"
 
 
 @dataclass(frozen=True)
@@ -29,36 +44,67 @@ class Inputs:
         files: texts of each file, by its path.
         skipped: records that were left out.
         several: True if results must name each text's file, since several files or a folder were given.
+        left_out: why files of folders were left out, one message each.
     """
 
     files: dict[str, list[Item]]
     skipped: Skipped
     several: bool
+    left_out: list[str] = field(default_factory=list)
 
     @property
     def items(self) -> list[Item]:
         """Return all texts, file after file."""
         return list(chain.from_iterable(self.files.values()))
 
+    def chunked(self, chunking: Chunking, kinds: Collection[str], given: str | None) -> "Inputs":
+        """Return the same files with the texts of files of some formats cut into chunks; `given` is --input-format."""
+        files = {
+            file: [
+                Item(file, index, record) for index, record in enumerate(chunking.cut(item.record for item in items))
+            ]
+            if kind_of(file, given) in kinds
+            else items
+            for file, items in self.files.items()
+        }
+        return replace(self, files=files)
+
     def report(self) -> None:
-        """Print how many records were left out."""
+        """Print how many records and files were left out."""
         report_skipped(self.skipped)
+        if self.left_out:
+            many = "1 file was" if len(self.left_out) == 1 else f"{len(self.left_out)} files were"
+            tell(f"{many} left out, the first since {self.left_out[0]}")
 
 
-def load(options: argparse.Namespace, sources: Sequence[str]) -> Inputs:
+def load(options: argparse.Namespace, sources: Sequence[str], *, tree: bool = False) -> Inputs:
     """Read the texts of files and of folders' files. Blank lines of txt are left out, since they contain no text.
+
+    Args:
+        options: options of the command, with those of `add_input`.
+        sources: the files and folders.
+        tree: True to read folders as trees of documents and source code: without what their `.gitignore` files leave
+            out, unless --no-ignore is given, and without the files that cannot be read.
 
     Raises:
         InputError: a file cannot be read, or a record has no text and --skip-missing is not given.
     """
     skipped = Skipped()
-    records = {file: _records(options, file) for file in _files(options, sources)}
-    found = {}
-    for file, some in records.items():
+    found: dict[str, list[Item]] = {}
+    left_out: list[str] = []
+    files = _files(options, sources, tree=tree)
+    for file, of_folder in files.items():
         lines = kind_of(file, options.input_format) == "txt"
-        texts = present(some, skipped if options.skip_missing else None)
-        found[file] = [Item(file, index, record.text) for index, record in texts if record.text.strip() or not lines]
-    return Inputs(found, skipped, several=len(found) > 1 or list(found) != list(dict.fromkeys(sources)))
+        texts = present(_records(options, file), skipped if options.skip_missing else None)
+        try:
+            found[file] = [Item(file, row, some) for row, some in texts if some.text.strip() or not lines]
+        except InputError as error:
+            if not (tree and of_folder):
+                raise
+            left_out.append(str(error))
+    if left_out and not found:
+        raise InputError(left_out[0])
+    return Inputs(found, skipped, len(files) > 1 or list(files) != list(dict.fromkeys(sources)), left_out)
 
 
 def stream(
@@ -78,7 +124,7 @@ def stream(
         InputError: as for `load`; a file that is absent, of an unknown kind or without a column to keep is refused
             before the first text.
     """
-    files = _files(options, [source])
+    files = list(_files(options, [source]))
     kept: OutputColumns | KeptColumns = columns
     if columns.read:
         kinds = {kind_of(file, options.input_format) for file in files}
@@ -103,20 +149,24 @@ def stream(
     return records, kept
 
 
-def _files(options: argparse.Namespace, sources: Sequence[str]) -> list[str]:
+def _files(options: argparse.Namespace, sources: Sequence[str], *, tree: bool = False) -> dict[str, bool]:
     """Return the named files and the files of the named folders, each once, without the output.
+
+    The value says whether a file was found in a folder.
 
     Raises:
         InputError: a name is empty, a folder has no files of texts, or the only file is the output.
     """
     output = None if options.output is None else os.path.realpath(options.output)
-    files: list[str] = []
+    ignore = tree and not options.no_ignore
+    files: dict[str, bool] = {}
     for source in sources:
-        others = [file for file in files_of(source, options.input_format) if os.path.realpath(file) != output]
+        named = files_of(source, options.input_format, with_code=tree, ignore=ignore)
+        others = [file for file in named if os.path.realpath(file) != output]
         if not others:
             raise InputError(f"{options.output} is the output, and the one file to read; name another with -o")
-        files += others
-    return list(dict.fromkeys(files))
+        files |= {file: named != [source] for file in others if file not in files}
+    return files
 
 
 def _records(options: argparse.Namespace, file: str) -> Iterator[Entry]:

@@ -14,7 +14,7 @@ from quoit.files.atomic import check_replaceable, check_writable, replacing
 from quoit.files.kept import Kept
 from quoit.files.packages import lance_module, pyarrow_parquet
 
-About = Mapping[str, str | int | bool | None]
+About = Mapping[str, str | int | bool | list[list[float]] | None]
 """What is said of vectors beside them: the model, and all that they depend on."""
 ABOUT = "quoit"
 """Key of the schema's metadata that holds it, as JSON."""

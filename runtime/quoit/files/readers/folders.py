@@ -3,12 +3,14 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from quoit.errors import InputError
+from quoit.errors import InputError, brief
+
+IGNORE = ".gitignore"
 
 
-def files_in(folder: str, wanted: Callable[[str], bool]) -> list[str]:
+def files_in(folder: str, wanted: Callable[[str], bool], *, ignore: bool = False) -> list[str]:
     """Return the files below a folder, sorted by the parts of their paths.
 
     Files and folders whose names begin with a dot are left out, and links to folders are not followed.
@@ -16,18 +18,62 @@ def files_in(folder: str, wanted: Callable[[str], bool]) -> list[str]:
     Args:
         folder: path of the folder.
         wanted: function that says, for the path of a file, whether the file is read.
+        ignore: True to leave out what `.gitignore` files in the folder and below leave out.
 
     Raises:
-        InputError: a folder cannot be listed.
+        InputError: a folder cannot be listed, or a `.gitignore` cannot be read.
     """
-    return sorted(filter(wanted, _walk(folder)), key=lambda path: Path(path).parts)
+    return sorted(filter(wanted, _walk(folder, ignore)), key=lambda path: Path(path).parts)
 
 
-def _walk(folder: str) -> Iterator[str]:
+def _walk(folder: str, ignore: bool) -> Iterator[str]:
+    ignored = Ignored()
     for parent, folders, files in os.walk(folder, onerror=_refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        if ignore and IGNORE in files:
+            ignored.add(Path(parent))
+        folders[:] = [
+            name for name in folders if not (name.startswith(".") or ignored.has(Path(parent, name), folder=True))
+        ]
         paths = (Path(parent, name) for name in files if not name.startswith("."))
-        yield from (str(path) for path in paths if path.is_file() or path.is_symlink())
+        found = (path for path in paths if path.is_file() or path.is_symlink())
+        yield from (str(path) for path in found if not ignored.has(path))
+
+
+class Ignored:
+    """The patterns of the `.gitignore` files that were met; of several, the one in the innermost folder decides."""
+
+    def __init__(self) -> None:
+        self._specs: dict[Path, Any] = {}
+
+    def add(self, folder: Path) -> None:
+        """Read the `.gitignore` of a folder.
+
+        Raises:
+            InputError: it cannot be read, or pathspec is not installed.
+        """
+        try:
+            from pathspec import GitIgnoreSpec
+        except ImportError as error:
+            raise InputError(
+                f"{folder / IGNORE} needs pathspec ({error}); `pip install 'quoit[documents]'`, or use --no-ignore"
+            ) from error
+        try:
+            lines = (folder / IGNORE).read_text(encoding="utf-8").splitlines()
+            self._specs[folder] = GitIgnoreSpec.from_lines(lines)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{folder / IGNORE} cannot be read: {brief(error)}; correct it, or use --no-ignore"
+            ) from error
+
+    def has(self, path: Path, *, folder: bool = False) -> bool:
+        """Return whether a file or folder is left out."""
+        for parent in path.parents:
+            if parent in self._specs:
+                name = path.relative_to(parent).as_posix() + ("/" if folder else "")
+                found: bool | None = self._specs[parent].check_file(name).include
+                if found is not None:
+                    return found
+        return False
 
 
 def _refuse(error: OSError) -> NoReturn:

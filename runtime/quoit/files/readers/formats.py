@@ -5,12 +5,16 @@ from itertools import chain
 from pathlib import Path
 
 from quoit.errors import InputError
+from quoit.files.readers import code
+from quoit.files.readers.code import read_code
 from quoit.files.readers.columns import check_parquet, read_parquet
 from quoit.files.readers.delimited import delimiter_of, read_delimited
 from quoit.files.readers.folders import files_in
+from quoit.files.readers.html import read_html
 from quoit.files.readers.json_array import read_json
 from quoit.files.readers.jsonl import read_jsonl
 from quoit.files.readers.markdown import read_markdown
+from quoit.files.readers.pdf import read_pdf
 from quoit.files.readers.records import (
     STANDARD_INPUT,
     Entry,
@@ -32,9 +36,15 @@ READERS: dict[str, Callable[[Source], Iterator[Entry]]] = {
     "tsv": read_delimited,
     "md": read_markdown,
     "parquet": read_parquet,
+    "html": read_html,
+    "pdf": read_pdf,
+    "code": read_code,
 }
 KINDS = tuple(READERS)
-DOCUMENTS = ("txt", "md")
+SUFFIXES = {kind: kind for kind in KINDS if kind != "code"} | {"htm": "html", "markdown": "md"}
+"""Format of each suffix but those of source code."""
+ALL_SUFFIXES = dict.fromkeys(code.SUFFIXES, "code") | SUFFIXES
+DOCUMENTS = ("txt", "md", "html", "pdf", "code")
 """Formats whose records are parts of a document, and not rows with columns."""
 DESCRIPTORS = ("/dev/fd/", "/proc/self/fd/")
 
@@ -108,8 +118,9 @@ def read_records(
     Args:
         path: a file, a pipe such as `/dev/fd/63`, or `-` for standard input. A gzip file is unpacked while it is read.
         kind: `txt` (a text per line), `jsonl` (a string, or an object with `column`, per line), `json` (an array of
-            these), `csv`, `tsv` or `parquet` (the column `column`), `md` (a text per paragraph, list item, table row or
-            code block, with its headings before it); by default the result of `kind_of`.
+            these), `csv`, `tsv` or `parquet` (the column `column`), `md` and `html` (a text per paragraph, list item,
+            table row or code block, with its headings before it), `pdf` (a text per page), `code` (a text per block);
+            by default the result of `kind_of`.
         column: name of the text column; `meta.text` is the key `text` of the object `meta`.
         delimiter: character between the fields of csv and tsv, by default a comma and a tab; `\t` is a tab.
         keep: names of columns whose values are kept with each text; of txt and md, those of DOCUMENT_COLUMNS. Parquet
@@ -137,7 +148,7 @@ def kind_of(path: str, given: str | None = None) -> str:
     Raises:
         InputError: the format is not one of KINDS.
     """
-    kind = given if given is not None else suffix_of(path)
+    kind = given if given is not None else ALL_SUFFIXES.get(suffix_of(path), suffix_of(path))
     if not kind and is_stream(path):
         return "txt"
     if kind not in KINDS:
@@ -158,10 +169,16 @@ def is_stream(path: str) -> bool:
     return file.is_fifo() or file.is_char_device()
 
 
-def files_of(path: str, kind: str | None = None) -> list[str]:
+def files_of(path: str, kind: str | None = None, *, with_code: bool = False, ignore: bool = False) -> list[str]:
     """Return the file itself; for a folder, its files with a known suffix, or all of its files if a kind is given.
 
     `quoit.files.readers.folders.files_in` decides the order and leaves out hidden files.
+
+    Args:
+        path: the file or folder.
+        kind: format of all files.
+        with_code: True for source code too.
+        ignore: True to leave out what the folder's `.gitignore` files leave out.
 
     Raises:
         InputError: the name is empty, or the folder has no such file.
@@ -170,10 +187,11 @@ def files_of(path: str, kind: str | None = None) -> list[str]:
         raise InputError("the file name is empty; name a file or a folder, or use - for standard input")
     if path == STANDARD_INPUT or not Path(path).is_dir():
         return [path]
-    files = files_in(path, lambda file: kind is not None or suffix_of(file) in KINDS)
+    suffixes = ALL_SUFFIXES if with_code else SUFFIXES
+    files = files_in(path, lambda file: kind is not None or suffix_of(file) in suffixes, ignore=ignore)
     if not files:
         raise InputError(
-            f"{path} is a folder without text files; file names must end in one of {', '.join(KINDS)}, each also with "
-            ".gz; or name the format with --input-format"
+            f"{path} is a folder without text files; file names must end in one of {', '.join(SUFFIXES)}, each also "
+            "with .gz; or name the format with --input-format"
         )
     return files

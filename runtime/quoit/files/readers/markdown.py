@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from quoit.errors import InputError
-from quoit.files.readers.records import Entry, Part, Record, Source, part_record
+from quoit.files.readers.records import Entry, Source, below_headings
 from quoit.files.readers.streams import whole_text
 
 TEXTS = ("inline", "fence", "code_block")
@@ -29,7 +29,7 @@ def read_markdown(source: Source) -> Iterator[Entry]:
         if token.type in PARTS:
             inside = token.tag if token.nesting > 0 else ""
         elif token.type == "tr_close" and inside == "tbody":
-            yield _part(source, headings, " | ".join(filter(None, cells)), line)
+            yield below_headings(source, list(headings.values()), " | ".join(filter(None, cells)), line)
             cells = []
         elif token.type not in TEXTS or not token.content.strip() or inside == "thead":
             continue
@@ -38,14 +38,7 @@ def read_markdown(source: Source) -> Iterator[Entry]:
         elif inside:
             headings = {tag: text for tag, text in headings.items() if tag < inside} | {inside: token.content}
         else:
-            yield _part(source, headings, token.content.strip(), line)
-
-
-def _part(source: Source, headings: dict[str, str], body: str, line: int) -> Record:
-    """Return a text on one line after the headings above it, so that a search for a heading finds the text."""
-    title = ": ".join(headings.values())
-    text = " ".join(": ".join([*headings.values(), body]).split())
-    return part_record(source, text, Part(body, " ".join(title.split()), line))
+            yield below_headings(source, list(headings.values()), token.content.strip(), line)
 
 
 def markdown_parser() -> Any:

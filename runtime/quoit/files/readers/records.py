@@ -219,6 +219,13 @@ def part_record(source: Source, text: str, part: Part) -> Record:
     return Record(text, place, _encoded([values[name] for name in source.keep], source, place), part)
 
 
+def below_headings(source: Source, headings: Sequence[str], body: str, line: int) -> Record:
+    """Return the record of a text on one line after the headings above it, so that a search for a heading finds it."""
+    title = " ".join(": ".join(headings).split())
+    text = " ".join(": ".join([*headings, body]).split())
+    return part_record(source, text, Part(body, title, line))
+
+
 def check_document_columns(source: Source) -> None:
     """Refuse columns that a document does not have.
 

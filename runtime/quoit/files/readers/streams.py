@@ -48,6 +48,18 @@ def whole_text(source: Source) -> str:
     Raises:
         InputError: the file cannot be read, is a damaged gzip file, is beyond the limit, or is not UTF-8.
     """
+    content = whole_bytes(source)
+    if content.startswith(BOM_UTF8):
+        del content[: len(BOM_UTF8)]
+    return _decoded(content, source, 1)
+
+
+def whole_bytes(source: Source) -> bytearray:
+    """Return all bytes of a file.
+
+    Raises:
+        InputError: the file cannot be read, is a damaged gzip file, or is beyond the limit.
+    """
     content = bytearray()
     with _opened(source) as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -57,9 +69,7 @@ def whole_text(source: Source) -> str:
                     f"{source.name} has more than {WHOLE_BYTES:,} bytes, and {source.kind} is read whole; convert it "
                     "to jsonl, which is read by the line, or split it"
                 )
-    if content.startswith(BOM_UTF8):
-        del content[: len(BOM_UTF8)]
-    return _decoded(content, source, 1)
+    return content
 
 
 def _byte_lines(source: Source) -> Iterator[bytes]:
