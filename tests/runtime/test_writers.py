@@ -155,6 +155,7 @@ def test_a_parquet_file_says_what_its_vectors_are(tmp_path: Path, byte_artifact:
         "dim": 40,
         "dtype": "float32",
         "normalize": True,
+        "ranges": None,
         "prompt": prompt,
         "fingerprint": embedder.fingerprint(prompt),
     }

@@ -24,8 +24,10 @@ Refusal = Callable[[str], QuoitError]
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk, an exhausted quota, and a file that may not grow further."""
 
-WITHOUT_NUMBER = re.compile(rf"\d+ requested and \d+ written|{re.escape(os.strerror(errno.ENOSPC))}")
-"""Pattern of the messages of numpy's `tofile` and of Lance on a full disk; their errors have no number."""
+SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+"""Pattern of the message of numpy's `tofile` on a full disk; that error has no number."""
+LANCE_NUMBER = re.compile(r"\(os error (\d+)\)")
+"""Pattern of the number in a message of Lance, whose errors have none of their own."""
 
 
 def real_path(path: Path) -> Path:
@@ -131,10 +133,8 @@ def explain_full_disk(
     try:
         yield
     except OSError as error:
-        number = error.errno
-        if number is None and WITHOUT_NUMBER.search(str(error)):
-            number = errno.ENOSPC
-        if number not in FULL:
+        number = _number_of(error)
+        if number is None or number not in FULL:
             raise
         written = draft.stat().st_size if draft.is_file() else 0
         free = shutil.disk_usage(draft.parent).free
@@ -142,6 +142,16 @@ def explain_full_disk(
             f"cannot write {destination}: {os.strerror(number)}; it needs {max(needed or 0, written + 1):,} bytes "
             f"or more, {written:,} are written and {free:,} are free in {draft.parent}; {step}"
         ) from error
+
+
+def _number_of(error: OSError) -> int | None:
+    """Return the number of a system's error, also where it is only in the message."""
+    if error.errno is not None:
+        return error.errno
+    if SHORT_WRITE.fullmatch(str(error)):
+        return errno.ENOSPC
+    found = LANCE_NUMBER.search(str(error))
+    return int(found[1]) if found else None
 
 
 @contextmanager
