@@ -78,7 +78,10 @@ class LazyEmbedder:
         """Return the path and the options, so that a copy loads the model at its own first use."""
         state = {name: value for name, value in vars(self).items() if name != "embedder"}
         if isinstance(self.model, Embedder):
-            state |= {"model": self.model.pipeline.artifact.folder.absolute(), "options": self.model.options.arguments()}
+            state |= {
+                "model": self.model.pipeline.artifact.folder.absolute(),
+                "options": self.model.options.arguments(),
+            }
         return state
 
     def __deepcopy__(self, _: Any) -> Self:

@@ -68,6 +68,4 @@ class QuoitEncoder(AsymmetricDenseMixin, DenseEncoder):
     acall = aencode_documents
 
     def _handle(self, model: str | Embedder, options: dict[str, Any] | None) -> LazyEmbedder:
-        return LazyEmbedder(
-            model, prompt=self.routes, instruction=self.instruction, dim=self.dim, options=options
-        )
+        return LazyEmbedder(model, prompt=self.routes, instruction=self.instruction, dim=self.dim, options=options)

@@ -1,7 +1,6 @@
 """A spaCy component, "quoit", that gives documents the vectors of a quoit artifact.
 
-    import quoit_integrations.spacy
-    nlp.add_pipe("quoit", config={"model": "models/embedding-onnx"})
+    nlp.add_pipe(FACTORY, config={"model": "models/embedding-onnx"})
 
 `similarity` compares documents with each other, so all of them get the same prompt: the document prompt, or the one
 that `prompt` names. Vectors of tokens and spans stay spaCy's own.
@@ -13,9 +12,12 @@ from typing import Any
 
 import numpy as np
 from spacy.language import Language
-from spacy.tokens import Doc
+from spacy.tokens import Doc, Span, Token
 
 from quoit_integrations.lazy import LazyEmbedder, PromptName
+
+FACTORY = "quoit"
+"""Name of the component's factory."""
 
 EXTENSION = "quoit_vector"
 """Name of the documents' attribute that holds the vector; unlike hooks, it is kept when a document is serialised."""
@@ -46,7 +48,7 @@ class QuoitVectors:
 def set_vector(doc: Doc, vector: np.ndarray) -> None:
     """Give a document its vector."""
     doc._.set(EXTENSION, vector)
-    doc.user_hooks |= {"vector": get_vector, "has_vector": has_vector}
+    doc.user_hooks |= {"vector": get_vector, "has_vector": has_vector, "similarity": cosine}
 
 
 def get_vector(doc: Doc) -> np.ndarray:
@@ -60,8 +62,14 @@ def has_vector(doc: Doc) -> bool:
     return doc._.get(EXTENSION) is not None
 
 
+def cosine(doc: Doc, other: Doc | Span | Token) -> float:
+    """Return the cosine of two vectors; spaCy's own method warns of vocabularies without vectors."""
+    norms = doc.vector_norm * other.vector_norm
+    return float(doc.vector @ other.vector / norms) if norms else 0.0
+
+
 @Language.factory(
-    "quoit",
+    FACTORY,
     assigns=["doc.vector", f"doc._.{EXTENSION}"],
     default_config={"prompt": "document", "instruction": None, "dim": None, "options": {}},
 )

@@ -45,9 +45,7 @@ def embed_udf(
     lazy = LazyEmbedder(model, prompt=prompt, instruction=instruction, dim=dim, options=options)
 
     def load() -> Callable[[np.ndarray], Vectors]:
-        context = TaskContext.get()
-        if context is not None and lazy.options.get("threads") is None:
-            lazy.options["threads"] = context.cpus()
+        lazy.options = task_options(lazy.options)
 
         def predict(texts: np.ndarray) -> Vectors:
             missing = np.array([is_missing(text) for text in texts])
@@ -64,3 +62,11 @@ def embed_udf(
         return when(texts.isNotNull(), vectors(texts))
 
     return embed
+
+
+def task_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with the number of threads of this task, unless a number is given or this is no task."""
+    context = TaskContext.get()
+    if context is None or options.get("threads") is not None:
+        return dict(options)
+    return {**options, "threads": context.cpus()}

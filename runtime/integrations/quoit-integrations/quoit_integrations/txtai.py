@@ -7,11 +7,14 @@ from txtai.vectors import Vectors
 from quoit.engine.pooling import Vectors as Array
 from quoit_integrations.lazy import LazyEmbedder
 
+METHOD = "quoit_integrations.txtai.QuoitVectors"
+"""Path of the class, which the configuration of an index names."""
+
 
 class QuoitVectors(Vectors):
     """Vectors of a quoit artifact, named in the configuration of an index by this class' path.
 
-        Embeddings(method="quoit_integrations.txtai.QuoitVectors", path="models/embedding-onnx", content=True)
+        Embeddings(method=METHOD, path="models/embedding-onnx", content=True)
 
     The model is loaded at the first text. `path` is the artifact's folder or a hub id, `vectors` has the options of
     `quoit.Embedder`, `dimensionality` is the number of values that are kept. Where txtai's `instructions` has a prefix
