@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from chonkie import SemanticChunker
 from chonkie.embeddings import AutoEmbeddings, BaseEmbeddings
+from quoit_integrations.chonkie import QuoitEmbeddings
 
 from frameworks.harness import EMBEDDER, OPTIONS, RERANKER, example_of
 from quoit import Embedder
-from quoit_integrations.chonkie import QuoitEmbeddings
 
 CATS = "Cats are small animals that sleep all day. A cat hunts mice at night. Kittens drink the milk of their mother. "
 STOCKS = (

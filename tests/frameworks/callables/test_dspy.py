@@ -8,10 +8,10 @@ from pathlib import Path
 import dspy
 import numpy as np
 import pytest
+from quoit_integrations.dspy import QuoitEmbedder, QuoitRetriever
 
 from frameworks.harness import EMBEDDER, OPTIONS, RERANKER, example_of
 from quoit import Embedder
-from quoit_integrations.dspy import QuoitEmbedder, QuoitRetriever
 
 TEXTS = ["Gravity attracts two bodies.", "The capital of China is Beijing.", "line one\nline two"]
 QUERY = "What is the capital of China?"
@@ -51,7 +51,7 @@ def test_an_instruction_reaches_queries_alone(embedder: Embedder) -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of DSPy's half-made copy
 def test_a_program_answers_with_it_and_is_copied() -> None:
-    class Program(dspy.Module):  # type: ignore[misc]
+    class Program(dspy.Module):
         def __init__(self) -> None:
             super().__init__()
             self.embed = QuoitEmbedder(EMBEDDER, prompt="query", options=OPTIONS)

@@ -5,10 +5,10 @@ import pickle
 from pathlib import Path
 
 import pytest
+from quoit_integrations.lazy import LazyEmbedder
 
 from frameworks.harness import EMBEDDER, OPTIONS, RERANKER
 from quoit import Embedder, Reranker
-from quoit_integrations.lazy import LazyEmbedder
 
 TEXTS = ["The capital of China is Beijing.", "Gravity attracts two bodies."]
 

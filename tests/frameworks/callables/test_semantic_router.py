@@ -4,12 +4,12 @@ import asyncio
 import pickle
 
 import pytest
+from quoit_integrations.semantic_router import QuoitEncoder
 from semantic_router import IndexedRouter, Route
 from semantic_router.encoders import DenseEncoder
 
 from frameworks.harness import EMBEDDER, OPTIONS, RERANKER, example_of
 from quoit import Embedder
-from quoit_integrations.semantic_router import QuoitEncoder
 
 ROUTES = [
     Route(name="physics", utterances=["gravity attracts two bodies", "how fast is light?"]),

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import spacy
+from quoit_integrations.spacy import FACTORY
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 
 from frameworks.harness import EMBEDDER, OPTIONS, RERANKER, example_of
 from quoit import Embedder
-from quoit_integrations.spacy import FACTORY
 
 TEXTS = ["Gravity attracts two bodies.", "The capital of China is Beijing.", "line one\nline two", ""]
 QUERY = "the capital of China"

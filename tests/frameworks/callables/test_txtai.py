@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from quoit_integrations.txtai import METHOD
 from txtai import Embeddings
 
 from frameworks.harness import EMBEDDER, OPTIONS, RERANKER, example_of
 from quoit import Embedder
-from quoit_integrations.txtai import METHOD
 
 TEXTS = ["Gravity attracts two bodies.", "The capital of China is Beijing.", "line one\nline two"]
 QUERY = "What is the capital of China?"

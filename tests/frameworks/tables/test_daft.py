@@ -1,6 +1,7 @@
 """Daft: columns of vectors are quoit's, null stays null, and a query finds its row."""
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ import numpy as np
 import pytest
 from daft import DataFrame, DataType
 from daft.functions import embed_text
+from quoit_integrations.daft import QuoitProvider
 
 from frameworks.harness import EMBEDDER, OPTIONS, RERANKER, example_of
 from quoit import Embedder
-from quoit_integrations.daft import QuoitProvider
 
 TEXTS = ["Gravity attracts two bodies.", None, "The capital of China is Beijing.", "line one\nline two", ""]
 QUERY = "What is the capital of China?"
@@ -28,7 +29,7 @@ def embedded(texts: list[str | None], **options: Any) -> DataFrame:
     return frame.with_column("vector", embed_text(frame["text"].cast(DataType.string()), **options))
 
 
-def equal(found: list[Any], expected: list[np.ndarray | None]) -> bool:
+def equal(found: list[Any], expected: Sequence[np.ndarray | None]) -> bool:
     pairs = zip(found, expected, strict=True)
     return all(a is None if b is None else a is not None and np.array_equal(a, b) for a, b in pairs)
 

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from pyspark.errors import PythonException
 from pyspark.sql import Column, DataFrame, SparkSession
+from quoit_integrations.spark import embed_udf, task_options
 
 from frameworks.harness import EMBEDDER, OPTIONS, RERANKER, example_of
 from quoit import Embedder
-from quoit_integrations.spark import embed_udf, task_options
 
 TEXTS = ["Gravity attracts two bodies.", None, "The capital of China is Beijing.", "line one\nline two", ""]
 QUERY = "What is the capital of China?"
@@ -38,7 +38,7 @@ def vectors(frame: DataFrame, column: Column) -> list[Any]:
     return [row.vector and np.array(row.vector, np.float32) for row in sorted(rows)]
 
 
-def equal(found: list[Any], expected: list[np.ndarray | None]) -> bool:
+def equal(found: list[Any], expected: Sequence[np.ndarray | None]) -> bool:
     pairs = zip(found, expected, strict=True)
     return all(a is None if b is None else a is not None and np.array_equal(a, b) for a, b in pairs)
 
@@ -86,7 +86,7 @@ def test_what_cannot_be_meant_is_refused(spark: SparkSession) -> None:
     with pytest.raises(PythonException, match="is a reranker, and vectors need an embedding model"):
         vectors(table(spark, TEXTS), embed_udf(RERANKER, options=OPTIONS)("text"))
     with pytest.raises(ValueError, match="prompt is 'passage'"):
-        embed_udf(EMBEDDER, prompt="passage")
+        embed_udf(EMBEDDER, prompt="passage")  # type: ignore[arg-type]
 
 
 def test_the_example_finds_the_answer(spark: SparkSession, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,8 @@ class QuoitEmbeddings(BaseEmbeddings):
 
     def embed(self, text: str) -> np.ndarray:
         """Return the vector of a text, [dim] float32."""
-        return self.lazy.encode([text])[0]
+        vector: np.ndarray = self.lazy.encode([text])[0]
+        return vector
 
     def embed_batch(self, texts: list[str]) -> list[np.ndarray]:
         """Return the vectors of texts, each [dim] float32."""

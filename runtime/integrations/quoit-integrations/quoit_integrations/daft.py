@@ -1,4 +1,4 @@
-"""A provider for Daft's `embed_text`: texts get the document prompt, or the one that `prompt` names; null stays null."""
+"""A provider for Daft's `embed_text`: texts get the document prompt, or the one `prompt` names; null stays null."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields

@@ -27,10 +27,11 @@ class QuoitVectors(Vectors):
 
     def encode(self, data: list[str], category: str | None = None) -> Array:
         """Return the vectors of texts, [n, dim] float32; "data" is what is indexed, all else a query."""
+        lazy: LazyEmbedder = self.model
         side = category or "query"
         if self.instructions and side in self.instructions:
-            return self.model.embedder.encode(data, prompt="", dim=self.dimensionality)
-        return self.model.encode(data, "document" if side == "data" else "query")
+            return lazy.embedder.encode(data, prompt="", dim=self.dimensionality)
+        return lazy.encode(data, "document" if side == "data" else "query")
 
     def normalize(self, embeddings: Any) -> Any:
         """Return vectors as they are: of unit length."""
