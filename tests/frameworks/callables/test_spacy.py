@@ -1,15 +1,17 @@
 """spaCy: documents get quoit's vectors, alone, in batches, and after a pipeline was saved."""
 
+import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import numpy as np
 import pytest
 import spacy
-from quoit_integrations.spacy import FACTORY
+from quoit_integrations.spacy import FACTORY, make
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 
-from frameworks.harness import EMBEDDER, OPTIONS, RERANKER, example_of
+from frameworks.harness import EMBEDDER, OPTIONS, PACKAGES, RERANKER, example_of
 from quoit import Embedder
 
 TEXTS = ["Gravity attracts two bodies.", "The capital of China is Beijing.", "line one\nline two", ""]
@@ -68,6 +70,12 @@ def test_a_saved_pipeline_gives_the_same_vectors(tmp_path: Path) -> None:
     again = spacy.load(tmp_path)
     assert again.pipe_names == [FACTORY]
     assert np.array_equal(again(QUERY).vector, nlp(QUERY).vector)
+
+
+def test_spacy_finds_the_factory_of_an_installed_package() -> None:
+    project = tomllib.loads((PACKAGES / "quoit-integrations" / "pyproject.toml").read_text(encoding="utf-8"))
+    points = project["project"]["entry-points"]["spacy_factories"]
+    assert {name: EntryPoint(name, target, "").load() for name, target in points.items()} == {FACTORY: make}
 
 
 @pytest.mark.filterwarnings("ignore:.*W109:UserWarning")

@@ -77,6 +77,7 @@ def test_a_descriptor_travels_by_path_and_sessions_know_the_provider(embedder: E
     assert "embedder" not in vars(descriptor.lazy)
     assert descriptor.get_model() == EMBEDDER
     assert descriptor.get_options() == OPTIONS
+    assert descriptor.get_udf_options().max_retries == 0
     (vector,) = descriptor.instantiate().embed_text([QUERY])
     assert np.array_equal(vector, embedder.encode_document(QUERY, dim=64))
     with daft.session() as session:
