@@ -15,6 +15,8 @@ from quoit import Embedder
 
 TEXTS = ["Gravity attracts two bodies.", "The capital of China is Beijing.", "line one\nline two"]
 QUERY = "What is the capital of China?"
+MANY = [f"text number {number}" for number in range(50)]
+"""Enough texts that scaling their vectors to unit length again would change bits of some."""
 
 
 def test_vectors_are_quoits(embedder: Embedder) -> None:
@@ -44,8 +46,8 @@ def test_a_retriever_finds_the_answer_with_a_prompt_for_each_side(embedder: Embe
 
 
 def test_an_instruction_reaches_queries_alone(embedder: Embedder) -> None:
-    retriever = QuoitRetriever(TEXTS, embedder, k=1, instruction="Find", dim=64)
-    assert np.array_equal(retriever.corpus_embeddings, embedder.encode_document(TEXTS, dim=64))
+    retriever = QuoitRetriever(MANY, embedder, k=1, instruction="Find", dim=64)
+    assert np.array_equal(retriever.corpus_embeddings, embedder.encode_document(MANY, dim=64))
     assert np.array_equal(retriever.embedder([QUERY]), embedder.encode_query([QUERY], instruction="Find", dim=64))
 
 
