@@ -1,16 +1,14 @@
 """Documents: what is read of Markdown, HTML, PDF and code, where it stands, how trees are walked and texts are cut."""
 
-import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pypdf import PdfWriter
-from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 from tokenizers import Tokenizer
 
+from documents import write_pdf
 from quoit import InputError
 from quoit.files.chunks import MIN_TOKENS, Chunking
 from quoit.files.readers import Record, files_of, kind_of, read_records
@@ -42,25 +40,6 @@ def read(file: Path) -> list[tuple[str, str, int, int]]:
         assert entry.part is not None
         found.append((entry.text, entry.part.title, entry.part.line, entry.part.page))
     return found
-
-
-def write_pdf(*pages: str, password: str = "") -> bytes:
-    """A PDF with a line of text on each page; an empty text makes a page without one."""
-    writer = PdfWriter()
-    names = {"/Type": "/Font", "/Subtype": "/Type1", "/BaseFont": "/Helvetica"}
-    font = DictionaryObject({NameObject(key): NameObject(value) for key, value in names.items()})
-    for text in pages:
-        page = writer.add_blank_page(300, 300)
-        fonts = DictionaryObject({NameObject("/F1"): font})
-        page[NameObject("/Resources")] = DictionaryObject({NameObject("/Font"): fonts})
-        content = DecodedStreamObject()
-        content.set_data(f"BT /F1 12 Tf 20 200 Td ({text}) Tj ET".encode() if text else b"")
-        page[NameObject("/Contents")] = writer._add_object(content)
-    if password:
-        writer.encrypt(password)
-    file = io.BytesIO()
-    writer.write(file)
-    return file.getvalue()
 
 
 def test_html_is_read_by_its_blocks(tmp_path: Path) -> None:
@@ -237,7 +216,11 @@ def test_headings_that_take_more_than_half_are_shortened(count: Callable[[str], 
 
 
 def test_rows_are_cut_and_never_joined(count: Callable[[str], int]) -> None:
-    rows = [Record("short", "a.jsonl, line 1"), Record("", "a.jsonl, line 2"), Record("word " * 39 + "word", "a.jsonl, line 3")]
+    rows = [
+        Record("short", "a.jsonl, line 1"),
+        Record("", "a.jsonl, line 2"),
+        Record("word " * 39 + "word", "a.jsonl, line 3"),
+    ]
     chunks = list(Chunking(16, 0, count).cut(rows))
     assert [chunk.place for chunk in chunks] == ["a.jsonl, line 1", "a.jsonl, line 2", *["a.jsonl, line 3"] * 3]
     assert " ".join(chunk.text for chunk in chunks[2:]) == "word " * 39 + "word"

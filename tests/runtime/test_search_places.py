@@ -110,7 +110,7 @@ def test_files_are_embedded_in_bounded_groups() -> None:
 # Stored vectors
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def vectors(embedder: Embedder) -> Any:
     return embedder.encode_document(TEXTS)
 
