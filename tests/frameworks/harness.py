@@ -8,7 +8,7 @@ from typing import Any
 EMBEDDER = os.environ.get("QUOIT_EMBEDDER", "")
 RERANKER = os.environ.get("QUOIT_RERANKER", "")
 OPTIONS: dict[str, Any] = {"provider": "cpu"}
-PACKAGES = Path(__file__).parents[2] / "runtime" / "integrations"
+PACKAGES = Path(__file__).resolve().parents[2] / "runtime" / "integrations"
 
 
 def examples(package: str) -> list[str]:
