@@ -24,8 +24,6 @@ def examples(package: str) -> list[str]:
 def example_of(module: str) -> str:
     """Return the example of quoit-integrations that imports a module of it, such as "sentence_transformers"."""
     (found,) = [
-        example
-        for example in examples("quoit-integrations")
-        if f"from quoit_integrations.{module} import" in example
+        example for example in examples("quoit-integrations") if f"from quoit_integrations.{module} import" in example
     ]
     return found

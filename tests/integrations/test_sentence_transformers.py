@@ -129,7 +129,8 @@ def test_the_other_kind_is_refused(artifact: Artifact, rerank_artifact: Artifact
 
 
 def test_the_example_runs(artifact: Artifact, rerank_artifact: Artifact, capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    examples = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (example,) = [each for each in examples if "from quoit_integrations.sentence_transformers import" in each]
     for name, folder in (("embedding", artifact.folder), ("reranker", rerank_artifact.folder)):
         example = example.replace(f'"models/{name}-onnx"', repr(str(folder)))
     exec(example, {})

@@ -35,7 +35,9 @@ def test_vectors_are_quoits(function: QuoitEmbeddingFunction, embedder: Embedder
     np.testing.assert_array_equal(function([TEXTS[1]]), [embedder.encode_document(TEXTS[1])])
     np.testing.assert_array_equal(function.embed_query([QUERY]), [embedder.encode_query(QUERY)])
     small = QuoitEmbeddingFunction(EMBEDDER, instruction="Find", dim=64, **OPTIONS)
-    np.testing.assert_array_equal(small.embed_query([QUERY]), [embedder.encode_query(QUERY, instruction="Find", dim=64)])
+    np.testing.assert_array_equal(
+        small.embed_query([QUERY]), [embedder.encode_query(QUERY, instruction="Find", dim=64)]
+    )
     np.testing.assert_array_equal(small([QUERY]), [embedder.encode_document(QUERY, dim=64)])
 
 

@@ -33,7 +33,8 @@ notes.add([{"text": "a new row"}])
 
 @pytest.fixture
 def function() -> QuoitEmbeddings:
-    return QuoitEmbeddings.create(name=EMBEDDER, **OPTIONS)
+    made: QuoitEmbeddings = QuoitEmbeddings.create(name=EMBEDDER, **OPTIONS)
+    return made
 
 
 def table(folder: Path, function: QuoitEmbeddings) -> Any:

@@ -1,6 +1,7 @@
 """sentence-transformers' evaluators and utilities: scores are those of quoit's vectors and rankings."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +19,9 @@ def test_the_retrieval_evaluator_scores_what_quoits_vectors_score(
     model: QuoitSentenceTransformer, embedder: Embedder
 ) -> None:
     relevant = {theme: {str(n) for n, label in enumerate(LABELS) if label == theme} for theme in UNSEEN}
-    corpus = {str(number): text for number, text in enumerate(TEXTS)}
-    evaluator = InformationRetrievalEvaluator(UNSEEN, corpus, relevant, name="themes", write_csv=False)
+    corpus: dict[str, Any] = {str(number): text for number, text in enumerate(TEXTS)}
+    queries: dict[str, Any] = dict(UNSEEN)
+    evaluator = InformationRetrievalEvaluator(queries, corpus, relevant, name="themes", write_csv=False)
     scores = evaluator(model)
     cosines = embedder.encode_query(list(UNSEEN.values())) @ embedder.encode_document(TEXTS).T
     best = np.argsort(-cosines, axis=1, kind="stable")[:, :5]
@@ -30,7 +32,7 @@ def test_the_retrieval_evaluator_scores_what_quoits_vectors_score(
 
 def test_the_reranking_evaluator_scores_what_quoits_ranking_scores(reranker: Reranker) -> None:
     model = QuoitCrossEncoder(reranker)
-    samples = [
+    samples: list[dict[str, Any]] = [
         {
             "query": query,
             "positive": [text for text, label in zip(TEXTS, LABELS, strict=True) if label == theme],
@@ -46,10 +48,10 @@ def test_the_reranking_evaluator_scores_what_quoits_ranking_scores(reranker: Rer
 
 
 def test_search_finds_the_theme(model: QuoitSentenceTransformer, embedder: Embedder) -> None:
-    queries, corpus = model.encode_query(list(UNSEEN.values())), model.encode_document(TEXTS)
-    np.testing.assert_array_equal(queries, embedder.encode_query(list(UNSEEN.values())))
-    hits = semantic_search(queries, corpus, top_k=1)
-    assert [LABELS[hit[0]["corpus_id"]] for hit in hits] == list(UNSEEN)
+    queries = model.encode_query(list(UNSEEN.values()), convert_to_tensor=True)
+    np.testing.assert_array_equal(queries.numpy(), embedder.encode_query(list(UNSEEN.values())))
+    hits = semantic_search(queries, model.encode_document(TEXTS, convert_to_tensor=True), top_k=1)
+    assert [LABELS[int(hit[0]["corpus_id"])] for hit in hits] == list(UNSEEN)
 
 
 def test_models_of_the_other_kind_are_refused() -> None:

@@ -54,9 +54,7 @@ class QuoitEmbeddingFunction(EmbeddingFunction[Documents]):
     def get_config(self) -> dict[str, Any]:
         """Return the settings that Chroma keeps with a collection."""
         handle = self.handle
-        return {
-            "model": handle.name, "instruction": self.instruction, "dim": self.dim, "options": handle.options
-        }
+        return {"model": handle.name, "instruction": self.instruction, "dim": self.dim, "options": handle.options}
 
     @staticmethod
     def build_from_config(config: dict[str, Any]) -> "QuoitEmbeddingFunction":

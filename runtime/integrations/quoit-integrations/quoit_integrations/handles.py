@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 from quoit import Embedder, Reranker, shared
 from quoit.engine.options import Options
 
-Model = TypeVar("Model", Embedder, Reranker)
+Model = TypeVar("Model", bound=Embedder | Reranker)
 
 
 class Handle(Generic[Model]):

@@ -50,7 +50,12 @@ class QuoitEncoder(AbsEncoder):
         return _meta(self.handle, changes, embed_dim=width, similarity_fn_name=ScoringFunction.COSINE)
 
     def encode(
-        self, inputs: Iterable[dict[str, Any]], *, task_metadata: Any, prompt_type: PromptType | None = None, **given: Any
+        self,
+        inputs: Iterable[dict[str, Any]],
+        *,
+        task_metadata: Any,
+        prompt_type: PromptType | None = None,
+        **given: Any,
     ) -> NDArray[Any]:
         """Return the vectors of the texts of batches, [n, dim] float32, or of the type that mteb names `precision`."""
         model, output = self.handle.model, {"dim": self.dim, "dtype": given.get("precision", "float32")}
