@@ -12,7 +12,7 @@ from chromadb.utils.embedding_functions import config_to_embedding_function
 from quoit_integrations.chromadb import QuoitEmbeddingFunction
 
 from frameworks.harness import EMBEDDER, OPTIONS, RERANKER, example_of
-from quoit import Embedder
+from quoit import Embedder, Reranker
 
 TEXTS = ["Gravity attracts two bodies.", "The capital of China is Beijing.", "line one\nline two", ""]
 QUERY = "What is the capital of China?"
@@ -84,9 +84,13 @@ def test_the_model_is_loaded_at_the_first_call_and_shared(function: QuoitEmbeddi
     assert QuoitEmbeddingFunction(EMBEDDER, **OPTIONS).handle.model is function.handle.model
 
 
-def test_a_reranker_is_refused() -> None:
+def test_a_reranker_and_options_of_a_loaded_model_are_refused(embedder: Embedder, reranker: Reranker) -> None:
     with pytest.raises(TypeError, match="is a reranker; this class takes an embedding model"):
         QuoitEmbeddingFunction(RERANKER, **OPTIONS)(TEXTS)
+    with pytest.raises(TypeError, match="is a reranker; this class takes an embedding model"):
+        QuoitEmbeddingFunction(reranker)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="threads given beside a loaded model; load it with them"):
+        QuoitEmbeddingFunction(embedder, threads=1)
 
 
 def test_the_example_of_the_page_finds_the_answer(capsys: pytest.CaptureFixture[str]) -> None:

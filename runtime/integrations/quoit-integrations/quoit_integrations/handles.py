@@ -26,16 +26,20 @@ class Handle(Generic[Model]):
 
         Args:
             kind: the class that the model must have.
-            model: folder of the artifact, a hub id, or a loaded model, whose own options are kept instead of `options`.
-            options: options of `kind`.
+            model: folder of the artifact, a hub id, or a loaded model.
+            options: options of `kind`; a loaded model has its own.
 
         Raises:
-            TypeError: the loaded model is of the other kind.
+            TypeError: the loaded model is of the other kind, or options are given beside it.
         """
         self.kind, self.name, self.options = kind, str(model), options
         self._model: Model | None = None
         if isinstance(model, Embedder | Reranker):
             self._model = self._checked(model)
+            if options:
+                raise TypeError(
+                    f"{', '.join(options)} given beside a loaded model; load it with them: {kind.__name__}(...)"
+                )
             self.name, self.options = str(model.pipeline.artifact.folder.absolute()), _given(model.options)
 
     @property
