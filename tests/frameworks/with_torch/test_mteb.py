@@ -196,12 +196,10 @@ def test_scores_of_pairs_are_quoits(reranker: Reranker) -> None:
 def test_results_are_kept_by_artifact_precision_and_settings(
     encoder: QuoitEncoder, embedder: Embedder, reranker: Reranker
 ) -> None:
-    meta = encoder.mteb_model_meta
-    assert (meta.name, meta.embed_dim, meta.experiment_kwargs) == (
-        "quoit/quoit-embedding-9m",
-        384,
-        {"precision": "int8"},
-    )
+    meta, artifact = encoder.mteb_model_meta, embedder.pipeline.artifact
+    assert meta.name == f"quoit/{artifact.manifest.source.id.rpartition('/')[2]}"
+    assert meta.embed_dim == embedder.dim
+    assert meta.experiment_kwargs == {"precision": embedder.pipeline.session.choice.precision}
     others = [
         QuoitEncoder(EMBEDDER, precision="fp32", **OPTIONS),
         QuoitEncoder(embedder, dim=64),
