@@ -83,7 +83,7 @@ def test_workers_take_the_threads_of_a_task(spark: SparkSession) -> None:
 
 
 def test_what_cannot_be_meant_is_refused(spark: SparkSession) -> None:
-    with pytest.raises(PythonException, match="is a reranker, and vectors need an embedding model"):
+    with pytest.raises(PythonException, match="is a reranker; this class takes an embedding model"):
         vectors(table(spark, TEXTS), embed_udf(RERANKER, options=OPTIONS)("text"))
     with pytest.raises(ValueError, match="prompt is 'passage'"):
         embed_udf(EMBEDDER, prompt="passage")  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from chonkie.embeddings import BaseEmbeddings
 from tokenizers import Tokenizer
 
 from quoit import Embedder
-from quoit_integrations.lazy import LazyEmbedder, PromptName
+from quoit_integrations.handles import LazyEmbedder, PromptName
 
 
 class QuoitEmbeddings(BaseEmbeddings):

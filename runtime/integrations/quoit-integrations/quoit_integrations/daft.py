@@ -12,7 +12,7 @@ from daft.ai.provider import Provider
 from daft.ai.typing import EmbeddingDimensions, UDFOptions
 
 from quoit import Embedder
-from quoit_integrations.lazy import LazyEmbedder, PromptName
+from quoit_integrations.handles import LazyEmbedder, PromptName
 
 
 @dataclass(frozen=True)

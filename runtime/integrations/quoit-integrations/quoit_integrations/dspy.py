@@ -14,7 +14,7 @@ from dspy.retrievers.embeddings import EmbeddingsWithScores
 
 from quoit import Embedder
 from quoit.engine.pooling import Vectors
-from quoit_integrations.lazy import LazyEmbedder, PromptName
+from quoit_integrations.handles import LazyEmbedder, PromptName
 
 
 class QuoitEmbedder(dspy.Embedder):

@@ -11,7 +11,7 @@ from semantic_router.encoders import DenseEncoder
 from semantic_router.encoders.base import AsymmetricDenseMixin
 
 from quoit import Embedder
-from quoit_integrations.lazy import LazyEmbedder, PromptName
+from quoit_integrations.handles import LazyEmbedder, PromptName
 
 
 class QuoitEncoder(AsymmetricDenseMixin, DenseEncoder):

@@ -14,7 +14,7 @@ import numpy as np
 from spacy.language import Language
 from spacy.tokens import Doc, Span, Token
 
-from quoit_integrations.lazy import LazyEmbedder, PromptName
+from quoit_integrations.handles import LazyEmbedder, PromptName
 
 FACTORY = "quoit"
 """Name of the component's factory."""

@@ -14,7 +14,7 @@ from pyspark.sql.types import ArrayType, FloatType
 from quoit import Embedder
 from quoit.engine.pooling import Vectors
 from quoit.text.prompts import is_missing
-from quoit_integrations.lazy import LazyEmbedder, PromptName
+from quoit_integrations.handles import LazyEmbedder, PromptName
 
 
 def embed_udf(
@@ -45,12 +45,12 @@ def embed_udf(
     lazy = LazyEmbedder(model, prompt=prompt, instruction=instruction, dim=dim, options=options)
 
     def load() -> Callable[[np.ndarray], Vectors]:
-        lazy.options = task_options(lazy.options)
+        ready = lazy.with_options(task_options(lazy.options))
 
         def predict(texts: np.ndarray) -> Vectors:
             missing = np.array([is_missing(text) for text in texts])
-            rows = np.zeros((len(texts), lazy.dim), np.float32)
-            rows[~missing] = lazy.encode(list(texts[~missing]))
+            rows = np.zeros((len(texts), ready.dim), np.float32)
+            rows[~missing] = ready.encode(list(texts[~missing]))
             return rows
 
         return predict

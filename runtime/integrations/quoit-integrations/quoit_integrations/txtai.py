@@ -5,7 +5,7 @@ from typing import Any
 from txtai.vectors import Vectors
 
 from quoit.engine.pooling import Vectors as Array
-from quoit_integrations.lazy import LazyEmbedder
+from quoit_integrations.handles import LazyEmbedder
 
 METHOD = "quoit_integrations.txtai.QuoitVectors"
 """Path of the class, which the configuration of an index names."""
