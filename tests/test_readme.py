@@ -38,7 +38,7 @@ def test_the_first_commands_run(tmp_path: Path) -> None:
     first, second, third, last = (block for block in code_blocks("sh") if "embedding-onnx" in block)
     steps = first.replace("\\\n", " ").split(" && ")
     assert steps[0] == "python3 -m venv .venv"
-    assert steps[1].strip() == ".venv/bin/pip install -e '.[export,markdown]'"
+    assert steps[1].strip() == ".venv/bin/pip install -e '.[export,documents]'"
 
     def run(command: str) -> str:
         command = command.replace(".venv/bin/", f"{Path(sys.executable).parent}/")

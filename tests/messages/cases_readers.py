@@ -118,7 +118,7 @@ CASES = [
         read_markdown_without_its_parser,
         InputError,
         "Markdown needs markdown-it-py",
-        "pip install 'quoit[markdown]'",
+        "pip install 'quoit[documents]'",
     ),
     Case(
         "parquet from standard input",

@@ -51,6 +51,6 @@ def markdown_parser() -> Any:
         from markdown_it import MarkdownIt
     except ImportError as error:
         raise InputError(
-            f"Markdown needs markdown-it-py ({error}); `pip install 'quoit[markdown]'`, or use --input-format txt"
+            f"Markdown needs markdown-it-py ({error}); `pip install 'quoit[documents]'`, or use --input-format txt"
         ) from error
     return MarkdownIt("commonmark").enable("table")
