@@ -124,7 +124,7 @@ def exact(embedder: Embedder, vectors: Any, count: int, dim: int | None = None) 
 
 
 def rescored(query: Any, bits: Any, count: int) -> list[int]:
-    """Ids of the nearest rows by their signs and the query's values, among the four times as many with most equal bits."""
+    """Ids of the rows nearest by the query's values, among the four times as many that are nearest by their bits."""
     apart = (bits != (query > 0)).sum(axis=1)
     some = np.argsort(apart, kind="stable")[: 4 * count]
     order: list[int] = some[np.argsort(-(np.where(bits[some], 1, -1) @ query), kind="stable")][:count].tolist()
