@@ -1,6 +1,6 @@
 """Every recipe of runtime/recipes.md finds the five nearest texts with their ids, titles and cosines.
 
-The page's own command makes the file of vectors, and the page's programs run as they stand, each in a process of its own.
+The page's own command makes the file of vectors. The page's programs run as they stand, each in its own process.
 """
 
 import json
