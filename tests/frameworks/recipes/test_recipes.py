@@ -112,10 +112,13 @@ def same(found: list[tuple[str, float, str]], expected: list[tuple[str, float, s
     )
 
 
-def test_the_file_is_as_the_page_says(table: pa.Table, embedder: Embedder) -> None:
+def test_the_file_is_as_the_page_says(embedded: Path, table: pa.Table, embedder: Embedder) -> None:
+    rows = [json.loads(line) for line in (embedded / "texts.jsonl").read_text(encoding="utf-8").splitlines()]
     assert table.schema.names == ["id", "title", "text", "vector"]
+    assert table["id"].to_pylist() == [row["key"] for row in rows]
+    assert table.select(["title", "text"]).to_pylist() == [{"title": row["title"], "text": row["text"]} for row in rows]
     assert table.schema.field("vector").type == pa.list_(pa.field("element", pa.float32()), embedder.dim)
-    assert table.num_rows == len(TITLES_AND_TEXTS) + 1
+    assert len(rows) == len(TITLES_AND_TEXTS) + 1
     about = json.loads(table.schema.metadata[b"quoit"])
     assert {"model", "dim", "dtype", "prompt"} <= about.keys()
     assert about["dim"] == embedder.dim
