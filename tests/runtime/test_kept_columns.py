@@ -255,6 +255,17 @@ def test_ids_of_two_types_are_strings(quoit: Quoit, model: list[str], tmp_path: 
     assert read(out) == [{"id": "one"}, {"id": "2"}]
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".lance"])
+def test_integers_of_64_bits_are_integers_and_larger_ones_text(
+    quoit: Quoit, model: list[str], tmp_path: Path, suffix: str
+) -> None:
+    source, out = tmp_path / "rows.jsonl", tmp_path / f"out{suffix}"
+    for key, expected in ((2**63 - 1, 2**63 - 1), (-(2**63), -(2**63)), (2**63, str(2**63)), (10**30, str(10**30))):
+        source.write_text(f'{{"text": "a", "key": {key}, "n": {key}}}\n')
+        assert quoit("embed", source, "-o", out, "--id", "key", "--keep", "n", *model)[0] == 0
+        assert read(out) == [{"id": expected, "n": expected}]
+
+
 def test_rows_of_parquet_without_an_id_are_refused(quoit: Quoit, model: list[str], tmp_path: Path) -> None:
     source = tmp_path / "rows.parquet"
     parquet.write_table(pyarrow.table({"text": ["a", "b"], "key": [1, None], "score": [0.5, 1.0]}), source)

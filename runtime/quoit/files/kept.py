@@ -25,6 +25,8 @@ ID = "id"
 """The output's column of ids."""
 VECTOR = "vector"
 """The output's column of vectors, unless another name is given."""
+INT64 = 1 << 63
+"""The first integer that a column of 64 bits cannot hold."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ class KeptLines:
         kinds: list[set[type]] = [set() for _ in self.names]
         for row in self.values():
             for seen, value in zip(kinds, row, strict=True):
-                seen.add(type(value))
+                seen.add(_type_of(value))
         types = [column_type(seen) for seen in kinds]
         converters = [_converter(kind, name) for kind, name in zip(types, self.names, strict=True)]
         schema = pyarrow.schema(list(zip(self.names, map(_arrow_type, types), strict=True)))
@@ -152,6 +154,11 @@ class KeptLines:
                 for column, convert, field in zip(zip(*some, strict=True), converters, schema, strict=True)
             ]
             yield pyarrow.Table.from_arrays(columns, schema=schema)
+
+
+def _type_of(value: object) -> type:
+    """Return a value's type; list, which stands for JSON, for integers beyond 64 bits."""
+    return list if isinstance(value, int) and not -INT64 <= value < INT64 else type(value)
 
 
 def column_type(seen: set[type]) -> type:
