@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from quoit.cli import bench, cache, embed, inspect, rank, serve
+from quoit.cli import bench, cache, embed, inspect, rank, search, serve
 from quoit.cli.process import guarded, version_of
 
 
@@ -25,7 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="quoit", description="Qwen3 embeddings and rerankers on ONNX Runtime.")
     parser.add_argument("--version", action="version", version=version_of("quoit"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (embed, rank, serve, inspect, bench, cache):
+    for module in (embed, rank, search, serve, inspect, bench, cache):
         module.add_to(commands)
     return parser
 
