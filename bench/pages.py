@@ -20,6 +20,7 @@ from bench.studies.tables import (
     kernels_table,
     methods_table,
     quality_tables,
+    repository_table,
     rerank_table,
     second_pass_table,
 )
@@ -40,6 +41,7 @@ REGIONS: dict[str, tuple[str, Table]] = {
     "kernels": ("kernels", kernels_table),
     "second-pass": ("second-pass", second_pass_table),
     "serving": ("serving", serving_table),
+    "repository": ("repository-search", repository_table),
 }
 """The result that each region comes from, without `.json`, and what makes its lines."""
 

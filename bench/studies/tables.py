@@ -186,3 +186,12 @@ def kernels_table(result: dict[str, Any]) -> list[str]:
             rate = f"{found['tokens_per_second']['onnxruntime']:,.0f}"
             lines.append(row([f"{title}, {name}", rate, f"{middle:.2f} × ({low:.2f} to {high:.2f})", workers]))
     return lines
+
+
+def repository_table(result: dict[str, Any]) -> list[str]:
+    """How many questions about the repository the first hits answer."""
+    lines = titled(["first three hits", "cosine alone", "reranker"])
+    for name, title in (("chunks", "documents in chunks of 256 tokens"), ("parts", "paragraphs, blocks of code")):
+        cells = [result["ways"][name + suffix] for suffix in ("", ", reranker")]
+        lines.append(row([title, *(f"{found['answered']} of {found['questions']}" for found in cells)]))
+    return lines
