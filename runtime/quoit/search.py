@@ -14,7 +14,7 @@ from quoit.engine.pooling import LEVELS, Float32, Vectors, pack_bits, unit_rows
 from quoit.engine.scoring import best_first
 from quoit.errors import InputError
 from quoit.files.atomic import replacing
-from quoit.files.stored import Row, StoredVectors
+from quoit.files.stored import Row, StoredVectors, row_values
 from quoit.fingerprint import digest
 from quoit.machine import cache_folder
 from quoit.reranker import Reranker
@@ -176,12 +176,13 @@ def check_stored(stored: StoredVectors, embedder: Embedder) -> None:
         InputError: they are of another model, or lack what is needed to compare them.
     """
     about, source = stored.about, embedder.pipeline.artifact.manifest.source
-    if about.get("model") != source.id:
+    if about.model != source.id or about.dim > embedder.dim:
         raise InputError(
-            f"{stored.path} has vectors of {about.get('model')}, and the model is {source.id}; name that model with -m"
+            f"{stored.path} has vectors of {about.model}, {about.dim} dimensions, and the model is {source.id}, "
+            f"{embedder.dim} dimensions; name that model with -m"
         )
-    if about.get("dtype") in ("int8", "uint8") and not about.get("ranges"):
-        raise InputError(f"{stored.path} does not say the ranges of its {about['dtype']} vectors; embed the texts anew")
+    if about.dtype in ("int8", "uint8") and np.shape(about.ranges or ()) != (2, about.dim):
+        raise InputError(f"{stored.path} does not say the ranges of its {about.dtype} vectors; embed the texts anew")
 
 
 def nearest_stored(query: Float32, stored: StoredVectors, top_k: int) -> list[tuple[Hit, Row]]:
@@ -194,24 +195,30 @@ def nearest_stored(query: Float32, stored: StoredVectors, top_k: int) -> list[tu
         query: the query's vector of unit length, [dim] of the model; its first values are used where less are stored.
         stored: the vectors.
         top_k: number of rows.
+
+    Raises:
+        InputError: the vectors cannot be read, or one is not finite.
     """
-    dim = int(stored.about["dim"])
-    start = unit_rows(query[:dim])[0]
+    start = unit_rows(query[: stored.about.dim])[0]
     best: list[tuple[Hit, Row]] = []
     row = 0
     for vectors, others in stored.batches():
-        for index, cosine in _nearest_of(start, vectors, stored, top_k):
-            if len(best) < top_k or cosine > best[-1][0].cosine:
-                best.append((Hit(row + index, cosine), others.slice(index, 1).to_pylist()[0]))
+        least = best[-1][0].cosine if len(best) == top_k else -np.inf
+        near = [found for found in _nearest_of(start, vectors, stored, top_k) if found[1] > least]
+        best += [(Hit(row + index, cosine), row_values(others, index)) for index, cosine in near]
         best = sorted(best, key=lambda found: (-found[0].cosine, found[0].index))[:top_k]
         row += len(vectors)
     return best
 
 
 def _nearest_of(query: Float32, vectors: Vectors, stored: StoredVectors, top_k: int) -> Iterator[tuple[int, float]]:
-    """Yield the nearest of some vectors, each with its cosine."""
+    """Yield the nearest of some vectors, best first, each with its cosine.
+
+    Raises:
+        InputError: a vector is not finite.
+    """
     rows = np.arange(len(vectors))
-    dtype = stored.about["dtype"]
+    dtype = stored.about.dtype
     if dtype in ("binary", "ubinary"):
         bits = vectors if dtype == "ubinary" else (vectors.astype(np.int16) + 128).astype(np.uint8)
         apart = np.bitwise_count(bits ^ pack_bits(query[None])).sum(axis=1)
@@ -219,12 +226,14 @@ def _nearest_of(query: Float32, vectors: Vectors, stored: StoredVectors, top_k: 
         signs = np.unpackbits(bits[rows], axis=1, count=len(query)).astype(np.float32) * 2 - 1
         values: Float32 = signs / np.float32(np.sqrt(len(query)))
     elif dtype in ("int8", "uint8"):
-        low, high = np.asarray(stored.about["ranges"], np.float32)
+        low, high = np.asarray(stored.about.ranges, np.float32)
         levels = vectors.astype(np.float32) + (128 if dtype == "int8" else 0)
         values = unit_rows(low + (levels + 0.5) * ((high - low) / LEVELS))
     else:
-        values = vectors.astype(np.float32) if stored.about["normalize"] else unit_rows(vectors)
+        values = vectors.astype(np.float32) if stored.about.normalize else unit_rows(vectors)
     cosines = values @ query
+    if not np.isfinite(cosines).all():
+        raise InputError(f"{stored.path} has vectors that are not finite; embed the texts anew")
     for place in best_first(cosines, top_k).tolist():
         yield int(rows[place]), float(cosines[place])
 

@@ -64,6 +64,15 @@ def embed_parquet_and_others(world: World) -> list[str]:
     return ["embed", str(folder), "-o", str(world.folder / "out.jsonl"), "--keep", "n", *model]
 
 
+def kept_as_json(**columns: Any) -> Trigger:
+    """Reading the columns of a parquet file for JSON."""
+
+    def trigger(world: World) -> object:
+        return list(KeptColumns([table(world, **columns)], OutputColumns(None, ("n",)), as_json=True).values())
+
+    return trigger
+
+
 def lance_without_its_package(world: World) -> None:
     world.patch.setitem(sys.modules, "lance", cast("Any", None))  # an import block: the tests have pylance
     check_destination(world.folder / "out.lance", [".lance"])
@@ -131,6 +140,34 @@ CASES = [
         InputError,
         "/0.parquet, row 2 has no id in 'n'",
         "name another column with --id",
+    ),
+    Case(
+        "a column that JSON cannot represent",
+        kept_as_json(n=[{"day": datetime.date(2026, 1, 1)}]),
+        InputError,
+        "/rows.parquet has the column 'n' of type struct<day: date32[day]>",
+        "leave it out of --keep",
+    ),
+    Case(
+        "a value that JSON cannot represent",
+        kept_as_json(n=pyarrow.array([b"\xff"]).view(pyarrow.string())),
+        InputError,
+        "/rows.parquet has a value that JSON cannot represent",
+        "leave the column out of --keep",
+    ),
+    Case(
+        "a key that no record has",
+        embed("a.jsonl", '{"text": "a"}\n', "--keep", "n"),
+        InputError,
+        "/a.jsonl, line 1 has no key 'n'",
+        "with --keep or --id",
+    ),
+    Case(
+        "a name that Lance cannot have",
+        embed("a.csv", "text,a.b\na,1\n", "--keep", "a.b", out="out.lance"),
+        InputError,
+        "Lance cannot have a column 'a.b'",
+        "write .parquet, or rename",
     ),
     Case("a table that changes", change_while_embedding, InputError, "/rows.parquet changed", "run the command anew"),
     Case("less rows than vectors", write_too_few_rows, InputError, "2 vectors have 1 rows", "run the command anew"),

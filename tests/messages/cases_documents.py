@@ -16,7 +16,7 @@ from quoit import InputError
 from quoit.files.chunks import Chunking
 from quoit.files.readers import Record, files_of, read_texts
 from quoit.files.stored import open_stored
-from quoit.search import check_stored
+from quoit.search import check_stored, nearest_stored
 
 
 def without(module: str, trigger: Trigger) -> Trigger:
@@ -41,15 +41,17 @@ def read_a_page_that_fails(world: World) -> object:
     return list(read_texts(world.write("a.pdf", write_pdf("text"))))
 
 
-def walk(ignore: bytes) -> Trigger:
-    """Walking a folder with a `.gitignore`."""
+def walk(world: World) -> object:
+    """A folder with a `.gitignore`."""
+    world.write(".gitignore", b"x\n")
+    world.write("a.md", "text\n")
+    return files_of(str(world.folder), ignore=True)
 
-    def trigger(world: World) -> object:
-        world.write(".gitignore", ignore)
-        world.write("a.md", "text\n")
-        return files_of(str(world.folder), ignore=True)
 
-    return trigger
+def walk_with_a_link_to_nothing(world: World) -> object:
+    (world.folder / ".gitignore").symlink_to("absent")
+    world.write("a.md", "text\n")
+    return files_of(str(world.folder), ignore=True)
 
 
 def write_stored(world: World, vectors: Any = None, **about: Any) -> str:
@@ -102,6 +104,18 @@ def search_a_folder_of_broken_files(world: World) -> list[str]:
     return ["search", "query", str(folder), "-m", str(world.sources.artifact)]
 
 
+def search_what_is_written(world: World) -> list[str]:
+    file = write_stored(world)
+    return ["search", "query", file, "-o", file, "-m", str(world.sources.artifact)]
+
+
+def compare_what_is_not_finite(world: World) -> object:
+    embedder = world.embedder()
+    stored = open_stored(write_stored(world, [[float("nan")] * embedder.dim]))
+    assert stored is not None
+    return nearest_stored(embedder.encode_query("query"), stored, 1)
+
+
 def judge_without_texts(world: World) -> list[str]:
     model = ["-m", str(world.sources.artifact), "--rerank", str(world.sources.reranker)]
     return ["search", "query", write_stored(world), "--provider", "cpu", *model]
@@ -122,12 +136,18 @@ CASES = [
     Case("a damaged page", read_a_page_that_fails, InputError, "/a.pdf, page 1 cannot be read", "check the file"),
     Case(
         "a .gitignore without its package",
-        without("pathspec", walk(b"x\n")),
+        without("pathspec", walk),
         InputError,
         "/.gitignore needs pathspec",
         "or use --no-ignore",
     ),
-    Case("a .gitignore that is not UTF-8", walk(b"\xff\n"), InputError, "/.gitignore cannot be read", "--no-ignore"),
+    Case(
+        "a .gitignore that is not there",
+        walk_with_a_link_to_nothing,
+        InputError,
+        "/.gitignore cannot be read",
+        "--no-ignore",
+    ),
     Case(
         "chunks that are too small",
         Command("quoit", rank_arguments("--chunk", "3")),
@@ -158,6 +178,28 @@ CASES = [
     ),
     Case("vectors of another model", compare(model="other"), InputError, "has vectors of other", "name that model"),
     Case("vectors without ranges", compare(dtype="int8"), InputError, "the ranges of its int8", "embed the texts anew"),
+    Case(
+        "a description that is damaged",
+        lambda world: open_stored(write_stored(world, dtype="int4")),
+        InputError,
+        "/v.parquet does not say what its vectors are",
+        "embed the texts anew",
+    ),
+    Case(
+        "a description of other vectors",
+        lambda world: open_stored(write_stored(world, dim=7)),
+        InputError,
+        "and its schema says 7",
+        "embed the texts anew",
+    ),
+    Case("vectors of no numbers", compare_what_is_not_finite, InputError, "not finite", "embed the texts anew"),
+    Case(
+        "a ranking over what is searched",
+        Command("quoit", search_what_is_written),
+        InputError,
+        "/v.parquet is the output",
+        "name another with -o",
+    ),
     Case("a row without a vector", read_a_row_without_a_vector, InputError, "after row 0", "embed the texts anew"),
     Case("damaged vectors", read_damaged_vectors, InputError, "/v.parquet cannot be read", "embed the texts anew"),
     Case(

@@ -1,7 +1,10 @@
 """Documents: what is read of Markdown, HTML, PDF and code, where it stands, how trees are walked and texts are cut."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +59,25 @@ def test_html_is_read_by_its_blocks(tmp_path: Path) -> None:
         ("Cats and dogs: Birds: one two", "Cats and dogs: Birds", 11, 0),
         ("Cats and dogs: Fish: They swim.", "Cats and dogs: Fish", 13, 0),
     ]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("<h2>Zebra <br>facts</h2><p>They run.", ("Zebra facts: They run.", "Zebra facts")),
+        ("<h2>Icon <svg><title>t</title><path/></svg> zebra</h2>They run.", ("Icon zebra: They run.", "Icon zebra")),
+        ("<h2>Foo<p>para", ("Foo: para", "Foo")),
+        ("<svg><path><p>seen", ("seen", "")),
+        ("<noscript>seen</noscript>", ("seen", "")),
+        ("<p>one <svg><title>t</title></svg>two", ("one two", "")),
+        ("<title>T</title><h2>A</h2><p>x", ("T: A: x", "T: A")),
+        ("<title>T</title><h1>A</h1><p>x", ("A: x", "A")),
+        ("<h1>A</h1><h3>C</h3><h2>B</h2><p>x", ("A: B: x", "A: B")),
+    ],
+)
+def test_no_text_of_html_is_lost(tmp_path: Path, body: str, expected: tuple[str, str]) -> None:
+    (tmp_path / "page.html").write_text(body)
+    assert [part[:2] for part in read(tmp_path / "page.html")] == [expected]
 
 
 @pytest.mark.parametrize("content", ["", "<p>", "</p></script>text", "<script>never", "<<<>>>&#xD800;&bogus;<a b='"])
@@ -145,10 +167,42 @@ def test_ignoring_needs_its_package(tree: Path, monkeypatch: pytest.MonkeyPatch)
     assert "b.md" in names(tree)
 
 
-def test_a_gitignore_that_is_not_utf8_is_named(tree: Path) -> None:
-    (tree / ".gitignore").write_bytes(b"\xff\n")
+def test_a_gitignore_that_cannot_be_read_is_named(tree: Path) -> None:
+    (tree / ".gitignore").unlink()
+    (tree / ".gitignore").symlink_to("absent")
     with pytest.raises(InputError, match=r"\.gitignore cannot be read: .*; correct it, or use --no-ignore"):
         names(tree, ignore=True)
+
+
+@pytest.mark.parametrize(
+    "patterns",
+    [
+        b"build/\n!sub\n",
+        b"sub\n!sub/keep\n",
+        b"sub/*\n!sub/keep\n",
+        b"*\n!*/\n!*.md\n",
+        b"\xef\xbb\xbfb.md\n",
+        b"!\na\\\n\xff\nb.md\r\n",
+        b"**/build/**\n",
+        b"sub/**/g.txt\n#b.md\n\\#b.md\n",
+        b"/*.py\nkeep/\n",
+        b"b.md \nd.md\x0cx\n",
+    ],
+)
+def test_patterns_mean_what_git_means(tree: Path, patterns: bytes) -> None:
+    (tree / ".gitignore").write_bytes(patterns)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tree / "absent"), "GIT_CONFIG_NOSYSTEM": "1"}
+    subprocess.run(["git", "init", "--quiet"], cwd=tree, env=environment, check=True)
+    command = ["git", "ls-files", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=tree, env=environment, check=True, capture_output=True, text=True).stdout
+    expected = [name for name in listed.splitlines() if not any(part.startswith(".") for part in name.split("/"))]
+    assert sorted(names(tree, with_code=True, ignore=True)) == sorted(expected)
+
+
+def test_datasets_are_no_documents(tree: Path) -> None:
+    (tree / "sub" / "v.lance" / "_versions").mkdir(parents=True)
+    (tree / "sub" / "v.lance" / "_versions" / "hint.json").write_text("{}")
+    assert not any("lance" in name for name in names(tree))
 
 
 # Chunks
@@ -169,13 +223,31 @@ def parts(*bodies: str, title: str = "") -> list[Record]:
     return records
 
 
+@pytest.mark.parametrize("overlap", [1, 4, 8, 16])
+def test_a_chunk_begins_with_the_last_words_of_the_one_before(count: Callable[[str], int], overlap: int) -> None:
+    """As many as have no more tokens than the overlap, of which one more word would have more; never all words."""
+    words = [f"word{number}" for number in range(300)]
+    chunks = [chunk.text.split() for chunk in Chunking(64, overlap, count).cut(parts(" ".join(words)))]
+    start = 0
+    for before, chunk in pairwise(chunks):
+        start += len(before)
+        repeated = start - words.index(chunk[0])
+        alone, whole = (" ".join(words[start - more : start - repeated + len(chunk)]) for more in (0, repeated))
+        assert count(whole) - count(alone) <= overlap
+        if repeated < len(before) - 1:
+            longer = " ".join(words[start - repeated - 1 : start - repeated + len(chunk)])
+            assert count(longer) - count(alone) > overlap
+        start -= repeated
+
+
 @pytest.mark.parametrize("tokens", [MIN_TOKENS, 17, 64, 256])
-@pytest.mark.parametrize("overlap", [0, 8])
+@pytest.mark.parametrize("overlap", [0, 1, 8])
 def test_no_chunk_has_more_tokens_and_all_text_is_in_one(
     count: Callable[[str], int], tokens: int, overlap: int
 ) -> None:
     """On this repository's page, headings included, and on text without any break."""
-    records = [entry for entry in read_records(str(REPOSITORY / "runtime" / "README.md")) if isinstance(entry, Record)]
+    pages = [REPOSITORY / "runtime" / "README.md", REPOSITORY / "bench" / "README.md"]
+    records = [entry for page in pages for entry in read_records(str(page)) if isinstance(entry, Record)]
     records += parts("日本語" * 300, "x" * 3000, "😀" * 200)
     chunking = Chunking(tokens, overlap, count)
     chunks = list(chunking.cut(records))

@@ -121,6 +121,55 @@ def test_columns_of_parquet_keep_their_types(quoit: Quoit, model: list[str], tmp
     }
 
 
+def test_columns_of_parquet_become_json(quoit: Quoit, model: list[str], tmp_path: Path) -> None:
+    """Dates, times and decimals as Arrow writes them, bytes as base64, dictionaries and views as their values."""
+    source, out = tmp_path / "rows.parquet", tmp_path / "out.jsonl"
+    moment = pyarrow.array([1], pyarrow.timestamp("ns", "UTC"))
+    columns = {
+        "text": pyarrow.array(["a"]),
+        "when": moment,
+        "far": pyarrow.array([1 << 60], pyarrow.timestamp("s")),
+        "span": pyarrow.array([5], pyarrow.duration("ns")),
+        "price": pyarrow.array([Decimal("1.20")], pyarrow.decimal128(10, 2)),
+        "raw": pyarrow.array([b"\xff"]),
+        "word": pyarrow.array(["b"]).dictionary_encode(),
+        "view": pyarrow.array(["c"], pyarrow.string_view()),
+        "list": pyarrow.array([[1, None]]),
+    }
+    parquet.write_table(pyarrow.table(columns), source)
+    assert quoit("embed", source, "-o", out, "--keep", *columns, *model)[0] == 0
+    (row,) = read(out)
+    assert row.pop("far")
+    assert row == {
+        "id": 0,
+        "text": "a",
+        "when": "1970-01-01 00:00:00.000000001Z",
+        "span": "5",
+        "price": "1.20",
+        "raw": "/w==",
+        "word": "b",
+        "view": "c",
+        "list": [1, None],
+    }
+    assert quoit("embed", source, "-o", out.with_suffix(".parquet"), "--id", "word", "--keep", "view", *model)[0] == 0
+    assert read(out.with_suffix(".parquet")) == [{"id": "b", "view": "c"}]
+    nested = pyarrow.table({"text": ["a"], "n": pyarrow.StructArray.from_arrays([moment], ["when"])})
+    parquet.write_table(nested, source)
+    code, _, report = quoit("embed", source, "-o", out, "--keep", "n", "--restart", *model)
+    assert (code, "has the column 'n' of type struct<when: timestamp[ns, tz=UTC]>, which JSON" in report) == (2, True)
+
+
+@pytest.mark.parametrize("content", [b"[1, 2.5]", b"[9007199254740993, 2]"])
+def test_numbers_keep_their_values(quoit: Quoit, model: list[str], tmp_path: Path, content: bytes) -> None:
+    """Integers with floats are floats, unless a float cannot hold one of them."""
+    for values in (json.loads(content), [*json.loads(content), 0.5]):
+        source, out = tmp_path / "rows.jsonl", tmp_path / "out.parquet"
+        source.write_text("".join(json.dumps({"text": "a", "n": value}) + "\n" for value in values))
+        assert quoit("embed", source, "-o", out, "--keep", "n", *model)[0] == 0
+        found = [row["n"] for row in read(out)]
+        assert [json.loads(value) if isinstance(value, str) else value for value in found] == values
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_parts_of_documents_say_where_they_stand(quoit: Quoit, model: list[str], tmp_path: Path, suffix: str) -> None:
     file, out = tmp_path / "page.md", tmp_path / f"out{suffix}"
@@ -161,6 +210,20 @@ def test_an_interrupted_run_keeps_the_values_of_both_halves(tmp_path: Path, suff
     fill(stop=False, resume=True)
     assert read(out) == [{"id": n, "n": n} for n in range(10)]
     assert vectors(out)[:, 0].tolist() == [0, 0, 0, 3, 3, 3, 6, 6, 6, 9]
+
+
+def test_other_values_beside_the_same_texts_are_not_gone_on_with(
+    quoit: Quoit, model: list[str], tmp_path: Path
+) -> None:
+    source, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"text": "a", "key": "old"}\n{"text": null}\n')
+    command = ["embed", source, "-o", out, "--id", "key", *model]
+    assert quoit(*command)[0] == 2
+    source.write_text('{"text": "a", "key": "new"}\n{"text": "b", "key": "c"}\n')
+    code, _, report = quoit(*command, "--resume")
+    assert (code, "texts, or values kept beside them, are not those" in report) == (2, True)
+    assert quoit(*command, "--restart")[0] == 0
+    assert read(out) == [{"id": "new"}, {"id": "c"}]
 
 
 def test_a_draft_without_its_values_is_damaged(tmp_path: Path) -> None:
@@ -275,6 +338,42 @@ def test_rows_of_parquet_without_an_id_are_refused(quoit: Quoit, model: list[str
     assert (code, "'score' has values of type double, and an id is a string or an integer" in report) == (2, True)
 
 
+def test_a_name_that_no_record_has_is_refused_before_any_work(
+    quoit: Quoit, model: list[str], rows: Path, tmp_path: Path
+) -> None:
+    for options in (["--keep", "year", "titel"], ["--id", "titel"]):
+        code, _, report = quoit("embed", rows, "-o", tmp_path / "out.jsonl", *options, *model)
+        assert code == 2
+        assert "rows.jsonl, line 1 has no key 'titel'; its keys are" in report
+        assert "no other of the first records has it either" in report
+
+
+def test_a_repeated_key_within_a_kept_object_is_refused(quoit: Quoit, model: list[str], tmp_path: Path) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_text('{"text": "a", "meta": {"text": "x", "text": "y"}}\n')
+    code, _, report = quoit("embed", source, "-o", tmp_path / "out.jsonl", "--keep", "meta", *model)
+    assert (code, "line 1 has a value among meta that cannot be kept" in report) == (2, True)
+
+
+@pytest.mark.parametrize("options", [["--keep", "meta.n"], ["--vector-column", "a.b"], ["--vector-column", "_rowid"]])
+def test_names_that_lance_cannot_have_are_refused_before_any_work(
+    quoit: Quoit, model: list[str], tmp_path: Path, options: list[str]
+) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_text('{"text": "a", "meta": {"n": 1}}\n')
+    code, _, report = quoit("embed", source, "-o", tmp_path / "out.lance", *options, *model)
+    assert (code, f"Lance cannot have a column '{options[1]}'" in report) == (2, True)
+    assert quoit("embed", source, "-o", tmp_path / "out.parquet", *options, *model)[0] == 0
+
+
+def test_a_dataset_in_the_folder_of_texts_is_no_text(
+    quoit: Quoit, model: list[str], rows: Path, tmp_path: Path
+) -> None:
+    for options in ([], ["--restart"]):
+        assert quoit("embed", rows.parent, "-o", rows.parent / "out.lance", *options, *model)[0] == 0
+    assert lance.dataset(tmp_path / "out.lance").count_rows() == len(ROWS)
+
+
 def test_vectors_alone_have_no_columns(quoit: Quoit, model: list[str], rows: Path, tmp_path: Path) -> None:
     code, _, report = quoit("embed", rows, "-o", tmp_path / "out.npy", "--id", "key", *model)
     assert (code, "has vectors alone; write .parquet, .lance or .jsonl" in report) == (2, True)
@@ -300,6 +399,10 @@ def test_files_whose_columns_differ_are_refused(quoit: Quoit, model: list[str], 
     folder = tmp_path / "in"
     folder.mkdir()
     parquet.write_table(pyarrow.table({"text": ["a"], "n": [1]}), folder / "a.parquet")
-    parquet.write_table(pyarrow.table({"text": ["a"], "n": [datetime.date(2026, 1, 1)]}), folder / "b.parquet")
-    code, _, report = quoit("embed", folder, "-o", tmp_path / "out.jsonl", "--keep", "n", *model)
-    assert (code, "the files have columns of different types" in report) == (2, True)
+    for other in ([datetime.date(2026, 1, 1)], [0.5]):
+        parquet.write_table(pyarrow.table({"text": ["a"], "n": other}), folder / "b.parquet")
+        code, _, report = quoit("embed", folder, "-o", tmp_path / "out.jsonl", "--keep", "n", *model)
+        assert (code, "the files have columns of different types" in report) == (2, True)
+    parquet.write_table(pyarrow.table({"text": ["a"], "n": [None]}), folder / "b.parquet")
+    assert quoit("embed", folder, "-o", tmp_path / "out.jsonl", "--keep", "n", *model)[0] == 0
+    assert read(tmp_path / "out.jsonl") == [{"id": 0, "n": 1}, {"id": 1, "n": None}]

@@ -1,12 +1,21 @@
 """Artifacts whose graphs run on native kernels: near to onnxruntime's, the same bits in any batch, and not silently."""
 
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
+from command_line import PATIENCE
 from quoit import Embedder, Reranker
 from quoit.artifact import Artifact, Precision
 from quoit.errors import ArtifactError, ProviderError
@@ -59,7 +68,7 @@ def test_scores_are_near(rerank_artifact: Artifact, precision: Precision) -> Non
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("threads", [1, 2, 4, 8])
 def test_a_text_does_not_see_its_batch(artifact: Artifact, precision: Precision, threads: int) -> None:
     """Nor the prompt that is kept from the second call on, nor the number of threads."""
     embedder = Embedder(artifact, precision=precision, provider="cpu", threads=threads)
@@ -67,6 +76,55 @@ def test_a_text_does_not_see_its_batch(artifact: Artifact, precision: Precision,
     together = embedder.encode_query(TEXTS)
     np.testing.assert_array_equal(embedder.encode_query(TEXTS), together)
     np.testing.assert_array_equal(np.concatenate([one.encode_query([text]) for text in TEXTS]), together)
+
+
+def test_sessions_beside_each_other_do_not_see_each_other(artifact: Artifact, rerank_artifact: Artifact) -> None:
+    """Three models with eight threads each, asked at once; one is closed and made anew meanwhile."""
+    models = [Embedder(artifact, precision=name, provider="cpu", threads=8) for name in ("int8", "fp32")]
+    judge = Reranker(rerank_artifact, precision="int8", provider="cpu", threads=8)
+    pairs = [("capital of China", text) for text in TEXTS]
+    expected = [*(model.encode_query(TEXTS) for model in models), judge.predict(pairs)]
+
+    def made_anew() -> Any:
+        with Embedder(artifact, precision="int8", provider="cpu", threads=2) as model:
+            return model.encode_query(TEXTS)
+
+    calls: list[Callable[[], Any]] = [
+        *(partial(model.encode_query, TEXTS) for model in models),
+        partial(judge.predict, pairs),
+        made_anew,
+    ]
+    with ThreadPoolExecutor(len(calls)) as pool:
+        for _ in range(5):
+            found = [pool.submit(call) for call in calls]
+            for answer, wanted in zip(found, [*expected, expected[0]], strict=True):
+                np.testing.assert_array_equal(answer.result(), wanted)
+
+
+ENDLESS = """
+import sys
+from quoit import Embedder
+model = Embedder(sys.argv[1], precision=sys.argv[2], provider="cpu", threads=2)
+assert model.pipeline.session.kernels is not None
+print("running", flush=True)
+while True:
+    model.encode_document([word * 300 for word in ("one ", "two ", "three ")])
+"""
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_of_the_kernels(artifact: Artifact, precision: Precision, sent: signal.Signals) -> None:
+    """As Python ends: by KeyboardInterrupt or by the signal itself, and by no other one."""
+    command = [sys.executable, "-c", ENDLESS, str(artifact.folder), precision]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        time.sleep(0.2)
+        process.send_signal(sent)
+        _, report = process.communicate(timeout=PATIENCE)
+    assert process.returncode == -sent
+    assert ("KeyboardInterrupt" in report) == (sent is signal.SIGINT)
 
 
 def test_the_instructions_are_part_of_the_fingerprint(artifact: Artifact) -> None:

@@ -14,7 +14,8 @@ from command_line import Quoit, read_jsonl
 from quoit import Embedder
 from quoit.engine.pooling import calibration_ranges
 from quoit.files.packages import ROWS_AT_A_TIME
-from quoit.search import TEXTS_AT_ONCE, VectorCache, grouped
+from quoit.files.stored import open_stored
+from quoit.search import TEXTS_AT_ONCE, VectorCache, grouped, nearest_stored
 
 QUERY = "What is gravity?"
 TEXTS = [f"Text number {n} is about {word}." for n in range(30) for word in ("cats", "gravity", "rivers", "bread")]
@@ -178,19 +179,131 @@ def test_fewer_dimensions_and_lengths_that_are_not_one_are_compared_by_cosine(
         assert max(record["cosine"] for record in ranking) <= 1
 
 
+def store(file: Path, rows: Any, embedder: Embedder, **columns: Any) -> None:
+    """Writes vectors [n, dim] as `quoit embed` does."""
+    about = {"model": embedder.pipeline.artifact.manifest.source.id, "dim": rows.shape[1], "dtype": "float32"}
+    values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(rows.ravel()), rows.shape[1])
+    table = pyarrow.table({"id": range(len(rows)), **columns, "vector": values})
+    metadata = {"quoit": json.dumps(about | {"normalize": True, "precision": "fp32"})}
+    parquet.write_table(table.replace_schema_metadata(metadata), file)
+
+
 def test_the_best_of_all_batches_are_found(quoit: Quoit, model: list[str], embedder: Embedder, tmp_path: Path) -> None:
     """One in the last row, beyond a batch of rows; and equal ones keep their order."""
     rows = np.zeros((ROWS_AT_A_TIME + 1, embedder.dim), np.float32)
     rows[:, 0] = 1
     rows[-1] = embedder.encode_query(QUERY)
-    about = {"model": embedder.pipeline.artifact.manifest.source.id, "dim": embedder.dim, "dtype": "float32"}
-    values = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(rows.ravel()), embedder.dim)
-    table = pyarrow.table({"id": range(len(rows)), "vector": values})
-    metadata = {"quoit": json.dumps(about | {"normalize": True, "precision": "fp32"})}
-    parquet.write_table(table.replace_schema_metadata(metadata), tmp_path / "v.parquet")
+    store(tmp_path / "v.parquet", rows, embedder)
     out = tmp_path / "ranking.jsonl"
     assert quoit("search", QUERY, tmp_path / "v.parquet", "--top", "3", "-o", out, *model)[0] == 0
     assert [record["index"] for record in read_jsonl(out)] == [ROWS_AT_A_TIME, 0, 1]
+
+
+@pytest.mark.parametrize("top", [1, 12, 300])
+def test_the_nearest_of_many_rows_are_those_of_a_sort(embedder: Embedder, tmp_path: Path, top: int) -> None:
+    """Over several batches, each with many of them."""
+    generator = np.random.default_rng(top)
+    rows = generator.normal(size=(2 * ROWS_AT_A_TIME + 100, embedder.dim)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    store(tmp_path / "v.parquet", rows, embedder)
+    stored = open_stored(str(tmp_path / "v.parquet"))
+    assert stored is not None
+    query = embedder.encode_query(QUERY)
+    found = [hit.index for hit, _ in nearest_stored(query, stored, top)]
+    assert found == np.argsort(-(rows @ query), kind="stable")[:top].tolist()
+
+
+def test_vectors_that_are_searched_are_not_written_over(
+    quoit: Quoit, model: list[str], embedder: Embedder, tmp_path: Path, monkeypatch: Any
+) -> None:
+    file = tmp_path / "v.parquet"
+    store(file, embedder.encode_document(["Gravity.", "Cats."]), embedder)
+    before = file.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    for out in (file, "v.parquet", "./v.parquet"):
+        code, _, report = quoit("search", QUERY, file, "-o", out, *model)
+        assert (code, f"{Path(out)} is the output, and vectors that are searched" in report) == (2, True)
+    assert file.read_bytes() == before
+
+
+def test_a_source_that_is_named_twice_is_searched_once(
+    quoit: Quoit, model: list[str], embedder: Embedder, tmp_path: Path, monkeypatch: Any
+) -> None:
+    store(tmp_path / "v.parquet", embedder.encode_document(["Gravity.", "Cats."]), embedder)
+    (tmp_path / "a.txt").write_text("one\n")
+    monkeypatch.chdir(tmp_path)
+    code, shown, _ = quoit("search", QUERY, "v.parquet", "./v.parquet", "a.txt", "./a.txt", "--no-cache", *model)
+    assert (code, len(shown.splitlines())) == (0, 1 + 3)
+
+
+def test_a_hit_has_its_id(quoit: Quoit, model: list[str], tmp_path: Path) -> None:
+    source, stored, out = tmp_path / "t.jsonl", tmp_path / "v.parquet", tmp_path / "ranking.jsonl"
+    source.write_text('{"text": "Gravity.", "key": "g-1"}\n')
+    assert quoit("embed", source, "-o", stored, "--id", "key", *model)[0] == 0
+    code, shown, _ = quoit("search", QUERY, stored, "-o", out, *model)
+    assert (code, "g-1" in shown) == (0, True)
+    (hit,) = read_jsonl(out)
+    assert (hit["id"], hit["index"], hit["file"]) == ("g-1", 0, str(stored))
+
+
+@pytest.mark.parametrize("line", [2**63, -1, True, "7", None])
+def test_columns_of_the_users_own_are_no_places(quoit: Quoit, model: list[str], tmp_path: Path, line: object) -> None:
+    source, stored = tmp_path / "t.jsonl", tmp_path / "v.parquet"
+    source.write_text(json.dumps({"text": "Gravity.", "file": "a\x1b[31m\nb", "line": line, "page": line}) + "\n")
+    assert quoit("embed", source, "-o", stored, "--keep", "text", "file", "line", "page", *model)[0] == 0
+    code, shown, _ = quoit("search", QUERY, stored, "-o", tmp_path / "h.parquet", *model)
+    assert (code, "Gravity." in shown, "\x1b" in shown) == (0, True, False)
+
+
+def test_values_that_python_cannot_represent_are_passed_over(
+    quoit: Quoit, model: list[str], embedder: Embedder, tmp_path: Path
+) -> None:
+    far = pyarrow.array([1 << 60], pyarrow.timestamp("s"))
+    store(tmp_path / "v.parquet", embedder.encode_document(["Gravity."]), embedder, when=far)
+    code, shown, _ = quoit("search", QUERY, tmp_path / "v.parquet", *model)
+    assert (code, "when: (timestamp[s] beyond Python)" in shown) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("about", "expected"),
+    [
+        (b"{", "does not say what its vectors are in its schema's key 'quoit'"),
+        (b"[]", "does not say what its vectors are"),
+        (b"\xff", "does not say what its vectors are"),
+        (b'{"dtype": "int4"}', "does not say what its vectors are"),
+        (b'{"dim": "many"}', "does not say what its vectors are"),
+        (b'{"dim": 1024}', "has vectors of 96 values, and its schema says 1024"),
+    ],
+)
+def test_a_damaged_description_is_one_line(
+    quoit: Quoit, model: list[str], embedder: Embedder, tmp_path: Path, about: bytes, expected: str
+) -> None:
+    file = tmp_path / "v.parquet"
+    store(file, embedder.encode_document(["Gravity."]), embedder)
+    table = parquet.read_table(file)
+    whole = json.loads(table.schema.metadata[b"quoit"])
+    try:
+        described = json.dumps(whole | json.loads(about)).encode()
+    except (ValueError, TypeError):
+        described = about
+    parquet.write_table(table.replace_schema_metadata({b"quoit": described}), file)
+    code, _, report = quoit("search", QUERY, file, *model)
+    assert (code, report.count("\n"), expected in report) == (2, 1, True), report
+
+
+def test_vectors_that_are_not_finite_are_refused(
+    quoit: Quoit, model: list[str], embedder: Embedder, tmp_path: Path
+) -> None:
+    store(tmp_path / "v.parquet", np.full((2, embedder.dim), np.nan, np.float32), embedder)
+    code, _, report = quoit("search", QUERY, tmp_path / "v.parquet", *model)
+    assert (code, "has vectors that are not finite; embed the texts anew" in report) == (2, True)
+
+
+def test_a_file_of_a_tree_that_cannot_be_opened_is_left_out(quoit: Quoit, model: list[str], tree: Path) -> None:
+    (tree / "away.md").symlink_to("absent")
+    (tree / "x.parquet.gz").write_bytes(b"\x1f\x8b")
+    code, _, report = quoit("search", QUERY, tree, "--no-cache", *model)
+    assert (code, "3 files were left out" in report) == (0, True)
 
 
 def test_stored_parts_of_documents_keep_their_places(

@@ -19,7 +19,7 @@ from quoit.errors import InputError
 from quoit.files.kept import VECTOR, OutputColumns
 from quoit.files.partial_output import NPY, SUFFIXES, Draft, drafting, is_finished
 from quoit.files.readers import STANDARD_INPUT, Record, Skipped
-from quoit.files.writers import About, check_destination
+from quoit.files.writers import LANCE, About, check_destination
 from quoit.fingerprint import digest
 from quoit.machine import usable_cores
 from quoit.text.prompts import NO_PROMPT, Prompt, document_prompt, query_prompt
@@ -131,6 +131,9 @@ def _columns(options: argparse.Namespace) -> OutputColumns:
     columns = OutputColumns(options.id, tuple(options.keep), options.vector_column)
     if options.output.suffix == NPY and columns != OutputColumns():
         raise InputError(f"{options.output} has vectors alone; write .parquet, .lance or .jsonl for --id and --keep")
+    wrong = next((name for name in (*columns.keep, columns.vector) if "." in name or name.startswith("_row")), None)
+    if options.output.suffix == LANCE and wrong is not None:
+        raise InputError(f"Lance cannot have a column {wrong!r}; write .parquet, or rename the column")
     return columns
 
 

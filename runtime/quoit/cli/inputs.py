@@ -10,7 +10,7 @@ from quoit.cli.process import tell
 from quoit.errors import InputError
 from quoit.files.chunks import Chunking
 from quoit.files.kept import KeptColumns, OutputColumns
-from quoit.files.readers import Entry, Record, Skipped, files_of, kind_of, present, read_files, read_records
+from quoit.files.readers import Entry, Record, Skipped, check_key, files_of, kind_of, present, read_files, read_records
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ def load(options: argparse.Namespace, sources: Sequence[str], *, tree: bool = Fa
     files = _files(options, sources, tree=tree)
     for file, of_folder in files.items():
         lines = kind_of(file, options.input_format) == "txt"
-        texts = present(_records(options, file), skipped if options.skip_missing else None)
         try:
+            texts = present(_records(options, file), skipped if options.skip_missing else None)
             found[file] = [Item(file, row, some) for row, some in texts if some.text.strip() or not lines]
         except InputError as error:
             if not (tree and of_folder):
@@ -136,7 +136,10 @@ def stream(
                 )
             for file in files:
                 next(_records(options, file), None)  # refused here if it is absent or damaged
-            kept = KeptColumns(files, columns)
+            kept = KeptColumns(files, columns, as_json=options.output.suffix == ".jsonl")
+        for file in files:
+            for name in columns.read:
+                check_key(file, name, kind=options.input_format)
     records = read_files(
         files,
         kind=options.input_format,
@@ -165,8 +168,16 @@ def _files(options: argparse.Namespace, sources: Sequence[str], *, tree: bool = 
         others = [file for file in named if os.path.realpath(file) != output]
         if not others:
             raise InputError(f"{options.output} is the output, and the one file to read; name another with -o")
-        files |= {file: named != [source] for file in others if file not in files}
-    return files
+        files |= {file: named != [source] for file in others}
+    return unique(files)
+
+
+def unique(files: dict[str, bool]) -> dict[str, bool]:
+    """Return the files without those that another name means, in their order."""
+    first: dict[str, str] = {}
+    for file in files:
+        first.setdefault(os.path.realpath(file), file)
+    return {file: files[file] for file in first.values()}
 
 
 def _records(options: argparse.Namespace, file: str) -> Iterator[Entry]:

@@ -24,11 +24,11 @@ WIDTH, MIN_WIDTH = 120, 40
 INDENT = " " * 6
 
 
-def add_ranking(parser: argparse.ArgumentParser, variable: str) -> None:
+def add_ranking(parser: argparse.ArgumentParser, variable: str, written: str = "all written") -> None:
     """Add the arguments of a command that ranks texts; the variable names its artifact."""
     add_input(parser)
     parser.add_argument("--instruction", help="the task, instead of the checkpoint's own")
-    parser.add_argument("--top", type=int, help=f"how many (default: {SHOWN} shown, all written)")
+    parser.add_argument("--top", type=int, help=f"how many (default: {SHOWN} shown, {written})")
     parser.add_argument("-o", "--output", type=Path, help="write the ranking to a .jsonl or .parquet file too")
     add_model(parser, variable)
 
@@ -80,8 +80,10 @@ def publish(
         if documents:
             show("\n".join(passage(place.item.record)))
     if options.output is not None:
-        records = [_record(rank, place, documents) for rank, place in enumerate(places, 1)]
+        ids = any(place.item.id is not None for place in places)
+        records = [_record(rank, place, ids=ids, documents=documents) for rank, place in enumerate(places, 1)]
         columns: dict[str, type] = {"rank": int, "file": str, "index": int}
+        columns |= {"id": str} if ids else {}
         columns |= {"line": int, "page": int} if documents else {}
         columns |= {**dict.fromkeys(names, float), "text": str}
         write_records(options.output, records, columns)
@@ -90,17 +92,20 @@ def publish(
 
 def _columns(item: Item, *, several: bool, documents: bool) -> list[str]:
     """Return what a line of the ranking says of a text beside its scores."""
+    name = str(item.index + 1) if item.id is None else one_line(str(item.id))
     if not documents:
-        return [*([printable(item.file)] if several else []), f"{item.index + 1:4}", one_line(item.text)]
+        return [*([printable(item.file)] if several else []), f"{name:>4}", one_line(item.text)]
     part = item.record.part
-    where = printable(item.where if part is not None else f"{item.file}, item {item.index + 1}")
+    where = printable(item.where if part is not None else f"{item.file}, item {name}")
     return [where, *([one_line(part.title)] if part is not None and part.title else [])]
 
 
-def _record(rank: int, place: Place, documents: bool) -> dict[str, object]:
+def _record(rank: int, place: Place, *, ids: bool, documents: bool) -> dict[str, object]:
     """Return what is written of a text of the ranking."""
     item = place.item
-    record: dict[str, object] = {"rank": rank, "file": printable(item.file), "index": item.index}
+    record: dict[str, object] = {"rank": rank, "file": encodable(item.file), "index": item.index}
+    if ids:
+        record["id"] = None if item.id is None else str(item.id)
     if documents:
         part = item.record.part
         record |= {"line": part.line or None if part else None, "page": part.page or None if part else None}
@@ -130,9 +135,14 @@ def passage(record: Record) -> list[str]:
     return [(INDENT + line).rstrip() for line in folded[:PASSAGE_LINES]] + ([f"{INDENT}…"] if more else [])
 
 
-def printable(file: str) -> str:
+def encodable(file: str) -> str:
     """Return a file's name, with bytes that are not UTF-8 replaced."""
     return file.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def printable(file: str) -> str:
+    """Return a file's name as a terminal may show it, without control characters."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in encodable(file))
 
 
 def one_line(text: str) -> str:

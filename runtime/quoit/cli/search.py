@@ -1,6 +1,7 @@
 """Run `quoit search`: find passages in files, trees of files and stored vectors, and let a reranker judge them."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from quoit.cli.inputs import Inputs, Item, load
+from quoit.cli.inputs import Inputs, Item, load, unique
 from quoit.cli.options import MODEL_VARIABLE, model_of, run_options
 from quoit.cli.process import tell
 from quoit.cli.ranking import COSINE, P_YES, SHOWN, Place, add_ranking, check, publish
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 CANDIDATES = 50
 CHUNK = 256
 """Number of tokens that documents are cut to."""
+MOST_LINES = 1 << 31
 CHUNKED = ("md", "html", "pdf", "code")
 """Formats of documents; a line of txt is a text of its own."""
 
@@ -62,15 +64,17 @@ def add_to(commands: "Commands") -> None:
     search.add_argument(
         "--no-ignore", action="store_true", help="read also what the .gitignore files of folders leave out"
     )
-    add_ranking(search, MODEL_VARIABLE)
+    add_ranking(search, MODEL_VARIABLE, "and written")
     search.set_defaults(run=run_search)
 
 
 def run_search(options: argparse.Namespace) -> int:
     """Run `quoit search`, and return its exit code."""
     check_search(options)
-    stored = {source: found for source in options.file if (found := open_stored(source)) is not None}
-    inputs = load(options, [source for source in options.file if source not in stored], tree=True)
+    sources = list(unique(dict.fromkeys(options.file, False)))
+    stored = {source: found for source in sources if (found := open_stored(source)) is not None}
+    check_not_output(options.output, stored)
+    inputs = load(options, [source for source in sources if source not in stored], tree=True)
     embedder = Embedder(model_of(options), **run_options(options).arguments())
     inputs = cut(options, inputs, embedder)
     reranker = open_judge(options) if options.rerank else None
@@ -109,6 +113,17 @@ def check_search(options: argparse.Namespace) -> None:
         raise InputError(f"--overlap {options.overlap} has no effect with --chunk 0; leave it out")
 
 
+def check_not_output(output: Path | None, stored: Iterable[str]) -> None:
+    """Refuse to write the ranking over vectors that are searched.
+
+    Raises:
+        InputError: the output is one of them.
+    """
+    same = next((source for source in stored if output and os.path.realpath(source) == os.path.realpath(output)), None)
+    if same is not None:
+        raise InputError(f"{output} is the output, and vectors that are searched; name another with -o")
+
+
 def nearest_places(
     options: argparse.Namespace, embedder: Embedder, inputs: Inputs, stored: Iterable[StoredVectors], many: int
 ) -> list[Place]:
@@ -143,7 +158,7 @@ def cut(options: argparse.Namespace, inputs: Inputs, embedder: Embedder) -> Inpu
 def has_documents(options: argparse.Namespace, inputs: Inputs, stored: Iterable[StoredVectors]) -> bool:
     """Return whether hits name lines and pages: of documents, of texts that were cut, of stored rows with places."""
     kinds = {kind_of(file, options.input_format) for file in inputs.files}
-    placed = any(not {"line", "page"}.isdisjoint(one.columns) for one in stored)
+    placed = any("file" in one.columns and not {"line", "page"}.isdisjoint(one.columns) for one in stored)
     return bool(options.chunk) or placed or not kinds.isdisjoint(CHUNKED)
 
 
@@ -159,9 +174,10 @@ def check_vectors(stored: StoredVectors, embedder: Embedder, options: argparse.N
             f"{stored.path} has no column {options.column!r} for the reranker, but {', '.join(stored.columns)}; embed "
             f"the texts with --keep {options.column}, or name another with --column"
         )
-    precision, ours = stored.about.get("precision"), embedder.pipeline.session.choice.precision
-    if precision != ours:
-        tell(f"{stored.path} has vectors of {precision}, and the query's is of {ours}")
+    ours = (embedder.pipeline.artifact.manifest.source.revision, embedder.pipeline.session.choice.precision)
+    for theirs, our in zip((stored.about.revision, stored.about.precision), ours, strict=True):
+        if theirs != our:
+            tell(f"{stored.path} has vectors of {theirs}, and the query's is of {our}")
 
 
 def stored_item(stored: StoredVectors, hit: Hit, row: Row, column: str) -> Item:
@@ -170,11 +186,18 @@ def stored_item(stored: StoredVectors, hit: Hit, row: Row, column: str) -> Item:
     text = row.get(column)
     if not isinstance(text, str):
         text = ", ".join(f"{name}: {value}" for name, value in others.items() if value is not None)
-    file = row["file"] if isinstance(row.get("file"), str) else stored.path
-    line, page = (value if isinstance(value := row.get(name), int) else 0 for name in ("line", "page"))
-    title = row.get("title")
-    part = Part(text, title if isinstance(title, str) else "", line, page) if line or page else None
-    return Item(file, hit.index, Record(text, f"{stored.path}, row {hit.index + 1}", part=part), row.get(ID))
+    file, title = row.get("file"), row.get("title")
+    line, page = (number_of(row.get(name)) for name in ("line", "page"))
+    part = None
+    if isinstance(file, str) and (line or page):
+        part = Part(text, title if isinstance(title, str) else "", line, page)
+    record = Record(text, f"{stored.path}, row {hit.index + 1}", part=part)
+    return Item(stored.path if part is None else str(file), hit.index, record, row[ID])
+
+
+def number_of(value: object) -> int:
+    """Return the number of a line or page, or 0 if a value is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < MOST_LINES else 0
 
 
 def describe(inputs: Inputs, stored: Mapping[str, StoredVectors], seconds: float) -> str:

@@ -4,10 +4,11 @@ semchunk splits at the largest breaks that do: blank lines, lines, sentences, wo
 of one page, are joined before.
 """
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 from quoit.errors import InputError
@@ -18,6 +19,8 @@ Count = Callable[[str], int]
 COUNTS_KEPT = 1 << 16
 """Number of texts whose tokens semchunk remembers."""
 MIN_TOKENS = 16
+WORD = re.compile(r"\s+")
+"""Pattern of what stands before a word."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +98,29 @@ class Chunking:
         return self._split(text, 1)
 
     def _split(self, text: str, budget: int) -> list[tuple[int, int]]:
-        split = semchunk_splitter()
-        overlap = min(self.overlap, budget // 2) or None
-        _, spans = split(text, budget, self.count, offsets=True, overlap=overlap, cache_maxsize=COUNTS_KEPT)
-        return [(start, end) for start, end in spans if end > start]
+        overlap = min(self.overlap, budget // 2)
+        _, found = semchunk_splitter()(
+            text, budget - overlap, self.count, offsets=True, overlap=None, cache_maxsize=COUNTS_KEPT
+        )
+        spans = [(start, end) for start, end in found if end > start]
+        if not overlap:
+            return spans
+        starts = [self._earlier(text, before[0], span, overlap) for before, span in pairwise(spans)]
+        return [(start, end) for start, (_, end) in zip([spans[0][0], *starts] if spans else [], spans, strict=True)]
+
+    def _earlier(self, text: str, first: int, span: tuple[int, int], overlap: int) -> int:
+        """Return where a chunk begins that repeats up to `overlap` tokens before it: at a word, if there is one."""
+        start, end = span
+        most = self.count(text[start:end]) + overlap
+        low, high = first + 1, start
+        while low < high:
+            middle = (low + high) // 2
+            if self.count(text[middle:end]) <= most:
+                high = middle
+            else:
+                low = middle + 1
+        word = WORD.search(text, low - 1, start)
+        return word.end() if word else low
 
 
 def _section(record: Record) -> object:

@@ -20,11 +20,14 @@ from numpy.typing import NDArray
 from quoit.errors import InputError, brief, shown
 from quoit.files.packages import ROWS_AT_A_TIME, pyarrow_parquet
 from quoit.files.readers.records import Record
+from quoit.text.text_hash import TextHash
 
 ID = "id"
 """The output's column of ids."""
 VECTOR = "vector"
 """The output's column of vectors, unless another name is given."""
+EXACT = 1 << 53
+"""The largest integer up to which a float holds every integer."""
 INT64 = 1 << 63
 """The first integer that a column of 64 bits cannot hold."""
 
@@ -101,9 +104,10 @@ class KeptLines:
         self.is_whole = sum(1 for _ in islice(iter(self._file.readline, b""), rows)) == rows
         self._file.truncate(self._file.tell())
 
-    def follow(self, records: Iterable[Record]) -> Iterator[str]:
-        """Yield the records' texts, and let their values wait for `append`."""
+    def follow(self, records: Iterable[Record], hashed: TextHash) -> Iterator[str]:
+        """Yield the records' texts, hash their values, and let those wait for `append`."""
         for record in records:
+            hashed.add(record.kept)
             self.waiting.append(record.kept)
             yield record.text
 
@@ -157,13 +161,20 @@ class KeptLines:
 
 
 def _type_of(value: object) -> type:
-    """Return a value's type; list, which stands for JSON, for integers beyond 64 bits."""
-    return list if isinstance(value, int) and not -INT64 <= value < INT64 else type(value)
+    """Return a value's type; list, which stands for JSON, for integers beyond 64 bits, and bytes beyond a float's."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > EXACT:
+        return bytes if -INT64 <= value < INT64 else list
+    return type(value)
 
 
 def column_type(seen: set[type]) -> type:
-    """Return the type of a column whose values have these types: bool, int, float or str; list stands for JSON."""
+    """Return the type of a column whose values have these types: bool, int, float or str; list stands for JSON.
+
+    Bytes stand for integers that a float cannot hold exactly.
+    """
     found = seen - {type(None)}
+    if found in ({bytes}, {int, bytes}):
+        return int
     if found == {int, float}:
         return float
     if len(found) == 1 and found <= {bool, int, float, str}:
@@ -202,8 +213,13 @@ class KeptColumns:
         left_out: numbers of the rows that the output does not have, ascending.
     """
 
-    def __init__(self, files: Sequence[str], columns: OutputColumns) -> None:
+    def __init__(self, files: Sequence[str], columns: OutputColumns, *, as_json: bool = False) -> None:
         """Check that every file has the columns, in types that agree, and that ids are there.
+
+        Args:
+            files: the files.
+            columns: the columns of the output.
+            as_json: True to check also that JSON can represent their values.
 
         Raises:
             InputError: a file has no such column, or another type of it, or a row without an id.
@@ -214,12 +230,24 @@ class KeptColumns:
         self.schema = self._common_schema()
         if columns.id is not None:
             self._check_ids(columns.id)
+        self._readers = [json_values(field, files[0]) for field in self.schema] if as_json else []
         self._states = self._read_states()
 
     def values(self) -> Iterator[Sequence[object]]:
-        """Yield each row's values, as Python has them."""
+        """Yield each row's values, as JSON represents them.
+
+        Raises:
+            InputError: a file has changed, or a value cannot be represented.
+        """
         for table in self.tables()[1]:
-            yield from zip(*(column.to_pylist() for column in table.columns), strict=True)
+            try:
+                columns = [read(column) for read, column in zip(self._readers, table.columns, strict=True)]
+            except Exception as error:  # a date beyond the year 9999, or bytes that are not UTF-8
+                raise InputError(
+                    f"{', '.join(self.files)} has a value that JSON cannot represent: {brief(error)}; write .parquet "
+                    "with --restart, or leave the column out of --keep"
+                ) from error
+            yield from zip(*columns, strict=True)
 
     def tables(self) -> tuple[Any, Iterator[Any]]:
         """Return the schema and the tables.
@@ -256,9 +284,10 @@ class KeptColumns:
                 many = f"{names.count(missing)} columns" if missing in names else "no column"
                 raise InputError(f"{file} has {many} {missing!r}, but {shown(names)}; name others with --keep and --id")
             fields = [schema.field(name).with_name(new) for name, new in self._names()]
-            schemas.append(pyarrow.schema([field.remove_metadata().with_nullable(True) for field in fields]))
+            fields = [pyarrow.field(field.name, _plain_type(field.type)) for field in fields]
+            schemas.append(pyarrow.schema(fields))
         try:
-            return pyarrow.unify_schemas(schemas, promote_options="permissive")
+            return pyarrow.unify_schemas(schemas)
         except pyarrow.ArrowException as error:
             raise InputError(
                 f"the files have columns of different types: {brief(error)}; embed them one by one, or leave the "
@@ -290,6 +319,52 @@ class KeptColumns:
     def _read_states(self) -> list[tuple[int, int]]:
         states = [Path(file).stat() for file in self.files]
         return [(state.st_size, state.st_mtime_ns) for state in states]
+
+
+def _plain_type(kind: Any) -> Any:
+    """Return a type as it is written: dictionaries become their values, and views the type that they are views of."""
+    import pyarrow
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return _plain_type(kind.value_type)
+    if types.is_string_view(kind):
+        return pyarrow.string()
+    return pyarrow.binary() if types.is_binary_view(kind) else kind
+
+
+def json_values(field: Any, name: str) -> Callable[[Any], list[Any]]:
+    """Return the function that makes Python values for JSON of a column.
+
+    Numbers, strings, and lists and objects of these stay as they are; bytes become base64; dates, times and decimals
+    become strings, as Arrow writes them.
+
+    Raises:
+        InputError: the column has dates or the like within lists or objects.
+    """
+    from pyarrow import types
+
+    kind = field.type
+    if _is_json(kind) or types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
+        return lambda column: list(column.to_pylist())
+    if types.is_nested(kind):
+        raise InputError(
+            f"{name} has the column {field.name!r} of type {kind}, which JSON cannot represent; write .parquet, or "
+            "leave it out of --keep"
+        )
+    return lambda column: list(column.cast("string").to_pylist())
+
+
+def _is_json(kind: Any) -> bool:
+    """Return whether JSON represents all values of a type."""
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        return all(_is_json(kind.field(index).type) for index in range(kind.num_fields))
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return _is_json(kind.value_type)
+    numbers = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)
+    return bool(numbers or types.is_null(kind) or types.is_string(kind) or types.is_large_string(kind))
 
 
 class RowNumbers:

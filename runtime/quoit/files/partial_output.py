@@ -122,7 +122,7 @@ class Draft:
         Raises:
             InputError: the first texts differ from those that the draft has vectors of.
         """
-        texts = (record.text for record in records) if self._kept is None else self._kept.follow(records)
+        texts = (record.text for record in records) if self._kept is None else self._kept.follow(records, self.hash)
         stream = self.hash.follow(texts)
         passed = 0
         for _ in islice(stream, self.progress.rows):
@@ -132,7 +132,8 @@ class Draft:
         if passed < self.progress.rows or self.hash.hexdigest() != self.progress.texts_sha256:
             self.fits = False
             raise InputError(
-                f"the first {self.progress.rows:,} texts are not those that {self.folder} has vectors of; {ANEW}"
+                f"the first {self.progress.rows:,} texts, or values kept beside them, are not those that {self.folder} "
+                f"has vectors of; {ANEW}"
             )
         yield from stream
 

@@ -1,17 +1,45 @@
 """Read the vectors that `quoit embed` wrote to `.parquet` and `.lance`, a batch of rows at a time."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from quoit.engine.pooling import Vectors
+import msgspec
+
+from quoit.engine.pooling import Dtype, Vectors
 from quoit.errors import InputError, brief
 from quoit.files.packages import ROWS_AT_A_TIME, lance_module, pyarrow_parquet
 from quoit.files.writers import ABOUT, LANCE
 
 Row = Mapping[str, Any]
+
+
+class Description(msgspec.Struct, frozen=True):
+    """What `quoit embed` wrote of its vectors, as far as a search needs it.
+
+    Attributes:
+        model: id of the checkpoint.
+        dim: number of dimensions.
+        dtype: type of the values.
+        normalize: True if the vectors have unit length.
+        revision: commit of the checkpoint.
+        precision: variant that made them.
+        ranges: least and greatest value of each dimension, [2, dim], of 8-bit types.
+    """
+
+    model: str
+    dim: Annotated[int, msgspec.Meta(ge=1)]
+    dtype: Dtype
+    normalize: bool
+    revision: str | None = None
+    precision: str | None = None
+    ranges: list[list[float]] | None = None
+
+    @property
+    def values(self) -> int:
+        """Return the number of values of a vector in the file."""
+        return -(-self.dim // 8) if self.dtype in ("binary", "ubinary") else self.dim
 
 
 @dataclass(frozen=True)
@@ -20,13 +48,13 @@ class StoredVectors:
 
     Attributes:
         path: the file, or the folder of a Lance dataset.
-        about: what was written of the vectors: model, revision, precision, dim, dtype, normalize, ranges, prompt.
+        about: what was written of the vectors.
         columns: names of the columns beside the vectors, `id` first.
         vector: name of the vectors' column.
     """
 
     path: str
-    about: Mapping[str, Any]
+    about: Description
     columns: tuple[str, ...]
     vector: str
 
@@ -62,7 +90,8 @@ def open_stored(path: str) -> StoredVectors | None:
     """Return the vectors of a file or dataset; None if it is not an output of `quoit embed`.
 
     Raises:
-        InputError: a Lance dataset is damaged or not of quoit, or its package is not installed.
+        InputError: a Lance dataset is damaged or not of quoit, what is said of the vectors is damaged, or a package is
+            not installed.
     """
     schema = _schema_of(path)
     if schema is None:
@@ -73,8 +102,32 @@ def open_stored(path: str) -> StoredVectors | None:
         if path.rstrip("/").endswith(LANCE):
             raise InputError(f"{path} is no dataset that quoit embed wrote; name the texts, or embed them to it")
         return None
+    try:
+        about = msgspec.json.decode(described, type=Description)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path} does not say what its vectors are in its schema's key {ABOUT!r}: {brief(error)}; embed the texts "
+            "anew"
+        ) from error
+    if fields[-1].type.list_size != about.values:
+        raise InputError(
+            f"{path} has vectors of {fields[-1].type.list_size} values, and its schema says {about.values}; embed the "
+            "texts anew"
+        )
     names = [field.name for field in fields]
-    return StoredVectors(path.rstrip("/"), json.loads(described), tuple(names[:-1]), names[-1])
+    return StoredVectors(path.rstrip("/"), about, tuple(names[:-1]), names[-1])
+
+
+def row_values(batch: Any, index: int) -> Row:
+    """Return a row's values by their columns; a value that Python cannot represent becomes a phrase."""
+    return {name: _value(column[index]) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+
+
+def _value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except Exception:  # a date beyond the year 9999, an unknown time zone, bytes that are not UTF-8
+        return f"({scalar.type} beyond Python)"
 
 
 def _schema_of(path: str) -> Any:

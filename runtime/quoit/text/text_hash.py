@@ -19,10 +19,13 @@ class TextHash:
             TypeError, InputError: see `quoit.text.prompts.check_text`; the hash then covers the texts before the error.
         """
         for index, text in enumerate(texts):
-            content = check_text(text, f"text {index}").encode()
-            self._hash.update(len(content).to_bytes(8, "little"))
-            self._hash.update(content)
+            self.add(check_text(text, f"text {index}").encode())
             yield text
+
+    def add(self, content: bytes) -> None:
+        """Hash what belongs to the text that follows."""
+        self._hash.update(len(content).to_bytes(8, "little"))
+        self._hash.update(content)
 
     def hexdigest(self) -> str:
         """Return the hash of the texts so far, in hexadecimal."""

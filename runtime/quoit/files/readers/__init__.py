@@ -3,7 +3,7 @@
 `quoit.files.readers.formats` has the table of formats; one module reads each format.
 """
 
-from quoit.files.readers.formats import KINDS, files_of, kind_of, read_files, read_records, read_texts
+from quoit.files.readers.formats import KINDS, check_key, files_of, kind_of, read_files, read_records, read_texts
 from quoit.files.readers.records import STANDARD_INPUT, Entry, Record, Skipped, present
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Entry",
     "Record",
     "Skipped",
+    "check_key",
     "files_of",
     "kind_of",
     "present",

@@ -50,7 +50,8 @@ def read_delimited(source: Source) -> Iterator[Entry]:
     rows = _rows(source)
     start, header = next(rows, (1, []))
     column = _position(source, start, header, source.column, "--column")
-    places = [_position(source, start, header, name, "--keep") for name in source.keep]
+    options = ["--id" if source.ids and not index else "--keep" for index in range(len(source.keep))]
+    places = [_position(source, start, header, *pair) for pair in zip(source.keep, options, strict=True)]
     for line, row in rows:
         place = source.line(line)
         if len(row) > len(header):

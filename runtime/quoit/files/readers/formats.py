@@ -1,7 +1,7 @@
 """Find the format of a file, and read its texts."""
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 from quoit.errors import InputError
@@ -18,6 +18,7 @@ from quoit.files.readers.pdf import read_pdf
 from quoit.files.readers.records import (
     STANDARD_INPUT,
     Entry,
+    Lack,
     Record,
     Skipped,
     Source,
@@ -46,6 +47,8 @@ SUFFIXES = {kind: kind for kind in KINDS if kind != "code"} | {"htm": "html", "m
 ALL_SUFFIXES = dict.fromkeys(code.SUFFIXES, "code") | SUFFIXES
 DOCUMENTS = ("txt", "md", "html", "pdf", "code")
 """Formats whose records are parts of a document, and not rows with columns."""
+LOOKED_AT = 1000
+"""Number of records in which a key to keep is looked for."""
 DESCRIPTORS = ("/dev/fd/", "/proc/self/fd/")
 
 
@@ -140,6 +143,36 @@ def read_records(
     if kind == "parquet":
         check_parquet(source)
     return with_column(READERS[kind](source))
+
+
+def check_key(path: str, name: str, *, kind: str | None = None) -> None:
+    """Refuse a column to keep that no one of a JSON file's first records has, since its name may be misspelt.
+
+    Pipes are not looked at, as they can be read once only.
+
+    Raises:
+        InputError: no record has the key, or the file cannot be read.
+    """
+    kind = kind_of(path, kind)
+    if kind not in ("json", "jsonl") or is_stream(path):
+        return
+    first: Lack | None = None
+    entries = islice(READERS[kind](Source(path, kind, name)), LOOKED_AT)
+    while True:
+        try:
+            entry = next(entries, None)
+        except InputError:  # a value that is no text; or a fault, which reading will meet again
+            return
+        if entry is None:
+            break
+        if not (isinstance(entry, Lack) and entry.absent):
+            return
+        first = first or entry
+    if first is not None:
+        raise InputError(
+            f"{first.place} has {first.lack}; no other of the first records has it either; name one of them with "
+            "--keep or --id"
+        )
 
 
 def kind_of(path: str, given: str | None = None) -> str:

@@ -12,7 +12,7 @@ from quoit.files.readers.streams import whole_text
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 TITLE = "h0"
 """Level of the document's title, which its first h1 replaces."""
-UNSEEN = ("script", "style", "template", "noscript", "svg")
+UNSEEN = ("script", "style", "svg")
 WORDS = (
     "a abbr acronym b bdi bdo big cite code data del dfn em font i img ins kbd label mark q rp rt ruby s samp small "
     "span strike strong sub sup time tt u var wbr"
@@ -20,6 +20,9 @@ WORDS = (
 INLINE = frozenset(WORDS.split())
 """Elements within a text; the beginning and the end of any other ends a text."""
 CELLS = ("td", "th")
+BLOCK_WORDS = "article aside div dl footer header li main nav ol p pre section table td th tr ul"
+BLOCKS = frozenset(BLOCK_WORDS.split())
+"""Elements that no heading and no picture contains, so their beginning ends one that was not closed."""
 
 
 def read_html(source: Source) -> Iterator[Entry]:
@@ -50,8 +53,13 @@ class _Blocks(HTMLParser):
         self.line = 0
 
     def handle_starttag(self, tag: str, attributes: object) -> None:  # noqa: ARG002  HTMLParser's signature
+        if tag in BLOCKS or tag in HEADINGS:
+            self.unseen = 0
+            self._end_heading()
         if tag in UNSEEN:
             self.unseen += 1
+        if self.unseen:
+            return
         self._bound(tag)
         if tag == "pre":
             self.preformatted += 1
@@ -59,13 +67,14 @@ class _Blocks(HTMLParser):
             self.inside = TITLE if tag == "title" else tag
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in UNSEEN:
-            self.unseen = max(self.unseen - 1, 0)
+        if self.unseen:
+            self.unseen -= tag in UNSEEN
+            return
+        if tag in HEADINGS or tag == "title":
+            self._end_heading()
         self._bound(tag)
         if tag == "pre":
             self.preformatted = max(self.preformatted - 1, 0)
-        if tag in HEADINGS or tag == "title":
-            self.inside = ""
 
     def handle_data(self, data: str) -> None:
         if self.unseen or not (data.strip() or self.text):
@@ -77,11 +86,17 @@ class _Blocks(HTMLParser):
 
     def _bound(self, tag: str) -> None:
         """End a text at the bound of an element, unless the element is part of the text."""
-        if tag in CELLS:
+        if tag in CELLS or (self.inside and tag not in INLINE):
             if self.text:
                 self.text.append(" ")
         elif tag not in INLINE:
             self.flush()
+
+    def _end_heading(self) -> None:
+        """Take what was collected as the heading that is open, if one is."""
+        if self.inside:
+            self.flush()
+            self.inside = ""
 
     def flush(self) -> None:
         """End the text that is being collected."""
@@ -90,7 +105,8 @@ class _Blocks(HTMLParser):
         if not body:
             return
         if self.inside:
-            above = {tag: text for tag, text in self.headings.items() if TITLE < tag < self.inside}
-            self.headings = above | {self.inside: body}
+            titled = TITLE if self.inside == "h1" else ""
+            above = {tag: text for tag, text in self.headings.items() if titled < tag < self.inside}
+            self.headings = above | {self.inside: " ".join(body.split())}
         else:
             self.blocks.append((list(self.headings.values()), body, self.line))

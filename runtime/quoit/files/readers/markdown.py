@@ -25,7 +25,7 @@ def read_markdown(source: Source) -> Iterator[Entry]:
     inside = ""
     line = 1
     for token in markdown_parser().parse(whole_text(source)):
-        line = token.map[0] + 1 if token.map else line
+        line = token.map[0] + 1 + (token.type == "fence") if token.map else line
         if token.type in PARTS:
             inside = token.tag if token.nesting > 0 else ""
         elif token.type == "tr_close" and inside == "tbody":
