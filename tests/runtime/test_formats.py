@@ -15,6 +15,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from documents import write_pdf
 from quoit import InputError
 from quoit.files.readers import (
     KINDS,
@@ -38,8 +39,20 @@ CONTENTS = {
     "csv": "text,id\none,1\ntwo,2\n",
     "tsv": "text\tid\none\t1\ntwo\t2\n",
     "md": "one\n\ntwo\n",
+    "html": "<p>one<p>two",
+    "code": "one\n\ntwo\n",
 }
-"""The same two texts in each kind."""
+"""The same two texts in each kind of text."""
+
+
+def bytes_of(kind: str) -> bytes:
+    """The same two texts in each kind."""
+    return write_pdf("one", "two") if kind == "pdf" else CONTENTS[kind].encode()
+
+
+def path_of(folder: Path, kind: str) -> Path:
+    """A file whose suffix tells its kind."""
+    return folder / f"a.{'py' if kind == 'code' else kind}"
 
 
 def read(file: Path, content: bytes | str, **options: Any) -> list[str]:
@@ -233,7 +246,7 @@ def test_every_record_has_the_line_it_begins_in(tmp_path: Path) -> None:
     assert places(tmp_path / "a.json", '["a", "b",\n\n"c"]') == ["line 1, item 1", "line 1, item 2", "line 3, item 3"]
     assert places(tmp_path / "a.csv", 'text\r\n\r\n"a\r\nb"\r\nc\r\n') == ["line 3", "line 5"]
     assert places(tmp_path / "a.md", "# h\n\na\nb\n\n- c\n- d\n\n|x|\n|-|\n|e|\n\n```\nf\n```\n") == [
-        f"line {line}" for line in (3, 6, 7, 11, 13)
+        f"line {line}" for line in (3, 6, 7, 11, 14)
     ]
 
 
@@ -243,8 +256,9 @@ def test_every_record_has_the_line_it_begins_in(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", TEXT_KINDS)
 @pytest.mark.parametrize("suffix", [".gz", ".GZ"])
 def test_gzip_of_every_text_format_is_read(tmp_path: Path, kind: str, suffix: str) -> None:
-    assert read(tmp_path / f"a.{kind}{suffix}", gzip.compress(CONTENTS[kind].encode())) == ["one", "two"]
-    assert read(tmp_path / f"a.{kind}", CONTENTS[kind]) == ["one", "two"]
+    file = path_of(tmp_path, kind)
+    assert read(file.with_name(file.name + suffix), gzip.compress(bytes_of(kind))) == ["one", "two"]
+    assert read(file, bytes_of(kind)) == ["one", "two"]
 
 
 def test_gzip_is_known_by_its_content(tmp_path: Path) -> None:
@@ -256,12 +270,13 @@ def test_gzip_is_known_by_its_content(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", TEXT_KINDS)
 def test_a_damaged_gzip_file_is_named(tmp_path: Path, kind: str) -> None:
-    file, whole = tmp_path / f"a.{kind}.gz", gzip.compress(CONTENTS[kind].encode())
+    name = path_of(tmp_path, kind)
+    file, whole = name.with_name(f"{name.name}.gz"), gzip.compress(bytes_of(kind))
     for size in range(2, len(whole)):
         refused(file, whole[:size], " is a damaged gzip file: .*; make it again")
     for size in (0, 1):
         refused(file, whole[:size], " ends in .gz and is no gzip file; rename it, or make it again")
-    refused(file, CONTENTS[kind], " ends in .gz and is no gzip file")
+    refused(file, bytes_of(kind), " ends in .gz and is no gzip file")
     refused(file, whole[:-6] + b"\xff" * 6, " is a damaged gzip file: CRC check failed")
     refused(file, whole + b"garbage", " is a damaged gzip file: Not a gzipped file")
 
@@ -329,7 +344,7 @@ def piped(content: bytes) -> Iterator[str]:
 @pytest.mark.parametrize("kind", [None, *TEXT_KINDS])
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
 def test_a_pipe_is_read(kind: str | None, packed: bool) -> None:
-    content = CONTENTS[kind or "txt"].encode()
+    content = bytes_of(kind or "txt")
     for path in piped(gzip.compress(content) if packed else content):
         assert list(read_texts(path, kind=kind)) == ["one", "two"]
 
@@ -460,7 +475,7 @@ def test_a_folder_without_texts_is_refused(tmp_path: Path, name: str | None) -> 
     if name is not None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("a\n")
-    suffixes = "txt, jsonl, json, csv, tsv, md, parquet, each also with .gz"
+    suffixes = "txt, jsonl, json, csv, tsv, md, parquet, html, pdf, htm, markdown, each also with .gz"
     with pytest.raises(
         InputError, match=f"^{re.escape(str(tmp_path))} is a folder without text files; .* in one of {suffixes}"
     ):

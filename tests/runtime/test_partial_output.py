@@ -269,7 +269,8 @@ def test_other_texts_are_not_taken_for_those_of_the_draft(tmp_path: Path, texts:
     folder = stop(file)
     before = (folder / PROGRESS).read_bytes()
     with pytest.raises(
-        InputError, match=r"the first 6 texts are not those that .* has vectors of; use --restart"
+        InputError,
+        match=r"the first 6 texts, or values kept beside them, are not those that .* has vectors of; use --restart",
     ) as caught:
         run(file, texts, resume=True)
     assert not hasattr(caught.value, "__notes__"), "no advice to resume"

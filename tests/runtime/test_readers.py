@@ -165,7 +165,7 @@ def test_what_is_not_utf8_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["texts.docx", "texts", "texts.TXT2", "texts.gz", "texts.docx.gz"])
 def test_an_unknown_kind_is_refused(tmp_path: Path, name: str) -> None:
-    kinds = "txt, jsonl, json, csv, tsv, md, parquet"
+    kinds = "txt, jsonl, json, csv, tsv, md, parquet, html, pdf, code"
     with pytest.raises(InputError, match=f"{name} has the unknown kind .*; name one of {kinds} with --input-format"):
         read(tmp_path / name, "a\n")
 
@@ -174,8 +174,8 @@ def test_a_named_kind_comes_before_the_suffix(tmp_path: Path) -> None:
     assert read(tmp_path / "texts.log", "a\n", kind="txt") == ["a"]
     assert read(tmp_path / "texts.csv", '"a"\n', kind="jsonl") == ["a"]
     assert read(tmp_path / "TEXTS.TXT", "a\n") == ["a"]
-    with pytest.raises(InputError, match="unknown kind 'yaml'"):
-        read(tmp_path / "texts.txt", "a\n", kind="yaml")
+    with pytest.raises(InputError, match="unknown kind 'odt'"):
+        read(tmp_path / "texts.txt", "a\n", kind="odt")
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
@@ -226,7 +226,7 @@ def test_without_pyarrow_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_every_kind_that_is_offered_is_tested() -> None:
-    assert sorted(KINDS) == ["csv", "json", "jsonl", "md", "parquet", "tsv", "txt"]
+    assert sorted(KINDS) == ["code", "csv", "html", "json", "jsonl", "md", "parquet", "pdf", "tsv", "txt"]
     assert STANDARD_INPUT == "-"
 
 
