@@ -153,7 +153,7 @@ CASES = [
         Command("quoit", rank_arguments("--chunk", "3")),
         InputError,
         "--chunk 3",
-        "use a number from 16 on",
+        "use a number from 32 on",
     ),
     Case(
         "an overlap that is too large",

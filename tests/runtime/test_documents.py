@@ -240,7 +240,7 @@ def test_a_chunk_begins_with_the_last_words_of_the_one_before(count: Callable[[s
         start -= repeated
 
 
-@pytest.mark.parametrize("tokens", [MIN_TOKENS, 17, 64, 256])
+@pytest.mark.parametrize("tokens", [MIN_TOKENS, 33, 64, 256])
 @pytest.mark.parametrize("overlap", [0, 1, 8])
 def test_no_chunk_has_more_tokens_and_all_text_is_in_one(
     count: Callable[[str], int], tokens: int, overlap: int
@@ -278,7 +278,7 @@ def test_parts_under_the_same_headings_are_joined_and_others_are_not(count: Call
 
 
 def test_headings_that_take_more_than_half_are_shortened(count: Callable[[str], int]) -> None:
-    title = "A long heading of the first level with many words: Inner"
+    title = "A long heading of the first level with many words, and then still more words behind those: Inner"
     (chunk,) = Chunking(MIN_TOKENS, 0, count).cut(parts("Cats sleep.", title=title))
     assert chunk.text == "Inner: Cats sleep."
     assert chunk.part is not None
@@ -287,21 +287,30 @@ def test_headings_that_take_more_than_half_are_shortened(count: Callable[[str], 
     assert alone.text == "Cats sleep."
 
 
+def test_characters_of_many_tokens_find_room(count: Callable[[str], int]) -> None:
+    """The one that has most: NFC makes three of it, with four bytes each."""
+    longest = "\U0001d1c0"
+    assert count(longest) == 12
+    for overlap in (0, 16):
+        chunks = list(Chunking(MIN_TOKENS, overlap, count).cut(parts(longest * 20, title="many " * 15)))
+        assert max(count(chunk.text) for chunk in chunks) <= MIN_TOKENS
+
+
 def test_rows_are_cut_and_never_joined(count: Callable[[str], int]) -> None:
     rows = [
         Record("short", "a.jsonl, line 1"),
         Record("", "a.jsonl, line 2"),
-        Record("word " * 39 + "word", "a.jsonl, line 3"),
+        Record("word " * 79 + "word", "a.jsonl, line 3"),
     ]
-    chunks = list(Chunking(16, 0, count).cut(rows))
+    chunks = list(Chunking(32, 0, count).cut(rows))
     assert [chunk.place for chunk in chunks] == ["a.jsonl, line 1", "a.jsonl, line 2", *["a.jsonl, line 3"] * 3]
-    assert " ".join(chunk.text for chunk in chunks[2:]) == "word " * 39 + "word"
+    assert " ".join(chunk.text for chunk in chunks[2:]) == "word " * 79 + "word"
 
 
 @pytest.mark.parametrize(
     ("tokens", "overlap", "expected"),
     [
-        (MIN_TOKENS - 1, 0, "--chunk 15 is too small; use a number from 16 on"),
+        (MIN_TOKENS - 1, 0, "--chunk 31 is too small; use a number from 32 on"),
         (-1, 0, "--chunk -1 is too small"),
         (32, -1, "--overlap -1 must be between 0 and half of --chunk 32"),
         (32, 17, "--overlap 17 must be between 0 and half of --chunk 32"),

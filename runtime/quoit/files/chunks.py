@@ -18,7 +18,9 @@ Count = Callable[[str], int]
 """Function that returns the number of tokens of a text."""
 COUNTS_KEPT = 1 << 16
 """Number of texts whose tokens semchunk remembers."""
-MIN_TOKENS = 16
+MIN_TOKENS = 32
+LEAST_TOKENS = MIN_TOKENS // 2
+"""Number of tokens that headings always leave. No character has more than 12, and semchunk needs room for one."""
 WORD = re.compile(r"\s+")
 """Pattern of what stands before a word."""
 
@@ -87,18 +89,17 @@ class Chunking:
         return ""
 
     def _spans(self, text: str, tokens: int, prefix: str = "") -> list[tuple[int, int]]:
-        """Return the chunks' bounds; a chunk with its prefix has the tokens of its parts, or a few more or fewer."""
+        """Return the chunks' bounds. A chunk with its prefix has the tokens of its parts, or a few more or fewer."""
         budget = tokens
-        while budget > 1:
+        while True:
             spans = self._split(text, budget)
             longest = max((self.count(prefix + text[start:end]) for start, end in spans), default=0)
-            if longest <= self.tokens:
+            if longest <= self.tokens or budget == LEAST_TOKENS:
                 return spans
-            budget -= longest - self.tokens
-        return self._split(text, 1)
+            budget = max(budget - (longest - self.tokens), LEAST_TOKENS)
 
     def _split(self, text: str, budget: int) -> list[tuple[int, int]]:
-        overlap = min(self.overlap, budget // 2)
+        overlap = max(min(self.overlap, budget // 2, budget - LEAST_TOKENS), 0)
         _, found = semchunk_splitter()(
             text, budget - overlap, self.count, offsets=True, overlap=None, cache_maxsize=COUNTS_KEPT
         )
