@@ -226,11 +226,26 @@ def test_search_answers_questions_about_quoit(
     question: str,
     wanted: str,
 ) -> None:
-    """One of the first three of all passages of the pages has the answer."""
+    """One of the first three of all paragraphs of the pages has the answer."""
     files = [str(ROOT / name) for name in PAGES]
     out = tmp_path / "found.jsonl"
     assert (
-        main(["search", question, *files, "--model", str(small.folder), "--no-cache", "--top", "3", "-o", str(out)])
+        main(
+            [
+                "search",
+                question,
+                *files,
+                "--model",
+                str(small.folder),
+                "--no-cache",
+                "--chunk",
+                "0",
+                "--top",
+                "3",
+                "-o",
+                str(out),
+            ]
+        )
         == 0
     )
     capsys.readouterr()
