@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from quoit.embedder import Embedder
-from quoit.engine.pooling import LEVELS, Float32, Vectors, pack_bits, unit_rows
+from quoit.engine.pooling import EIGHT_BITS, ONE_BIT, Float32, Vectors, bits_of, pack_bits, unit_rows, unit_vectors
 from quoit.engine.scoring import best_first
 from quoit.errors import InputError
 from quoit.files.atomic import replacing
@@ -181,7 +181,7 @@ def check_stored(stored: StoredVectors, embedder: Embedder) -> None:
             f"{stored.path} has vectors of {about.model}, {about.dim} dimensions, and the model is {source.id}, "
             f"{embedder.dim} dimensions; name that model with -m"
         )
-    if about.dtype in ("int8", "uint8") and np.shape(about.ranges or ()) != (2, about.dim):
+    if about.dtype in EIGHT_BITS and np.shape(about.ranges or ()) != (2, about.dim):
         raise InputError(f"{stored.path} does not say the ranges of its {about.dtype} vectors; embed the texts anew")
 
 
@@ -217,20 +217,14 @@ def _nearest_of(query: Float32, vectors: Vectors, stored: StoredVectors, top_k: 
     Raises:
         InputError: a vector is not finite.
     """
-    rows = np.arange(len(vectors))
-    dtype = stored.about.dtype
-    if dtype in ("binary", "ubinary"):
-        bits = vectors if dtype == "ubinary" else (vectors.astype(np.int16) + 128).astype(np.uint8)
-        apart = np.bitwise_count(bits ^ pack_bits(query[None])).sum(axis=1)
+    about, rows = stored.about, np.arange(len(vectors))
+    if about.dtype in ONE_BIT:
+        apart = np.bitwise_count(bits_of(vectors, about.dtype) ^ pack_bits(query[None])).sum(axis=1)
         rows = best_first(-apart.astype(np.float32), RESCORED * top_k)
-        signs = np.unpackbits(bits[rows], axis=1, count=len(query)).astype(np.float32) * 2 - 1
-        values: Float32 = signs / np.float32(np.sqrt(len(query)))
-    elif dtype in ("int8", "uint8"):
-        low, high = np.asarray(stored.about.ranges, np.float32)
-        levels = vectors.astype(np.float32) + (128 if dtype == "int8" else 0)
-        values = unit_rows(low + (levels + 0.5) * ((high - low) / LEVELS))
+    if about.normalize and about.dtype in ("float32", "float16"):
+        values: Float32 = vectors.astype(np.float32)  # of unit length already
     else:
-        values = vectors.astype(np.float32) if stored.about.normalize else unit_rows(vectors)
+        values = unit_vectors(vectors[rows], about.dtype, about.dim, about.ranges)
     cosines = values @ query
     if not np.isfinite(cosines).all():
         raise InputError(f"{stored.path} has vectors that are not finite; embed the texts anew")

@@ -85,7 +85,6 @@ def compared_names(module: Path) -> set[str]:
 PLACES = {
     "quoit/artifact": set(NAMES),  # the Literal itself
     "quoit/engine/pooling.py": {"int8"},  # a type of output values
-    "quoit/search.py": {"int8"},  # the same
     "quoit/server/": {"int8"},  # the same
     "quoit/tuning/roofline.py": {"fp32", "int8"},  # rates of this machine
 }

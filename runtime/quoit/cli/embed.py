@@ -139,8 +139,13 @@ def _columns(options: argparse.Namespace) -> OutputColumns:
 
 def _job(embedder: Embedder, prompt: Prompt, output: OutputOptions, like: Vectors) -> str:
     """Return the hash of all that decides the vectors, except the texts; `like` is [0, dim]."""
-    ranges = None if output["ranges"] is None else np.asarray(output["ranges"], np.float32).tolist()
-    return digest(embedder.fingerprint(prompt.text), {**output, "ranges": ranges}, like.shape)
+    return digest(embedder.fingerprint(prompt.text), {**output, "ranges": _listed(output)}, like.shape)
+
+
+def _listed(output: OutputOptions) -> list[list[float]] | None:
+    """Return the ranges of 8-bit values as lists, [2, dim]; None if there are none."""
+    ranges = output["ranges"]
+    return None if ranges is None else np.asarray(ranges, np.float32).tolist()
 
 
 def _about(embedder: Embedder, prompt: Prompt, output: OutputOptions) -> About:
@@ -153,7 +158,7 @@ def _about(embedder: Embedder, prompt: Prompt, output: OutputOptions) -> About:
         "dim": embedder.dim if output["dim"] is None else output["dim"],
         "dtype": output["dtype"],
         "normalize": output["normalize"],
-        "ranges": None if output["ranges"] is None else np.asarray(output["ranges"], np.float32).tolist(),
+        "ranges": _listed(output),
         "prompt": prompt.text,
         "fingerprint": embedder.fingerprint(prompt.text),
     }

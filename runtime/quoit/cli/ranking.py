@@ -12,6 +12,7 @@ from quoit.cli.options import add_input, add_model, check_argument
 from quoit.cli.process import show, tell
 from quoit.errors import InputError
 from quoit.files.readers import Record
+from quoit.files.readers.records import encodable
 from quoit.files.writers import RECORD_SUFFIXES, check_destination, write_records
 
 COSINE, P_YES, LOGIT = "cosine", "p_yes", "logit"
@@ -126,7 +127,7 @@ def passage(record: Record) -> list[str]:
         part
         for line in lines[:BEGINNING]
         for part in textwrap.wrap(
-            "".join(character if character.isprintable() else " " for character in line[: BEGINNING * width]),
+            printable(line[: BEGINNING * width], " "),
             width,
             drop_whitespace=False,
         )
@@ -135,17 +136,11 @@ def passage(record: Record) -> list[str]:
     return [(INDENT + line).rstrip() for line in folded[:PASSAGE_LINES]] + ([f"{INDENT}…"] if more else [])
 
 
-def encodable(file: str) -> str:
-    """Return a file's name, with bytes that are not UTF-8 replaced."""
-    return file.encode(errors="surrogateescape").decode(errors="replace")
-
-
-def printable(file: str) -> str:
-    """Return a file's name as a terminal may show it, without control characters."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in encodable(file))
+def printable(text: str, mark: str = "\ufffd") -> str:
+    """Return a text as a terminal may show it: a mark stands for each control character."""
+    return "".join(character if character.isprintable() else mark for character in encodable(text))
 
 
 def one_line(text: str) -> str:
     """Return a text as one printable line of bounded length."""
-    line = "".join(character if character.isprintable() else " " for character in text[:SHOWN_CHARACTERS])
-    return line + ("…" if len(text) > SHOWN_CHARACTERS else "")
+    return printable(text[:SHOWN_CHARACTERS], " ") + ("…" if len(text) > SHOWN_CHARACTERS else "")

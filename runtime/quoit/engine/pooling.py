@@ -21,6 +21,10 @@ DtypeLike = Dtype | type[np.number[Any]] | np.dtype[Any]
 """Type of a vector's values, by its name or as a numpy type."""
 Ranges = NDArray[np.floating[Any]]
 
+EIGHT_BITS: tuple[Dtype, ...] = ("int8", "uint8")
+"""Types whose values are steps over a range."""
+ONE_BIT: tuple[Dtype, ...] = ("binary", "ubinary")
+"""Types with one bit for each dimension."""
 LEVELS = 255
 """Number of steps of an 8-bit output over its calibration range."""
 
@@ -61,7 +65,7 @@ class Output:
         """
         dtype = dtype_name(self.dtype)
         dim = hidden_size if self.dim is None else check_number("dim", self.dim, min(min_dim, hidden_size), hidden_size)
-        if dtype in ("int8", "uint8"):
+        if dtype in EIGHT_BITS:
             check_ranges(self.ranges, dtype, dim)
         return Output(dim, flag("normalize", self.normalize), dtype, self.ranges)
 
@@ -168,6 +172,27 @@ def convert(vectors: Float32, output: Output) -> Vectors:
     with np.errstate(over="ignore"):  # a value that overflows is outside the range and is clipped
         levels: Float32 = np.clip((vectors - low) / ((high - low) / np.float32(LEVELS)), 0, LEVELS)
     return levels.astype(np.uint8) if output.dtype == "uint8" else (levels - 128).astype(np.int8)
+
+
+def bits_of(vectors: Vectors, dtype: Dtype) -> NDArray[np.uint8]:
+    """Return the bits of vectors of a type of one bit, [n, ceil(dim / 8)], as `pack_bits` packed them."""
+    packed: NDArray[np.uint8] = (vectors.astype(np.int16) + 128).astype(np.uint8) if dtype == "binary" else vectors
+    return packed
+
+
+def unit_vectors(vectors: Vectors, dtype: Dtype, dim: int, ranges: Any) -> Float32:
+    """Return vectors that `convert` made as rows of unit length, [n, dim] float32.
+
+    A bit becomes plus or minus one, and a step of an 8-bit type the middle of what it stands for.
+    """
+    if dtype in ONE_BIT:
+        signs = np.unpackbits(bits_of(vectors, dtype), axis=1, count=dim).astype(np.float32) * 2 - 1
+        return signs / np.float32(np.sqrt(dim))
+    if dtype in EIGHT_BITS:
+        low, high = np.asarray(ranges, np.float32)
+        levels = vectors.astype(np.float32) + (128 if dtype == "int8" else 0)
+        return unit_rows(low + (levels + 0.5) * ((high - low) / LEVELS))
+    return unit_rows(vectors)
 
 
 def to_half(vectors: Float32) -> Vectors:

@@ -61,11 +61,7 @@ def check_writable(destination: Path) -> None:
     real = real_path(destination)
     if real.exists() and not real.is_file():
         raise InputError(f"{destination} is a device or a pipe, which a file would replace; name another file")
-    try:
-        with TemporaryFile(dir=real.parent):  # permissions alone are not enough, above all for root
-            pass
-    except OSError as error:
-        raise InputError(f"{real.parent} is no folder that can be written; make it, or name another") from error
+    _check_folder(real.parent)
 
 
 def check_replaceable(destination: Path, mark: str) -> None:
@@ -81,11 +77,20 @@ def check_replaceable(destination: Path, mark: str) -> None:
     real = real_path(destination)
     if real.exists() and not (real.is_dir() and ((real / mark).exists() or not any(real.iterdir()))):
         raise InputError(f"{destination} exists and has no {mark} in it, so it is not replaced; name another output")
+    _check_folder(real.parent)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder in which no file can be made.
+
+    Raises:
+        InputError: the folder is absent, or cannot be written.
+    """
     try:
-        with TemporaryFile(dir=real.parent):
+        with TemporaryFile(dir=folder):  # permissions alone are not enough, above all for root
             pass
     except OSError as error:
-        raise InputError(f"{real.parent} is no folder that can be written; make it, or name another") from error
+        raise InputError(f"{folder} is no folder that can be written; make it, or name another") from error
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from quoit.engine.pooling import Dtype, Vectors
+from quoit.engine.pooling import ONE_BIT, Dtype, Vectors
 from quoit.errors import InputError, brief
 from quoit.files.packages import ROWS_AT_A_TIME, lance_module, pyarrow_parquet
 from quoit.files.writers import ABOUT, LANCE
@@ -39,7 +39,7 @@ class Description(msgspec.Struct, frozen=True):
     @property
     def values(self) -> int:
         """Return the number of values of a vector in the file."""
-        return -(-self.dim // 8) if self.dtype in ("binary", "ubinary") else self.dim
+        return -(-self.dim // 8) if self.dtype in ONE_BIT else self.dim
 
 
 @dataclass(frozen=True)

@@ -213,10 +213,14 @@ def part_record(source: Source, text: str, part: Part) -> Record:
     place = source.line(part.line) if part.line else f"{source.name}, page {part.page}"
     if not source.keep:
         return Record(text, place, part=part)
-    file = source.path.encode(errors="surrogateescape").decode(errors="replace")
-    values: dict[str, object] = {"text": text, "title": part.title or None, "file": file}
+    values: dict[str, object] = {"text": text, "title": part.title or None, "file": encodable(source.path)}
     values |= {"line": part.line or None, "page": part.page or None}
     return Record(text, place, _encoded([values[name] for name in source.keep], source, place), part)
+
+
+def encodable(file: str) -> str:
+    """Return a file's name, with bytes that are not UTF-8 replaced."""
+    return file.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def below_headings(source: Source, headings: Sequence[str], body: str, line: int) -> Record:
