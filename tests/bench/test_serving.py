@@ -14,6 +14,7 @@ from bench.studies.serving import study
 from bench.studies.serving.figures import counters, memory, recovery, slope, spread, summary
 from bench.studies.serving.load import Job, Outcome, Record, beside, closed_loop, every, open_loop
 from bench.studies.serving.plot import svg
+from bench.studies.serving.scenarios import RERANK_SHARE
 from bench.studies.serving.soak import BAD, PATIENCE, Mix, deserved, run
 from bench.studies.serving.study import Plan
 from bench.studies.serving.systems import OWN, REQUIREMENTS, SERVERS, SYSTEMS, Files, Requests
@@ -267,8 +268,9 @@ def test_a_scenario_on_the_server(files: Files) -> None:
     assert idle["query"]["outcomes"] == {"answered": 6}
     assert idle["added"]["queries"] >= 1
     assert idle["health_ms"]["worst"] > 0
-    # A slow machine gets fewer of them in the time.
-    assert set(measured["scenarios"]["rerank"]["rerank"]["outcomes"]) == {"answered"}
+    ranked = measured["scenarios"]["rerank"]
+    interval = max(plan.seconds / 2, RERANK_SHARE * ranked["rerank_alone_ms"] / 1e3)  # a slow machine gets one alone
+    assert ranked["rerank"]["outcomes"] == {"answered": 2 if interval < plan.seconds else 1}
     assert measured["derived"]["query_ms"] == idle["query"]["ms"]
     lines = serving_table(found | {"systems": found["systems"] | {"other": {"unavailable": "no wheel"}}})
     assert len(lines) == 4

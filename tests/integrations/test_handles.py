@@ -19,16 +19,6 @@ def folder(artifact: Artifact) -> str:
     return str(artifact.folder)
 
 
-@pytest.fixture(scope="module")
-def embedder(artifact: Artifact) -> Embedder:
-    return Embedder(artifact, precision="int8", provider="cpu")
-
-
-@pytest.fixture(scope="module")
-def reranker(rerank_artifact: Artifact) -> Reranker:
-    return Reranker(rerank_artifact, precision="int8", provider="cpu")
-
-
 def test_each_prompt_is_quoits(folder: str, embedder: Embedder) -> None:
     lazy = LazyEmbedder(folder, options=OPTIONS)
     assert (lazy.encode(TEXTS) == embedder.encode_document(TEXTS)).all()

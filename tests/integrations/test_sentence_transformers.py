@@ -21,16 +21,6 @@ QUERY = "What is the capital of China?"
 
 
 @pytest.fixture(scope="module")
-def embedder(artifact: Artifact) -> Embedder:
-    return Embedder(artifact, precision="int8", provider="cpu")
-
-
-@pytest.fixture(scope="module")
-def reranker(rerank_artifact: Artifact) -> Reranker:
-    return Reranker(rerank_artifact, precision="int8", provider="cpu")
-
-
-@pytest.fixture(scope="module")
 def model(embedder: Embedder) -> QuoitSentenceTransformer:
     return QuoitSentenceTransformer(embedder)
 

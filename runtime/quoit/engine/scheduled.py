@@ -195,8 +195,6 @@ class ScheduledModel:
             async with asyncio.timeout(left):
                 answers = await self._deliveries.wait(request)
         except TimeoutError as error:
-            if isinstance(error, DeadlineError):
-                raise
             raise DeadlineError(
                 f"{len(rows.ids):,} texts were not done in time; try again later, send fewer, or wait longer"
             ) from error
