@@ -75,13 +75,13 @@ def test_settings_and_pickles_give_the_same_function(embedder: Embedder) -> None
         assert isinstance(again, QuoitEmbeddingFunction)
         assert again.get_config() == function.get_config()
         np.testing.assert_array_equal(again.embed_query([QUERY]), function.embed_query([QUERY]))
-        assert again.handle.model.device == "cpu"
-    assert function.handle.model is embedder
+        assert again.lazy.embedder.device == "cpu"
+    assert function.lazy.embedder is embedder
 
 
 def test_the_model_is_loaded_at_the_first_call_and_shared(function: QuoitEmbeddingFunction) -> None:
     assert QuoitEmbeddingFunction("models/absent").get_config()["model"] == "models/absent"
-    assert QuoitEmbeddingFunction(EMBEDDER, **OPTIONS).handle.model is function.handle.model
+    assert QuoitEmbeddingFunction(EMBEDDER, **OPTIONS).lazy.embedder is function.lazy.embedder
 
 
 def test_a_reranker_and_options_of_a_loaded_model_are_refused(embedder: Embedder, reranker: Reranker) -> None:

@@ -102,7 +102,7 @@ def test_arguments_and_pickles_give_the_same_function(embedder: Embedder) -> Non
         expected = function.compute_query_embeddings(QUERY)
         np.testing.assert_array_equal(again.compute_query_embeddings(QUERY), expected)
     np.testing.assert_array_equal(expected, embedder.encode_query([QUERY], instruction="Find", dim=64))
-    assert function._handle.model is embedder
+    assert function._lazy.embedder is embedder
     ranking = pickle.loads(pickle.dumps(QuoitReranker(RERANKER, instruction="Find", **OPTIONS)))
     assert (ranking.handle.name, ranking.instruction) == (RERANKER, "Find")
 

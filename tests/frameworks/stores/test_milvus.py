@@ -70,7 +70,7 @@ def test_a_collection_and_a_ranking_find_the_answer(function: QuoitEmbeddingFunc
 
 def test_pickles_share_the_model(function: QuoitEmbeddingFunction, reranker: Reranker) -> None:
     again = pickle.loads(pickle.dumps(function))
-    assert again.handle.model is function.handle.model
+    assert again.lazy.embedder is function.lazy.embedder
     ranking = QuoitRerankFunction(reranker)
     again = pickle.loads(pickle.dumps(ranking))
     assert [str(each) for each in again(QUERY, TEXTS)] == [str(each) for each in ranking(QUERY, TEXTS)]

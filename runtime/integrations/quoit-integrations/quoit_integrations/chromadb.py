@@ -6,7 +6,7 @@ from chromadb.api.types import Documents, EmbeddingFunction, Embeddings, Space
 from chromadb.utils.embedding_functions import register_embedding_function
 
 from quoit import Embedder
-from quoit_integrations.handles import Handle
+from quoit_integrations.handles import LazyEmbedder
 
 
 @register_embedding_function
@@ -31,16 +31,15 @@ class QuoitEmbeddingFunction(EmbeddingFunction[Documents]):
             dim: number of values that are kept of each vector; None for all.
             **options: options of `quoit.Embedder`.
         """
-        self.handle = Handle(Embedder, model, options)
-        self.instruction, self.dim = instruction, dim
+        self.lazy = LazyEmbedder(model, instruction=instruction, dim=dim, options=options)
 
     def __call__(self, input: Documents) -> Embeddings:  # noqa: A002  Chroma's own name
         """Return the vectors of documents, a list of [dim] float32; Chroma refuses an empty list with ValueError."""
-        return list(self.handle.model.encode_document(input, dim=self.dim))
+        return list(self.lazy.encode(input, "document"))
 
     def embed_query(self, input: Documents) -> Embeddings:  # noqa: A002  Chroma's own name
         """Return the vectors of queries, a list of [dim] float32."""
-        return list(self.handle.model.encode_query(input, instruction=self.instruction, dim=self.dim))
+        return list(self.lazy.encode(input, "query"))
 
     def default_space(self) -> Space:
         """Return the distance of a collection that names none."""
@@ -53,8 +52,13 @@ class QuoitEmbeddingFunction(EmbeddingFunction[Documents]):
 
     def get_config(self) -> dict[str, Any]:
         """Return the settings that Chroma keeps with a collection."""
-        handle = self.handle
-        return {"model": handle.name, "instruction": self.instruction, "dim": self.dim, "options": handle.options}
+        lazy = self.lazy
+        return {
+            "model": lazy.model,
+            "instruction": lazy.instruction,
+            "dim": lazy.kept_dim,
+            "options": lazy.options,
+        }
 
     @staticmethod
     def build_from_config(config: dict[str, Any]) -> "QuoitEmbeddingFunction":

@@ -78,6 +78,11 @@ class LazyEmbedder:
     """An embedding model that is loaded at its first use, with the prompt that one side of a library gives its texts.
 
     A deep copy is the object itself.
+
+    Attributes:
+        prompt: name of the prompt of `encode` where it is given none.
+        instruction: task of the query prompt; None for the checkpoint's own.
+        kept_dim: number of values that are kept of each vector; None for all.
     """
 
     def __init__(
@@ -105,7 +110,7 @@ class LazyEmbedder:
         if prompt not in get_args(PromptName):
             raise ValueError(f"prompt is {prompt!r}; choose one of {get_args(PromptName)}")
         self.prompt: PromptName = prompt
-        self.instruction, self._dim = instruction, dim
+        self.instruction, self.kept_dim = instruction, dim
         self._handle = Handle(Embedder, model, options or {})
 
     @property
@@ -130,21 +135,21 @@ class LazyEmbedder:
     @property
     def dim(self) -> int:
         """Number of values of a vector."""
-        return self.embedder.dim if self._dim is None else self._dim
+        return self.embedder.dim if self.kept_dim is None else self.kept_dim
 
     def encode(self, texts: Sequence[str], prompt: PromptName | None = None) -> Vectors:
         """Return the vectors of texts, [n, dim] float32, with the prompt of this name before each text."""
         name = prompt or self.prompt
         if name == "query":
-            return self.embedder.encode_query(texts, instruction=self.instruction, dim=self._dim)
+            return self.embedder.encode_query(texts, instruction=self.instruction, dim=self.kept_dim)
         if name == "document":
-            return self.embedder.encode_document(texts, dim=self._dim)
-        return self.embedder.encode(texts, dim=self._dim)
+            return self.embedder.encode_document(texts, dim=self.kept_dim)
+        return self.embedder.encode(texts, dim=self.kept_dim)
 
     def with_options(self, options: Mapping[str, Any]) -> "LazyEmbedder":
         """Return a handle of the same model with other options of `quoit.Embedder`."""
         return LazyEmbedder(
-            self.model, prompt=self.prompt, instruction=self.instruction, dim=self._dim, options=options
+            self.model, prompt=self.prompt, instruction=self.instruction, dim=self.kept_dim, options=options
         )
 
     def __deepcopy__(self, _: Any) -> Self:

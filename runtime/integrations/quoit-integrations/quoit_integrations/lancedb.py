@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, PrivateAttr
 
 import quoit
-from quoit_integrations.handles import Handle
+from quoit_integrations.handles import Handle, LazyEmbedder
 
 Embeddings = list[NDArray[np.float32] | None]
 """Vectors of [dim] float32 each, None for a null."""
@@ -41,19 +41,20 @@ class QuoitEmbeddings(TextEmbeddingFunction):
     instruction: str | None = None
     dim: int | None = None
     max_retries: int = 0
-    _handle: Handle[quoit.Embedder] = PrivateAttr()
+    _lazy: LazyEmbedder = PrivateAttr()
 
     def model_post_init(self, context: Any) -> None:
         """Name the model, without loading it."""
         super().model_post_init(context)
-        self._handle = Handle(quoit.Embedder, self.name, self.model_extra or {})
+        options = self.model_extra or {}
+        self._lazy = LazyEmbedder(self.name, instruction=self.instruction, dim=self.dim, options=options)
 
     @classmethod
     def from_embedder(cls, embedder: quoit.Embedder, **arguments: Any) -> Self:
         """Return the function of a loaded model; the table keeps the model's folder and options."""
-        handle = Handle(quoit.Embedder, embedder, {})
-        made: Self = cls.create(name=handle.name, **handle.options, **arguments)
-        made._handle = handle
+        named = LazyEmbedder(embedder)
+        made: Self = cls.create(name=named.model, **named.options, **arguments)
+        made._lazy = LazyEmbedder(embedder, instruction=made.instruction, dim=made.dim)
         return made
 
     def ndims(self) -> int:
@@ -62,17 +63,16 @@ class QuoitEmbeddings(TextEmbeddingFunction):
         Raises:
             TypeError: the artifact is for reranking.
         """
-        return self.dim or self._handle.model.dim
+        return self._lazy.dim
 
     def compute_query_embeddings(self, query: str, *_: Any, **__: Any) -> Embeddings:
         """Return the vector of a searched text, with the query prompt."""
-        texts = self.sanitize_input(query)
-        return list(self._handle.model.encode_query(texts, instruction=self.instruction, dim=self.dim))
+        return list(self._lazy.encode(self.sanitize_input(query), "query"))
 
     def generate_embeddings(self, texts: Iterable[str | None], *_: Any, **__: Any) -> Embeddings:
         """Return the vectors of rows, with the document prompt; `compute_source_embeddings` calls this."""
         listed = list(texts)
-        vectors = iter(self._handle.model.encode_document([text for text in listed if text is not None], dim=self.dim))
+        vectors = iter(self._lazy.encode([text for text in listed if text is not None], "document"))
         return [None if text is None else next(vectors) for text in listed]
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pymilvus.model.base import BaseEmbeddingFunction, BaseRerankFunction, RerankResult
 
 from quoit import Embedder, Reranker
-from quoit_integrations.handles import Handle
+from quoit_integrations.handles import Handle, LazyEmbedder
 
 
 class QuoitEmbeddingFunction(BaseEmbeddingFunction):
@@ -30,21 +30,20 @@ class QuoitEmbeddingFunction(BaseEmbeddingFunction):
             dim: number of values that are kept of each vector; None for all.
             **options: options of `quoit.Embedder`.
         """
-        self.handle = Handle(Embedder, model, options)
-        self.instruction, self.kept = instruction, dim
+        self.lazy = LazyEmbedder(model, instruction=instruction, dim=dim, options=options)
 
     @property
     def dim(self) -> int:
         """Number of values of a vector."""
-        return self.kept or self.handle.model.dim
+        return self.lazy.dim
 
     def encode_queries(self, queries: list[str]) -> list[NDArray[np.float32]]:
         """Return the vectors of queries, with the query prompt."""
-        return list(self.handle.model.encode_query(queries, instruction=self.instruction, dim=self.kept))
+        return list(self.lazy.encode(queries, "query"))
 
     def encode_documents(self, documents: list[str]) -> list[NDArray[np.float32]]:
         """Return the vectors of documents, with the document prompt."""
-        return list(self.handle.model.encode_document(documents, dim=self.kept))
+        return list(self.lazy.encode(documents, "document"))
 
     def __call__(self, texts: list[str]) -> list[NDArray[np.float32]]:
         """Return the vectors of documents, as `encode_documents` does."""
